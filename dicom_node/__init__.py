@@ -1,0 +1,1 @@
+"""The DICOM node: receive, never lose, send back."""

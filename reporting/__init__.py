@@ -1,0 +1,1 @@
+"""Results as DICOM and FHIR."""

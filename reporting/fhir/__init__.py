@@ -1,0 +1,1 @@
+"""FHIR R4 resources and the server that reads them out."""

@@ -1,0 +1,1 @@
+"""The science: pure functions of arrays; no database, no Celery."""

@@ -1,0 +1,146 @@
+"""Every setting of the product, read once at the entry point and passed on as an argument.
+
+Order of precedence: environment (``SEMBLANCE_*``, nested with ``__``), then the TOML file
+named by ``SEMBLANCE_CONFIG``, then the defaults below. docs/configuration.md names every
+setting; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from service.errors import ConfigurationError
+
+CONFIG_VARIABLE = "SEMBLANCE_CONFIG"
+
+
+def _ae_title(value: str) -> str:
+    """AE: at most 16 printable ASCII characters, no backslash, not blank (PS3.5 section 6.2)."""
+    if not 1 <= len(value.strip()) <= 16 or not value.isascii() or not value.isprintable() or "\\" in value:
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
+    return value.strip()
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+
+
+class Destination(BaseModel):
+    """A DICOM node results are sent to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="Name in the delivery table and in logs.")
+    ae_title: AeTitle = Field(description="Called AE title.")
+    host: str = Field(description="Host name or address.")
+    port: int = Field(ge=1, le=65535, description="TCP port.")
+
+
+class Settings(BaseSettings):
+    """The product's settings; immutable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SEMBLANCE_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    # --- where state is kept
+    database_url: str = Field(
+        "postgresql://semblance@localhost/semblance", description="PostgreSQL 15 or later, as a libpq URL."
+    )
+    database_pool_size: int = Field(8, ge=1, description="Connections a process keeps at most.")
+    broker_url: str = Field(
+        "redis://localhost:6379/0", description="Celery broker: redis:// or amqp:// (quorum queues)."
+    )
+    storage_dir: Path = Field(Path("var/store"), description="Directory of the content-addressed instance store.")
+    storage_low_watermark_bytes: int = Field(
+        1_000_000_000, ge=0, description="Free space under which photographs are refused with 0xA700."
+    )
+
+    # --- DICOM node
+    dicom_ae_title: AeTitle = Field("SEMBLANCE", description="Our AE title, called and calling.")
+    dicom_host: str = Field("0.0.0.0", description="Address the node listens on.")  # noqa: S104
+    dicom_port: int = Field(11112, ge=0, le=65535, description="Port the node listens on; 0 picks a free one.")
+    dicom_max_associations: int = Field(32, ge=1, description="Associations served at once.")
+    dicom_max_pdu_bytes: int = Field(262_144, ge=4096, description="Largest PDU accepted, in bytes.")
+    dicom_idle_timeout_s: float = Field(60.0, gt=0, description="Idle time after which an association is closed.")
+    dicom_require_called_ae_title: bool = Field(
+        False, description="Refuse associations whose called AE title is not ours."
+    )
+    dicom_allowed_calling_ae_titles: tuple[AeTitle, ...] = Field(
+        (), description="Calling AE titles admitted; empty admits all."
+    )
+    destinations: tuple[Destination, ...] = Field((), description="Where results are sent by C-STORE.")
+
+    # --- delivery and retry
+    delivery_timeout_s: float = Field(30.0, gt=0, description="Time-out of one delivery's network steps.")
+    retry_base_s: float = Field(2.0, gt=0, description="First retry delay; doubles with each attempt.")
+    retry_cap_s: float = Field(600.0, gt=0, description="Longest retry delay.")
+    step_max_attempts: int = Field(5, ge=1, description="Attempts at a pipeline step before it is dead.")
+    delivery_max_attempts: int = Field(100, ge=1, description="Attempts at a delivery before it is dead.")
+    sweep_interval_s: float = Field(5.0, gt=0, description="Pause between sweeps of the outbox and of stalled work.")
+    stall_after_s: float = Field(300.0, gt=0, description="Time without progress after which work is enqueued again.")
+
+    # --- appraisal
+    method: str = Field("symmetry", description="Key in METHODS: the method new photographs are appraised by.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where forward passes run.")
+    model_dir: Path | None = Field(None, description="Directory or mirror of model files not shipped with us.")
+
+    # --- FHIR API
+    api_host: str = Field("127.0.0.1", description="Address the FHIR API listens on.")
+    api_port: int = Field(8080, ge=0, le=65535, description="Port of the FHIR API; 0 picks a free one.")
+    api_base_url: str = Field(
+        "", description="Base URL the API is reached under; empty: http://<api_host>:<api_port>/fhir."
+    )
+
+    # --- identity and logs
+    organisation: str = Field("Semblance", description="Institution name written into result objects.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    log_format: Literal["json", "console"] = Field("json", description="Shape of log lines.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then environment, then the TOML file; no dotenv, no secrets directory."""
+        path = os.environ.get(CONFIG_VARIABLE)
+        toml = TomlConfigSettingsSource(settings_cls, Path(path)) if path else None
+        return (init_settings, env_settings) + ((toml,) if toml else ())
+
+    def fhir_base_url(self) -> str:
+        """Base URL written into FHIR links, without a trailing slash."""
+        return (self.api_base_url or f"http://{self.api_host}:{self.api_port}/fhir").rstrip("/")
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings once.
+
+    Args:
+        overrides: Settings that win over environment and file (from command-line options).
+
+    Raises:
+        ConfigurationError: A file that is missing, or a value that is wrong, with its name.
+    """
+    path = os.environ.get(CONFIG_VARIABLE)
+    if path and not Path(path).is_file():
+        raise ConfigurationError(f"{CONFIG_VARIABLE} names {path!r}, which is not a file")
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as exc:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
+        raise ConfigurationError(f"settings: {faults}") from exc
+    except (ValueError, OSError) as exc:
+        raise ConfigurationError(f"settings: {exc}") from exc

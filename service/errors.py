@@ -1,0 +1,127 @@
+"""Every error Semblance raises on purpose, drawn once.
+
+::
+
+    SemblanceError
+    ├── ConfigurationError            a setting is missing, malformed or contradicts another
+    ├── PhotographError               the photograph itself is at fault; never retried
+    │   ├── UndecodablePhotographError    the pixel data cannot be decoded
+    │   └── UnsupportedPhotographError    decodes, but is of a kind we do not appraise
+    ├── ModelError                    a model file is at fault
+    │   ├── ModelNotFoundError            in no weights directory, mirror or URL
+    │   ├── ModelIntegrityError           SHA-256 differs from the manifest
+    │   └── UnknownMethodError            no such row in NORMALISERS or COMPARATORS
+    ├── StorageError                  bytes could not be kept or read back
+    │   ├── InstanceNotStoredError        no bytes under that SHA-256
+    │   ├── CorruptInstanceError          bytes do not match their SHA-256
+    │   └── StorageFullError              free space is under the low watermark
+    ├── IntakeError                   an object offered to the node cannot be accepted
+    │   ├── InvalidIdentifierError        a UID is missing or malformed (PS3.5 section 9.1)
+    │   ├── IncompleteInstanceError       fewer bytes arrived than were announced
+    │   ├── ConflictingInstanceError      same SOP Instance UID, different bytes
+    │   └── UnsupportedInstanceError      SOP class or transfer syntax that no reader takes
+    ├── ResultError                   a result object would be invalid; it is not sent
+    ├── DeliveryError                 a destination did not take a result; retried
+    │   ├── DestinationUnreachableError   no association
+    │   └── DestinationRefusedError       a failure status (PS3.4 Annex B.2.3)
+    ├── FhirError                     answered with an OperationOutcome
+    └── RecordNotFoundError           no such row
+"""
+
+from __future__ import annotations
+
+
+class SemblanceError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class ConfigurationError(SemblanceError):
+    """A setting is missing, malformed or contradicts another."""
+
+
+class PhotographError(SemblanceError):
+    """The photograph itself is at fault; trying again cannot help."""
+
+
+class UndecodablePhotographError(PhotographError):
+    """The pixel data cannot be decoded."""
+
+
+class UnsupportedPhotographError(PhotographError):
+    """The photograph decodes but is of a kind that is not appraised."""
+
+
+class ModelError(SemblanceError):
+    """A model file is at fault."""
+
+
+class ModelNotFoundError(ModelError):
+    """The model is in no weights directory, mirror or URL."""
+
+
+class ModelIntegrityError(ModelError):
+    """The file's SHA-256 differs from the manifest's."""
+
+
+class UnknownMethodError(ModelError):
+    """No such row in NORMALISERS or COMPARATORS."""
+
+
+class StorageError(SemblanceError):
+    """Bytes could not be kept or read back."""
+
+
+class InstanceNotStoredError(StorageError):
+    """There are no bytes under that SHA-256."""
+
+
+class CorruptInstanceError(StorageError):
+    """The bytes read back do not match their SHA-256."""
+
+
+class StorageFullError(StorageError):
+    """Free space is under the low watermark."""
+
+
+class IntakeError(SemblanceError):
+    """An object offered to the node cannot be accepted."""
+
+
+class InvalidIdentifierError(IntakeError):
+    """A UID is missing or malformed (DICOM PS3.5 section 9.1)."""
+
+
+class IncompleteInstanceError(IntakeError):
+    """Fewer bytes arrived than were announced."""
+
+
+class ConflictingInstanceError(IntakeError):
+    """Same SOP Instance UID, different bytes."""
+
+
+class UnsupportedInstanceError(IntakeError):
+    """A SOP class or transfer syntax that no reader takes."""
+
+
+class ResultError(SemblanceError):
+    """A result object would be invalid; it is not sent."""
+
+
+class DeliveryError(SemblanceError):
+    """A destination did not take a result; it will be tried again."""
+
+
+class DestinationUnreachableError(DeliveryError):
+    """No association with the destination could be made or kept."""
+
+
+class DestinationRefusedError(DeliveryError):
+    """The destination answered with a failure status (DICOM PS3.4 Annex B.2.3)."""
+
+
+class FhirError(SemblanceError):
+    """A FHIR request cannot be served; answered with an OperationOutcome."""
+
+
+class RecordNotFoundError(SemblanceError):
+    """No such row in the database."""

@@ -1,0 +1,240 @@
+"""Frozen records and closed sets that cross modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class InstanceState(StrEnum):
+    """Where a received photograph is in the pipeline."""
+
+    RECEIVED = "received"  # stored and committed, not yet appraised
+    APPRAISED = "appraised"  # an Appraisal row exists (appraised or rejected)
+    REPORTED = "reported"  # result objects and FHIR resources saved
+    DELIVERED = "delivered"  # every delivery done (or none was due)
+    DEAD = "dead"  # gave up; traceback in the dead_letter row
+
+
+class LedgerEvent(StrEnum):
+    """What can happen to an instance; the ledger is append-only."""
+
+    REFUSED = "refused"
+    RECEIVED = "received"
+    RECEIVED_AGAIN = "received-again"
+    QUARANTINED = "quarantined"
+    APPRAISED = "appraised"
+    REJECTED = "rejected"
+    REPORTED = "reported"
+    DELIVERED = "delivered"
+    DELIVERY_FAILED = "delivery-failed"
+    COMMITTED = "committed"
+    RETRIED = "retried"
+    DEAD = "dead"
+
+
+class DeliveryState(StrEnum):
+    """Where one result object is on its way to one destination."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    COMMITTED = "committed"
+    DEAD = "dead"
+
+
+class AppraisalStatus(StrEnum):
+    """Whether the photograph could be judged."""
+
+    APPRAISED = "appraised"
+    REJECTED = "rejected"
+
+
+class RejectionReason(StrEnum):
+    """Why a photograph was not judged; every one is a code of our CodeSystem."""
+
+    UNDECODABLE = "undecodable"
+    UNSUPPORTED = "unsupported"
+    NO_FACE = "no-face"
+    SEVERAL_FACES = "several-faces"
+    FACE_TOO_SMALL = "face-too-small"
+    FACE_CUT_OFF = "face-cut-off"
+    BLURRED = "blurred"
+    UNDEREXPOSED = "underexposed"
+    OVEREXPOSED = "overexposed"
+    YAW = "yaw"
+    PITCH = "pitch"
+
+
+class Region(StrEnum):
+    """Regions of the face with a score of their own."""
+
+    FACE = "face"
+    LEFT_EYE = "left-eye"  # the patient's left
+    RIGHT_EYE = "right-eye"
+    NOSE = "nose"
+    UPPER_LIP = "upper-lip"
+    LOWER_LIP = "lower-lip"
+    ORONASAL = "oronasal"  # oral and nasal region of paper 000
+    LEFT_CHEEK = "left-cheek"
+    RIGHT_CHEEK = "right-cheek"
+    CHIN = "chin"
+    FOREHEAD = "forehead"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionScore:
+    """The score of one region."""
+
+    region: Region
+    score: float | None  # s(D), eq. (3) of paper 000, over the region; None when nothing was judged
+    z: float | None  # standard deviations above the normal cohort; higher = more anomalous
+    judged: float  # fraction of the region's pixels that were judged, 0..1
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityMeasures:
+    """What the quality gates measured; None where it could not be measured."""
+
+    faces: int | None = None  # faces found
+    inter_ocular_px: float | None = None  # distance of the eye centres, photograph pixels
+    sharpness: float | None = None  # variance of the Laplacian at fixed inter-ocular distance
+    mean_luminance: float | None = None  # 0..255 over the face
+    clipped_fraction: float | None = None  # face pixels at 0 or 255 in luminance, 0..1
+    yaw_deg: float | None = None  # positive: to the patient's left
+    pitch_deg: float | None = None  # positive: up
+    roll_deg: float | None = None  # positive: anticlockwise in the picture
+    blockiness: float | None = None  # JPEG 8x8 blockiness, >= 0
+    noise_sigma: float | None = None  # 0..255 scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodIdentity:
+    """Which method, weights and settings made a result; two results compare only if these agree."""
+
+    name: str  # e.g. "symmetry"
+    version: str  # of the method's code, e.g. "1"
+    normaliser: str  # key in NORMALISERS
+    comparator: str  # key in COMPARATORS
+    weights_sha256: str  # of the model files used, in manifest order; "" when none
+    config_sha256: str  # of the appraisal settings
+    calibration: str  # version of the calibration; "" when none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Appraisal:
+    """The outcome for one photograph by one method."""
+
+    appraisal_id: UUID  # UUIDv5, see service.appraisal.appraiser.appraisal_id
+    sop_instance_uid: str  # of the source; "" for a plain file
+    pixel_sha256: str  # of the decoded sRGB pixels
+    method: MethodIdentity
+    status: AppraisalStatus
+    reasons: tuple[RejectionReason, ...]  # empty when appraised
+    score: float | None  # s(D), eq. (3) of paper 000; higher = more normal
+    rating: float | None  # calibrated 1 (least) .. 7 (most normal)
+    percentile: float | None  # 0..100 against the normal cohort
+    regions: tuple[RegionScore, ...]
+    quality: QualityMeasures
+    warnings: tuple[str, ...] = ()  # regions left out and why, fallbacks that were asked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """A photograph received and kept."""
+
+    instance_id: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    patient_id: str  # "" when the photograph has none
+    issuer_of_patient_id: str
+    calling_ae_title: str
+    called_ae_title: str
+    peer_address: str
+    sha256: str  # of the stored Part 10 file; key in the store
+    size_bytes: int
+    state: InstanceState
+    received_at: datetime  # aware
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewInstance:
+    """What intake hands to the database; see Instance for the fields."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    patient_id: str
+    issuer_of_patient_id: str
+    calling_ae_title: str
+    called_ae_title: str
+    peer_address: str
+    sha256: str
+    size_bytes: int
+
+
+class Receipt(StrEnum):
+    """What intake made of an offered instance."""
+
+    NEW = "new"
+    AGAIN = "again"  # same UID, same bytes
+    QUARANTINED = "quarantined"  # same UID, different bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerEntry:
+    """One line of an instance's history."""
+
+    ledger_id: int
+    instance_id: int | None  # None for a refusal
+    sop_instance_uid: str
+    event: LedgerEvent
+    at: datetime
+    detail: Mapping[str, str]  # ids and reasons, never patient data
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedAppraisal:
+    """An Appraisal with what was kept beside it."""
+
+    instance_id: int
+    appraisal: Appraisal
+    heatmap_sha256: str  # PNG, RGB, in the store; "" when rejected
+    difference_map_sha256: str  # .npy float32 (H, W), NaN where nothing was judged; "" when rejected
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """One result object for one destination."""
+
+    delivery_id: int
+    instance_id: int
+    appraisal_id: UUID
+    destination: str  # name in Settings.destinations
+    sop_class_uid: str
+    sop_instance_uid: str  # of the result object
+    sha256: str  # key in the store
+    state: DeliveryState
+    attempts: int
+    next_attempt_at: datetime
+    last_error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """Work that was given up."""
+
+    instance_id: int
+    sop_instance_uid: str
+    step: str
+    error: str
+    traceback: str
+    at: datetime
