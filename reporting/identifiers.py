@@ -1,0 +1,79 @@
+"""Identifiers of everything we make, derived and never drawn at random.
+
+A re-run of a step makes the same identifiers, so that a result can neither be doubled nor change
+its name. UIDs are UUID-derived (DICOM PS3.5 section B.2, ``2.25.``), which needs no registered root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from uuid import UUID, uuid5
+
+UUID_DERIVED_ROOT = "2.25"  # PS3.5 section B.2; ITU-T X.667
+NAMESPACE = UUID("ff4fb2ea-c9a1-40f2-9e68-3a7a4b375972")  # drawn once for Semblance
+
+
+class ResultKind(StrEnum):
+    """What a result UID names."""
+
+    SECONDARY_CAPTURE = "secondary-capture"
+    SECONDARY_CAPTURE_SERIES = "secondary-capture-series"
+    STRUCTURED_REPORT = "structured-report"
+    STRUCTURED_REPORT_SERIES = "structured-report-series"
+    PARAMETRIC_MAP = "parametric-map"
+    PARAMETRIC_MAP_SERIES = "parametric-map-series"
+    DIMENSION_ORGANIZATION = "dimension-organization"
+    FRAME_OF_REFERENCE = "frame-of-reference"
+
+
+def uid_of(uuid: UUID) -> str:
+    """Derive the UID of a UUID: ``2.25.`` and its decimal value, at most 44 characters."""
+    return f"{UUID_DERIVED_ROOT}.{uuid.int}"
+
+
+def _derived(*parts: str) -> UUID:
+    """UUIDv5 of parts, unambiguous whatever characters they hold."""
+    digest = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    return uuid5(NAMESPACE, digest.hexdigest())
+
+
+def named_uid(*parts: str) -> str:
+    """Derive the UID of a fixed thing of ours (a coding scheme, a device) from its name."""
+    return uid_of(_derived("uid", *parts))
+
+
+def result_uid(appraisal_id: UUID, kind: ResultKind) -> str:
+    """UID of a result object, or of its series.
+
+    Args:
+        appraisal_id: The appraisal the object reports.
+        kind: Which of its objects or series.
+    """
+    return uid_of(_derived("result", str(appraisal_id), kind))
+
+
+def tracking_uid(issuer_of_patient_id: str, patient_id: str, study_instance_uid: str, site: str) -> str:
+    """UID that names the same site of the same patient in every photograph (TID 4108).
+
+    Args:
+        issuer_of_patient_id: Issuer of the patient ID, "" when unknown.
+        patient_id: "" when the photograph has none; then the study stands for the patient.
+        study_instance_uid: Of the photograph.
+        site: What is tracked, a ``Region`` value.
+    """
+    patient = ("patient", issuer_of_patient_id, patient_id) if patient_id else ("study", study_instance_uid)
+    return uid_of(_derived("tracking", *patient, site))
+
+
+def fhir_id(resource_type: str, *parts: str) -> str:
+    """Logical id of a FHIR resource (R4: 1 to 64 of ``[A-Za-z0-9-.]``), derived from what it is about.
+
+    Args:
+        resource_type: For example ``Observation``.
+        parts: What makes it one of its kind, in a fixed order.
+    """
+    return str(_derived("fhir", resource_type, *parts))
