@@ -1,0 +1,201 @@
+"""Finding faces and their landmarks, behind one interface.
+
+The mesh is MediaPipe's: 468 points of the canonical face mesh and 5 around each iris
+(Kartynnik et al. 2019, arXiv:1907.06724; Grishchenko et al. 2020, arXiv:2006.10962).
+Left and right are the patient's.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.appraisal.pose import Pose, estimate_pose
+
+if TYPE_CHECKING:
+    from mediapipe.python.solutions.face_detection import FaceDetection
+    from mediapipe.python.solutions.face_mesh import FaceMesh
+
+MESH_POINTS = 478
+RIGHT_IRIS, LEFT_IRIS = 468, 473
+RIGHT_COMMISSURE, LEFT_COMMISSURE = 61, 291
+
+_DETECTION_SIDE = 1280  # px; larger photographs are reduced for detection
+_TILING_SIDE = 480  # px; smaller photographs are searched whole only
+_TILE = 0.6  # of each side; 2 x 2 tiles overlap by a fifth
+_CROP_SIDE = 448  # px; the square the mesh is fitted in
+_CROP_MARGIN = 2.0  # side of that square over the detected face's
+_CONFIRMED = 0.7  # overlap of the first and second fit
+_SAME_FACE = 0.3  # intersection over the smaller box
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Face:
+    """One face in a photograph."""
+
+    mesh: NDArray[np.float64]  # (478, 3) float64, photograph pixels; z grows away from the camera
+    pose: Pose
+
+    @property
+    def landmarks(self) -> NDArray[np.float64]:
+        """(478, 2) float64, x and y in photograph pixels; the centre of the first pixel is (0, 0)."""
+        return self.mesh[:, :2]
+
+    @property
+    def inter_ocular_px(self) -> float:
+        """Distance of the iris centres in photograph pixels."""
+        return float(np.linalg.norm(self.landmarks[LEFT_IRIS] - self.landmarks[RIGHT_IRIS]))
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of the landmarks in photograph pixels."""
+        low, high = self.landmarks.min(0), self.landmarks.max(0)
+        return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+class FaceFinder(Protocol):
+    """Finds every face of a photograph."""
+
+    def find(self, rgb: NDArray[np.uint8]) -> tuple[Face, ...]:
+        """Return the faces, the largest first.
+
+        Args:
+            rgb: (H, W, 3) uint8, sRGB.
+        """
+        ...
+
+
+class MediapipeFaceFinder:
+    """Face finder on MediaPipe's detectors and mesh; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._detectors: tuple[FaceDetection, ...] = ()
+        self._mesh: FaceMesh | None = None
+
+    def find(self, rgb: NDArray[np.uint8]) -> tuple[Face, ...]:
+        """Return the faces, the largest first: every detection the mesh confirms."""
+        with self._lock:
+            boxes = _distinct(self._detect(rgb))
+            faces = [face for box in boxes if (face := self._confirm(rgb, box)) is not None]
+        faces.sort(key=lambda face: _area(face.box), reverse=True)
+        kept: list[Face] = []
+        for face in faces:
+            if all(_overlap(face.box, other.box) < _SAME_FACE for other in kept):
+                kept.append(face)
+        return tuple(kept)
+
+    def _load(self) -> FaceMesh:
+        if self._mesh is None:
+            from mediapipe.python.solutions.face_detection import FaceDetection
+            from mediapipe.python.solutions.face_mesh import FaceMesh
+
+            self._detectors = tuple(
+                FaceDetection(model_selection=model, min_detection_confidence=0.5) for model in (0, 1)
+            )
+            self._mesh = FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
+        return self._mesh
+
+    def _detect(self, rgb: NDArray[np.uint8]) -> list[_Box]:
+        self._load()
+        boxes: list[_Box] = []
+        scale = min(1.0, _DETECTION_SIDE / max(rgb.shape[:2]))
+        small = _reduced(rgb, scale)
+        for left, top, tile in _tiles(small):
+            # A face that fills the frame is found only with room around it.
+            margin = max(tile.shape[:2]) // 4
+            padded = cv2.copyMakeBorder(tile, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
+            height, width = padded.shape[:2]
+            for detector in self._detectors:
+                for found in detector.process(padded).detections or ():
+                    box = found.location_data.relative_bounding_box
+                    x, y = left + box.xmin * width - margin, top + box.ymin * height - margin
+                    corner = (x + box.width * width, y + box.height * height)
+                    boxes.append((x / scale, y / scale, corner[0] / scale, corner[1] / scale))
+        return boxes
+
+    def _confirm(self, rgb: NDArray[np.uint8], box: _Box) -> Face | None:
+        """Fit twice: a face is found again, and better, around the first fit; anything else is not."""
+        first = self._fit(rgb, box)
+        second = self._fit(rgb, first.box) if first is not None else None
+        if first is None or second is None or _overlap(first.box, second.box) < _CONFIRMED:
+            return None
+        return second
+
+    def _fit(self, rgb: NDArray[np.uint8], box: _Box) -> Face | None:
+        side = max(box[2] - box[0], box[3] - box[1]) * _CROP_MARGIN
+        x, y = (box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2
+        crop = _square(rgb, x, y, side)
+        found = self._load().process(crop).multi_face_landmarks
+        if not found:
+            return None
+        mesh = np.array([(p.x, p.y, p.z) for p in found[0].landmark], dtype=np.float64) * side
+        mesh[:, :2] += (x - 0.5, y - 0.5)
+        return Face(mesh=mesh, pose=estimate_pose(mesh))
+
+
+_Box = tuple[float, float, float, float]
+
+
+def _tiles(rgb: NDArray[np.uint8]) -> list[tuple[int, int, NDArray[np.uint8]]]:
+    height, width = rgb.shape[:2]
+    tiles = [(0, 0, rgb)]
+    if min(height, width) >= _TILING_SIDE:
+        rows, columns = int(height * _TILE), int(width * _TILE)
+        tiles += [
+            (left, top, rgb[top : top + rows, left : left + columns])
+            for top in (0, height - rows)
+            for left in (0, width - columns)
+        ]
+    return tiles
+
+
+def _square(rgb: NDArray[np.uint8], x: float, y: float, side: float) -> NDArray[np.uint8]:
+    """(_CROP_SIDE, _CROP_SIDE, 3) uint8 of the square at (x, y); black outside the photograph."""
+    height, width = rgb.shape[:2]
+    left, top = int(np.floor(max(x, 0))), int(np.floor(max(y, 0)))
+    right, bottom = int(np.ceil(min(x + side, width))), int(np.ceil(min(y + side, height)))
+    part = rgb[top : max(bottom, top + 1), left : max(right, left + 1)]
+    scale = _CROP_SIDE / side
+    part = _reduced(part, min(1.0, 2 * scale))
+    fx, fy = part.shape[1] / (right - left), part.shape[0] / (bottom - top)
+    # Pixel centres: u = (x_photograph + 0.5 - x) * scale - 0.5, with x_photograph from the part's own grid.
+    matrix = np.array(
+        [
+            [scale / fx, 0, (0.5 / fx + left - x) * scale - 0.5],
+            [0, scale / fy, (0.5 / fy + top - y) * scale - 0.5],
+        ]
+    )
+    crop = cv2.warpAffine(part, matrix, (_CROP_SIDE, _CROP_SIDE), flags=cv2.INTER_LINEAR)
+    return np.asarray(crop, dtype=np.uint8)
+
+
+def _reduced(rgb: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    if scale >= 1.0:
+        return rgb
+    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _area(box: _Box) -> float:
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def _overlap(one: _Box, other: _Box) -> float:
+    """Intersection over the smaller of two boxes."""
+    shared = (max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3]))
+    return _area(shared) / max(1e-9, min(_area(one), _area(other)))
+
+
+def _distinct(boxes: list[_Box]) -> list[_Box]:
+    """Largest boxes first, without those that lie over one already kept."""
+    kept: list[_Box] = []
+    for box in sorted(boxes, key=_area, reverse=True):
+        if _area(box) > 0 and all(_overlap(box, other) < 0.5 for other in kept):
+            kept.append(box)
+    return kept
