@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -32,6 +33,16 @@ def _ae_title(value: str) -> str:
 
 
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
+
+
+def _time_zone(value: str) -> str:
+    """Refuse what is neither empty nor in the IANA time zone database."""
+    if value and value not in available_timezones():
+        raise ValueError(f"{value!r} is not in the IANA time zone database")
+    return value
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
 class Destination(BaseModel):
@@ -57,10 +68,13 @@ class Settings(BaseSettings):
         "postgresql://semblance@localhost/semblance", description="PostgreSQL 15 or later, as a libpq URL."
     )
     database_pool_size: int = Field(8, ge=1, description="Connections a process keeps at most.")
+    database_timeout_s: float = Field(10.0, gt=0, description="Longest wait for a connection to PostgreSQL.")
     broker_url: str = Field(
         "redis://localhost:6379/0", description="Celery broker: redis:// or amqp:// (quorum queues)."
     )
-    storage_dir: Path = Field(Path("var/store"), description="Directory of the content-addressed instance store.")
+    storage_dir: Path = Field(
+        Path("var/store"), description="Directory of the content-addressed instance store."
+    )
     storage_low_watermark_bytes: int = Field(
         1_000_000_000, ge=0, description="Free space under which photographs are refused with 0xA700."
     )
@@ -68,10 +82,14 @@ class Settings(BaseSettings):
     # --- DICOM node
     dicom_ae_title: AeTitle = Field("SEMBLANCE", description="Our AE title, called and calling.")
     dicom_host: str = Field("0.0.0.0", description="Address the node listens on.")  # noqa: S104
-    dicom_port: int = Field(11112, ge=0, le=65535, description="Port the node listens on; 0 picks a free one.")
+    dicom_port: int = Field(
+        11112, ge=0, le=65535, description="Port the node listens on; 0 picks a free one."
+    )
     dicom_max_associations: int = Field(32, ge=1, description="Associations served at once.")
     dicom_max_pdu_bytes: int = Field(262_144, ge=4096, description="Largest PDU accepted, in bytes.")
-    dicom_idle_timeout_s: float = Field(60.0, gt=0, description="Idle time after which an association is closed.")
+    dicom_idle_timeout_s: float = Field(
+        60.0, gt=0, description="Idle time after which an association is closed."
+    )
     dicom_require_called_ae_title: bool = Field(
         False, description="Refuse associations whose called AE title is not ours."
     )
@@ -86,13 +104,21 @@ class Settings(BaseSettings):
     retry_cap_s: float = Field(600.0, gt=0, description="Longest retry delay.")
     step_max_attempts: int = Field(5, ge=1, description="Attempts at a pipeline step before it is dead.")
     delivery_max_attempts: int = Field(100, ge=1, description="Attempts at a delivery before it is dead.")
-    sweep_interval_s: float = Field(5.0, gt=0, description="Pause between sweeps of the outbox and of stalled work.")
-    stall_after_s: float = Field(300.0, gt=0, description="Time without progress after which work is enqueued again.")
+    sweep_interval_s: float = Field(
+        5.0, gt=0, description="Pause between sweeps of the outbox and of stalled work."
+    )
+    stall_after_s: float = Field(
+        300.0, gt=0, description="Time without progress after which work is enqueued again."
+    )
 
     # --- appraisal
-    method: str = Field("symmetry", description="Key in METHODS: the method new photographs are appraised by.")
+    method: str = Field(
+        "symmetry", description="Key in METHODS: the method new photographs are appraised by."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where forward passes run.")
-    model_dir: Path | None = Field(None, description="Directory or mirror of model files not shipped with us.")
+    model_dir: Path | None = Field(
+        None, description="Directory or mirror of model files not shipped with us."
+    )
 
     # --- FHIR API
     api_host: str = Field("127.0.0.1", description="Address the FHIR API listens on.")
@@ -103,6 +129,14 @@ class Settings(BaseSettings):
 
     # --- identity and logs
     organisation: str = Field("Semblance", description="Institution name written into result objects.")
+    timezone: TimeZone = Field(
+        "",
+        description="IANA zone of times sent without (0008,0201), as Europe/Berlin; empty: this machine's.",
+    )
+    structured_report: bool = Field(True, description="Whether a DICOM structured report (TID 1500) is made.")
+    parametric_map: bool = Field(
+        False, description="Whether the raw difference map is made as a DICOM Parametric Map."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
     log_format: Literal["json", "console"] = Field("json", description="Shape of log lines.")
 
