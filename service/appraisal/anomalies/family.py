@@ -1,0 +1,287 @@
+"""The broad random family: anomalies of no particular name, for training.
+
+None of the makers aims at a named type: sites, directions, widths and colours are drawn at random
+over the face, with more sites where the face has more structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+
+from service.appraisal.anomalies import anatomy
+from service.appraisal.anomalies.change import Change, Field, Paint
+from service.appraisal.anomalies.fields import (
+    Canvas,
+    bell,
+    enlarge,
+    grid,
+    plateau,
+    pull,
+    scaled_to,
+)
+from service.appraisal.anomalies.named import Maker
+
+MOVE_SCALE = 0.20  # displacement at severity 1, inter-ocular distances
+PAINT_SCALE = 0.40  # diameter at severity 1
+
+_PARTS: tuple[tuple[int, ...], ...] = (
+    anatomy.LIPS,
+    anatomy.LIPS,
+    anatomy.UPPER_LIP_OUTER,
+    (*anatomy.UPPER_LIDS[0], *anatomy.LOWER_LIDS[0], *anatomy.EYE_CORNERS[0]),
+    (*anatomy.UPPER_LIDS[1], *anatomy.LOWER_LIDS[1], *anatomy.EYE_CORNERS[1]),
+    (*anatomy.BROWS[0], *anatomy.BROWS[1]),
+    anatomy.NOSE,
+    anatomy.NOSE_BASE,
+    (*anatomy.JAW, *anatomy.JAW_RIGHT),
+    (*anatomy.CHEEKS[0], *anatomy.CHEEKS[1]),
+    tuple(range(468)),
+)
+
+
+def _direction(rng: np.random.Generator) -> Field:
+    angle = rng.uniform(0, 2 * np.pi)
+    return np.array([np.cos(angle), np.sin(angle)], np.float32)
+
+
+def _site(canvas: Canvas, rng: np.random.Generator, spread: float = 0.06) -> Field:
+    part = _PARTS[int(rng.integers(len(_PARTS)))]
+    point = canvas.landmarks[part[int(rng.integers(len(part)))]]
+    return (point + rng.normal(0, spread * canvas.unit, 2)).astype(np.float32)
+
+
+def _width(canvas: Canvas, rng: np.random.Generator, low: float = 0.07, high: float = 0.4) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high)))) * canvas.unit
+
+
+def _mirrored(canvas: Canvas, plane: Field, rng: np.random.Generator) -> Field:
+    """Sometimes make the field the same on both sides, as in a symmetric anomaly."""
+    if rng.random() > 0.2:
+        return plane
+    point, down = anatomy.midline(canvas.landmarks)
+    height, width = plane.shape[:2]
+    x, y = grid(canvas)
+    across = np.array([down[1], -down[0]], np.float32)
+    offset = (x - point[0]) * across[0] + (y - point[1]) * across[1]
+    mx, my = x - 2 * offset * across[0], y - 2 * offset * across[1]
+    step = canvas.image.shape[1] / width
+    other = cv2.remap(plane, (mx / step).astype(np.float32), (my / step).astype(np.float32), 1)
+    reflect = np.eye(2, dtype=np.float32) - 2 * np.outer(across, across).astype(np.float32)
+    return np.asarray(plane + other @ reflect.T, np.float32).reshape(height, width, 2)
+
+
+def _moved(canvas: Canvas, kind: str, severity: float, plane: Field, rng: np.random.Generator) -> Change:
+    both = _mirrored(canvas, plane, rng)
+    field, largest = scaled_to(both, canvas, severity * MOVE_SCALE * canvas.unit)
+    return Change(kind=kind, severity=severity, magnitude=largest / canvas.unit, displacement=field)
+
+
+def bumps(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """One to four smooth displacements near one place."""
+    site = _site(canvas, rng)
+    plane = np.zeros((*grid(canvas)[0].shape, 2), np.float32)
+    for number in range(int(rng.integers(1, 4))):
+        width = _width(canvas, rng)
+        where = site if number == 0 else site + rng.normal(0, 0.2 * canvas.unit, 2)
+        shape = bell(
+            canvas,
+            np.asarray(where, np.float32),
+            (width, width * float(rng.uniform(0.5, 1.6))),
+            float(rng.uniform(0, np.pi)),
+        )
+        plane += shape[..., None] * _direction(rng) * np.float32(rng.uniform(0.4, 1.0))
+    return _moved(canvas, "random-bumps", severity, plane, rng)
+
+
+def ripple(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """A smooth random field seen through a soft window."""
+    shape = grid(canvas)[0].shape
+    cells = int(rng.integers(4, 12))
+    noise = rng.normal(0, 1, (cells, cells, 2)).astype(np.float32)
+    smooth = cv2.resize(noise, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    width = _width(canvas, rng, 0.15, 0.5)
+    window = bell(canvas, _site(canvas, rng), (width, width))
+    return _moved(canvas, "random-ripple", severity, smooth * window[..., None], rng)
+
+
+def swelling(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """Local growth or shrinking, more along one axis than the other."""
+    site = _site(canvas, rng)
+    width = _width(canvas, rng, 0.1, 0.45)
+    x, y = grid(canvas)
+    out = np.stack([x - site[0], y - site[1]], axis=-1) / width
+    out[..., 0] *= np.float32(rng.uniform(0, 1))
+    out[..., 1] *= np.float32(rng.uniform(0, 1))
+    sign = np.float32(rng.choice([-1.0, 1.0]))
+    window = bell(canvas, site, (width, width * float(rng.uniform(0.6, 1.5))))
+    return _moved(canvas, "random-swelling", severity, sign * out * window[..., None], rng)
+
+
+def twist(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """Local rotation or shear."""
+    site = _site(canvas, rng)
+    width = _width(canvas, rng, 0.1, 0.4)
+    x, y = grid(canvas)
+    matrix = rng.normal(0, 1, (2, 2)).astype(np.float32)
+    if rng.random() < 0.5:
+        matrix = np.array([[0, -1], [1, 0]], np.float32)
+    out = np.stack([x - site[0], y - site[1]], axis=-1) / width
+    window = bell(canvas, site, (width, width))
+    return _moved(canvas, "random-twist", severity, (out @ matrix.T) * window[..., None], rng)
+
+
+def contour(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """Some landmarks of a part wander; others around it stay."""
+    part = np.array(_PARTS[int(rng.integers(len(_PARTS)))])
+    count = min(int(rng.integers(1, 9)), len(part))
+    seed = canvas.landmarks[part[int(rng.integers(len(part)))]]
+    near = np.argsort(((canvas.landmarks[part] - seed) ** 2).sum(axis=1))[:count]
+    points = canvas.landmarks[part[near]]
+    common = _direction(rng)
+    moves = common + 0.5 * rng.normal(0, 1, (count, 2)).astype(np.float32)
+    apart = np.sqrt(((canvas.landmarks[:468, None] - points[None]) ** 2).sum(-1)).min(axis=1)
+    reach = float(rng.uniform(0.12, 0.4)) * canvas.unit
+    ring = np.flatnonzero((apart > reach) & (apart < 1.8 * reach))
+    anchors = canvas.landmarks[rng.choice(ring, min(len(ring), 14), replace=False)]
+    plane = pull(
+        canvas,
+        np.concatenate([points, anchors]),
+        np.concatenate([0.1 * canvas.unit * moves, np.zeros_like(anchors)]),
+        float(rng.uniform(0.5, 1.0)) * reach,
+    )
+    return _moved(canvas, "random-contour", severity, plane, rng)
+
+
+def side(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """A large part of one side, or of one level, of the face is scaled or shifted."""
+    point, _ = anatomy.midline(canvas.landmarks)
+    x, y = grid(canvas)
+    if rng.random() < 0.5:
+        sign = float(rng.choice([-1.0, 1.0]))
+        ramp = np.clip(sign * (x - point[0]) / canvas.unit, 0, 1.5)
+        level = float(rng.uniform(0.2, 0.9)) * canvas.image.shape[0]
+        ramp = ramp * np.exp(-0.5 * ((y - level) / (rng.uniform(0.3, 0.9) * canvas.unit)) ** 2)
+    else:
+        level = float(rng.uniform(0.3, 0.9)) * canvas.image.shape[0]
+        sign = float(rng.choice([-1.0, 1.0]))
+        ramp = np.clip(sign * (y - level) / canvas.unit, 0, 1.5)
+        ramp = ramp * np.exp(-0.5 * ((x - point[0]) / (rng.uniform(0.4, 0.9) * canvas.unit)) ** 2)
+    plane = ramp[..., None].astype(np.float32) * _direction(rng)
+    return _moved(canvas, "random-side", severity, plane, rng)
+
+
+def _painted(
+    canvas: Canvas, kind: str, severity: float, alpha: Field, colour: Field, diameter: float
+) -> Change:
+    return Change(
+        kind=kind,
+        severity=severity,
+        magnitude=diameter / canvas.unit,
+        displacement=None,
+        paint=Paint(
+            alpha=np.ascontiguousarray(alpha, np.float32),
+            colour=np.clip(colour, 0, 255).astype(np.float32),
+        ),
+    )
+
+
+def _disc(canvas: Canvas, severity: float, rng: np.random.Generator) -> tuple[Field, float]:
+    """A soft, irregular patch at a random place, (H, W) 0..1, and its diameter in pixels."""
+    radius = 0.5 * severity * PAINT_SCALE * canvas.unit * float(rng.uniform(0.6, 1.0))
+    disc = plateau(
+        canvas,
+        _site(canvas, rng, 0.2),
+        (radius, radius * float(rng.uniform(0.4, 1.0))),
+        float(rng.uniform(0, np.pi)),
+        edge=float(rng.uniform(0.15, 1.2)),
+    )
+    if rng.random() < 0.4:
+        noise = rng.normal(0.6, 0.5, (16, 16)).astype(np.float32)
+        disc = disc * np.clip(cv2.resize(noise, disc.shape[::-1], interpolation=2), 0.1, 1)
+    return enlarge(disc, canvas), 2 * radius
+
+
+def blob(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """A patch of another colour: darker, lighter, redder, bluer."""
+    alpha, diameter = _disc(canvas, severity, rng)
+    tint = rng.uniform(0.35, 1.5, 3).astype(np.float32)
+    tint[:] = tint if rng.random() < 0.6 else tint.mean() * (0.85 + 0.3 * rng.random(3))
+    base = cv2.GaussianBlur(canvas.image, (0, 0), 3).astype(np.float32)
+    opacity = np.float32(rng.uniform(0.4, 1.0))
+    return _painted(canvas, "random-blob", severity, alpha * opacity, base * tint, diameter)
+
+
+def texture(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """A patch of rougher, or smoother, skin."""
+    alpha, diameter = _disc(canvas, min(1.0, 1.4 * severity), rng)
+    image = canvas.image.astype(np.float32)
+    if rng.random() < 0.4:
+        colour = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(1.5, 4)))
+    else:
+        grain = rng.normal(0, 1, image.shape[:2]).astype(np.float32)
+        grain = cv2.GaussianBlur(grain, (0, 0), float(rng.uniform(0.7, 3)))
+        colour = image + (grain / grain.std() * rng.uniform(8, 25))[..., None]
+    return _painted(canvas, "random-texture", severity, alpha, colour, diameter)
+
+
+def line(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """One to three bent lines, darker or lighter than the skin."""
+    height, width = canvas.image.shape[:2]
+    plane = np.zeros((height, width), np.uint8)
+    site, heading = _site(canvas, rng, 0.15), float(rng.uniform(0, 2 * np.pi))
+    length = severity * 0.8 * canvas.unit * float(rng.uniform(0.5, 1))
+    thickness = max(round(float(rng.uniform(0.012, 0.05)) * canvas.unit), 1)
+    for _ in range(int(rng.integers(1, 3))):
+        turns = heading + np.cumsum(rng.normal(0, 0.15, 12)) + rng.uniform(-0.5, 0.5)
+        steps = np.stack([np.cos(turns), np.sin(turns)], axis=-1) * length / 12
+        points = site + np.cumsum(steps, axis=0) - steps.sum(axis=0) / 2
+        cv2.polylines(plane, [np.rint(points * 16).astype(np.int32)], False, 255, thickness, 16, 4)
+    alpha = cv2.GaussianBlur(plane, (0, 0), float(rng.uniform(0.4, 1.5))).astype(np.float32) / 255
+    tint = rng.uniform(0.5, 1.4) * (0.85 + 0.3 * rng.random(3))
+    base = cv2.GaussianBlur(canvas.image, (0, 0), 2).astype(np.float32)
+    opacity = float(rng.uniform(0.4, 1.0))
+    return _painted(canvas, "random-line", severity, alpha * opacity, base * tint, length)
+
+
+def swap(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """A patch copied from another place of the same face."""
+    alpha, diameter = _disc(canvas, severity, rng)
+    shift = _direction(rng) * np.float32(rng.uniform(0.15, 0.6)) * canvas.unit
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+    size = (canvas.image.shape[1], canvas.image.shape[0])
+    moved = cv2.warpAffine(canvas.image, matrix, size, borderMode=cv2.BORDER_REFLECT_101)
+    return _painted(canvas, "random-swap", severity, alpha, moved.astype(np.float32), diameter)
+
+
+def both(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """A displacement with a change of colour."""
+    moved = bumps(canvas, severity, rng)
+    painted = (blob if rng.random() < 0.5 else line)(canvas, 0.6 * severity, rng)
+    return Change(
+        kind="random-both",
+        severity=severity,
+        magnitude=moved.magnitude,
+        displacement=moved.displacement,
+        paint=painted.paint,
+    )
+
+
+RANDOM: Mapping[str, Maker] = MappingProxyType(
+    {
+        "random-bumps": bumps,
+        "random-ripple": ripple,
+        "random-swelling": swelling,
+        "random-twist": twist,
+        "random-contour": contour,
+        "random-side": side,
+        "random-blob": blob,
+        "random-texture": texture,
+        "random-line": line,
+        "random-swap": swap,
+        "random-both": both,
+    }
+)

@@ -1,0 +1,248 @@
+"""Training of the default method's network: resumable, logged, on a CPU or one GPU."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from service.appraisal.anomalies import RANDOM, Maker
+from service.appraisal.anomaly_network import AnomalyNetwork, NetworkOutput
+from service.errors import ConfigurationError
+from service.training.examples import PER_FACE, Batch, Examples
+from service.training.faces import FacePool
+from service.training.losses import Losses, losses
+from service.training.steering import SteeringSet, steer
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+_EMA = 0.998
+FROZEN_LAYERS = 5  # of the encoder: edges and colours are as good for faces as for ImageNet
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """How to train; everything that decides the weights."""
+
+    out: Path  # folder for checkpoint, log, contact sheets and weights
+    encoder: Path | None  # SqueezeNet 1.1 weights (safetensors) to start from
+    start: Path | None = None  # weights of an earlier training to continue from
+    steps: int = 12_000  # optimiser steps in all
+    faces_per_batch: int = 6  # each gives PER_FACE images
+    curriculum_steps: int = 3_000  # over which anomalies become subtle
+    learning_rate: float = 1.2e-3  # of the decoder, at its peak
+    encoder_rate: float = 0.2  # of the encoder, relative to the decoder's
+    device: str = "cpu"
+    threads: int = 2  # of torch on the CPU
+    workers: int = 1  # processes that make examples
+    seed: int = 7
+    save_every: int = 200
+    steer_every: int = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class _State:
+    """What a checkpoint holds."""
+
+    network: AnomalyNetwork
+    average: AnomalyNetwork
+    optimiser: torch.optim.Optimizer
+    step: int
+
+
+def load_encoder(network: AnomalyNetwork, path: Path) -> None:
+    """Start the encoder from SqueezeNet 1.1 weights under torchvision's names."""
+    weights = load_file(path)
+    network.encoder.load_state_dict(
+        {k.removeprefix("features."): v.float() for k, v in weights.items() if "features" in k}
+    )
+
+
+def _fresh(plan: TrainingPlan, device: torch.device) -> _State:
+    torch.manual_seed(plan.seed)
+    network = AnomalyNetwork()
+    if plan.start is not None:
+        network.load_state_dict({k: v.float() for k, v in load_file(plan.start).items()})
+    elif plan.encoder is not None:
+        load_encoder(network, plan.encoder)
+    else:
+        raise ConfigurationError("training needs encoder weights or weights to continue from")
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.encoder[:FROZEN_LAYERS].requires_grad_(False)
+    encoder = [p for p in network.encoder.parameters() if p.requires_grad]
+    own = {id(p) for p in encoder}
+    rest = [p for p in network.parameters() if p.requires_grad and id(p) not in own]
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": rest, "lr": 0.0, "relative": 1.0},
+            {"params": encoder, "lr": 0.0, "relative": plan.encoder_rate},
+        ],
+        weight_decay=0.02,
+    )
+    average = copy.deepcopy(network).requires_grad_(False)
+    state = _State(network=network, average=average, optimiser=optimiser, step=0)
+    checkpoint = plan.out / "checkpoint.pt"
+    if not checkpoint.exists():
+        return state
+    saved = torch.load(checkpoint, map_location=device, weights_only=True)
+    network.load_state_dict(saved["network"])
+    average.load_state_dict(saved["average"])
+    optimiser.load_state_dict(saved["optimiser"])
+    return _State(network=network, average=average, optimiser=optimiser, step=saved["step"])
+
+
+def _save(plan: TrainingPlan, state: _State, step: int) -> None:
+    partial = plan.out / "checkpoint.part"
+    torch.save(
+        {
+            "network": state.network.state_dict(),
+            "average": state.average.state_dict(),
+            "optimiser": state.optimiser.state_dict(),
+            "step": step,
+        },
+        partial,
+    )
+    partial.replace(plan.out / "checkpoint.pt")
+    save_weights(state.average, plan.out / "network.safetensors")
+
+
+def save_weights(network: AnomalyNetwork, path: Path) -> None:
+    """Write the weights in half precision."""
+    weights = {
+        k: v.detach().half().contiguous().cpu() if v.is_floating_point() else v.cpu()
+        for k, v in network.state_dict().items()
+    }
+    save_file(weights, path)
+
+
+def _rate(step: int, plan: TrainingPlan) -> float:
+    """Warm-up over 200 steps, then a cosine down to 3 %."""
+    if step < 200:
+        return plan.learning_rate * (step + 1) / 200
+    done = min((step - 200) / max(plan.steps - 200, 1), 1.0)
+    return plan.learning_rate * (0.03 + 0.97 * 0.5 * (1 + float(np.cos(np.pi * done))))
+
+
+def _follow(average: AnomalyNetwork, network: AnomalyNetwork, step: int) -> None:
+    keep = min(_EMA, (1 + step) / (10 + step))
+    with torch.no_grad():
+        theirs = network.state_dict()
+        for name, value in average.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(theirs[name], 1 - keep)
+            else:
+                value.copy_(theirs[name])
+
+
+def train(
+    plan: TrainingPlan,
+    pool: FacePool,
+    *,
+    makers: Mapping[str, Maker] = RANDOM,
+    held: SteeringSet | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train, continuing from the checkpoint in ``plan.out`` when there is one.
+
+    Args:
+        plan: how.
+        pool: training faces.
+        makers: anomaly types to learn from.
+        held: faces to steer by.
+        progress: told (step, steps, figures) now and then.
+
+    Returns:
+        The weights (safetensors, half precision) of the averaged network.
+    """
+    plan.out.mkdir(parents=True, exist_ok=True)
+    device = torch.device(plan.device)
+    torch.set_num_threads(plan.threads)
+    state = _fresh(plan, device)
+    stream = Examples(
+        pool,
+        makers,
+        faces_per_batch=plan.faces_per_batch,
+        first_step=state.step,
+        curriculum_steps=plan.curriculum_steps,
+        seed=plan.seed,
+    )
+    batches = iter(DataLoader(stream, batch_size=None, num_workers=plan.workers))
+    recent: list[dict[str, float]] = []
+    began = time.monotonic()
+    for step in range(state.step, plan.steps):
+        batch = next(batches)
+        parts, output = _step(state, batch, _rate(step, plan), device)
+        _follow(state.average, state.network, step)
+        recent.append({f.name: float(getattr(parts, f.name).detach()) for f in fields(parts)})
+        if (step + 1) % 50 == 0:
+            means = {k: float(np.mean([r[k] for r in recent])) for k in recent[0]}
+            means["seconds"] = time.monotonic() - began
+            _log(plan.out / "log.csv", step + 1, means)
+            recent.clear()
+            if progress is not None:
+                progress(step + 1, plan.steps, means)
+        last = step + 1 == plan.steps
+        if (step + 1) % plan.save_every == 0 or last:
+            _save(plan, state, step + 1)
+        if (step + 1) % plan.steer_every == 0 or last:
+            _contact_sheet(plan.out / f"sheet-{step + 1:06d}.png", batch, output)
+            if held is not None:
+                state.average.eval()
+                figures = steer(state.average, held, device)
+                _log(plan.out / "steering.csv", step + 1, figures)
+                if progress is not None:
+                    progress(step + 1, plan.steps, figures)
+    return plan.out / "network.safetensors"
+
+
+def _step(
+    state: _State, batch: Batch, rate: float, device: torch.device
+) -> tuple[Losses, NetworkOutput]:
+    state.network.train()
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate * group["relative"]
+    batch = Batch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
+    images = batch.images.float().div(255).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        output = state.network(images)
+    parts = losses(output, batch)
+    total: Tensor = parts.total()
+    state.optimiser.zero_grad(set_to_none=True)
+    total.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
+    state.optimiser.step()
+    return parts, output
+
+
+def _log(path: Path, step: int, figures: Mapping[str, float]) -> None:
+    fresh = not path.exists()
+    with path.open("a", newline="") as stream:
+        writer = csv.writer(stream)
+        if fresh:
+            writer.writerow(["step", *figures])
+        writer.writerow([step, *(f"{v:.5f}" for v in figures.values())])
+
+
+def _contact_sheet(path: Path, batch: Batch, output: NetworkOutput) -> None:
+    """Images, targets and predicted probabilities of the first four faces."""
+    count = min(4 * PER_FACE, len(batch.images))
+    rows = []
+    images = batch.images[:count].numpy().transpose(0, 2, 3, 1)[..., ::-1]
+    found = output.localisation[:count].detach().float().sigmoid().cpu().numpy()
+    for index in range(count):
+        planes = [images[index]]
+        for plane in (batch.localisation[index, 0].numpy(), found[index, 0]):
+            grey = cv2.resize((255 * plane).astype(np.uint8), images.shape[1:3])
+            planes.append(cv2.applyColorMap(grey, cv2.COLORMAP_MAGMA))
+        rows.append(cv2.resize(np.hstack(planes), None, fx=0.5, fy=0.5))
+    columns = [np.vstack(rows[start::PER_FACE]) for start in range(PER_FACE)]
+    cv2.imwrite(str(path), np.hstack(columns))

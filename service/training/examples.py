@@ -1,0 +1,228 @@
+"""Training examples: of each face a sham control, a subtle and a plain random anomaly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from service.appraisal.anomalies import (
+    Canvas,
+    Change,
+    Maker,
+    Rendered,
+    forward_points,
+    inter_ocular_distance,
+    render,
+    undoing_displacement,
+)
+from service.appraisal.anomalies.anatomy import OVAL
+from service.appraisal.anomaly_network import FLOW_UNIT, INPUT_SIZE, LANDMARKS, MIRRORED, STRIDE
+from service.training import augmentation
+from service.training.faces import FacePool, NormalFace
+
+Field = npt.NDArray[np.float32]
+PER_FACE = 3
+_SIDE = INPUT_SIZE // STRIDE
+_OFF_FACE = 0.7  # a change must be at least this strong inside the oval, relative to outside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One image with its targets; batches stack these."""
+
+    image: npt.NDArray[np.uint8]  # (256, 256, 3) uint8, sRGB
+    localisation: Field  # (1, 64, 64), 0..1
+    flow: Field  # (2, 64, 64), units of FLOW_UNIT inter-ocular distances
+    residual: Field  # (3, 64, 64), 0..1 scale
+    severity: float  # 0 for a sham
+    landmarks: Field  # (len(LANDMARKS), 2), fractions of the square
+
+
+def _small(plane: Field) -> Field:
+    return np.asarray(cv2.resize(plane, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _strength(rendered: Rendered) -> Field:
+    """How plainly a pixel belongs to the anomaly, (H, W) 0..1."""
+    moved = cv2.magnitude(rendered.displacement[..., 0], rendered.displacement[..., 1])
+    share = moved / max(float(moved.max()), 1e-3)
+    return np.maximum(np.clip((share - 0.12) / 0.35, 0, 1), np.clip(2 * rendered.alpha, 0, 1))
+
+
+def make_change(
+    canvas: Canvas, makers: Mapping[str, Maker], severity: float, rng: np.random.Generator
+) -> tuple[Change, int]:
+    """A change that shows on the face, and the seed that makes it again at another severity."""
+    names = list(makers)
+    oval = np.zeros(canvas.image.shape[:2], np.uint8)
+    cv2.fillPoly(oval, [np.rint(canvas.landmarks[list(OVAL)]).astype(np.int32)], 1)
+    for _ in range(6):
+        seed = int(rng.integers(2**31))
+        change = remake(canvas, makers, severity, seed)
+        strength = np.zeros(oval.shape, np.float32)
+        if change.displacement is not None:
+            strength += np.hypot(*np.moveaxis(change.displacement, -1, 0)) / canvas.unit
+        if change.paint is not None:
+            strength += change.paint.alpha
+        if strength[oval > 0].max() > _OFF_FACE * strength.max() and names:
+            break
+    return change, seed
+
+
+def remake(canvas: Canvas, makers: Mapping[str, Maker], severity: float, seed: int) -> Change:
+    """The change of a seed at a severity."""
+    own = np.random.default_rng(seed)
+    names = list(makers)
+    return makers[names[int(own.integers(len(names)))]](canvas, severity, own)
+
+
+def _example(
+    face: NormalFace, change: Change | None, place: Field, seeds: tuple[int, int], flip: bool
+) -> Example:
+    rendered = render(face.image, change, place)
+    unit = inter_ocular_distance(face.landmarks)
+    image = augmentation.light(rendered.image, np.random.default_rng(seeds[0]))
+    image = augmentation.camera(image, np.random.default_rng(seeds[1]))
+    chosen = face.landmarks[list(LANDMARKS)]
+    inverse = np.linalg.inv(place[:, :2]).T
+    points = ((chosen - place[:, 2]) @ inverse).astype(np.float32)
+    localisation = np.zeros((_SIDE, _SIDE), np.float32)
+    flow = np.zeros((_SIDE, _SIDE, 2), np.float32)
+    residual = np.zeros((_SIDE, _SIDE, 3), np.float32)
+    if change is not None:
+        points = forward_points(points, rendered.displacement)
+        localisation = _small(_strength(rendered))
+        flow = _small(undoing_displacement(rendered.displacement, 2)) / np.float32(FLOW_UNIT * unit)
+        if change.paint is not None:
+            away = rendered.unpainted.astype(np.float32) - rendered.image
+            residual = _small(away / np.float32(255))
+    points = (points + 0.5) / INPUT_SIZE
+    if flip:
+        image, localisation = image[:, ::-1], localisation[:, ::-1]
+        flow = flow[:, ::-1] * np.array([-1, 1], np.float32)
+        residual = residual[:, ::-1]
+        points = points[list(MIRRORED)] * np.array([-1, 1]) + np.array([1, 0])
+    return Example(
+        image=np.ascontiguousarray(image),
+        localisation=np.ascontiguousarray(localisation[None]),
+        flow=np.ascontiguousarray(flow.transpose(2, 0, 1)),
+        residual=np.ascontiguousarray(residual.transpose(2, 0, 1)),
+        severity=0.0 if change is None else change.severity,
+        landmarks=points.astype(np.float32),
+    )
+
+
+def trio(
+    face: NormalFace, makers: Mapping[str, Maker], easiest: float, rng: np.random.Generator
+) -> tuple[Example, Example, Example]:
+    """Sham, subtle and plain version of one face.
+
+    Args:
+        face: 256 pixels a side.
+        makers: the anomaly types to draw from.
+        easiest: lowest severity of the plain version; the curriculum lowers it.
+        rng: source of all chance.
+    """
+    unit = inter_ocular_distance(face.landmarks)
+    canvas = Canvas(image=face.image, landmarks=face.landmarks, unit=unit)
+    plain_severity = float(rng.uniform(easiest, 1.0))
+    subtle_severity = plain_severity * float(rng.uniform(0.25, 0.7))
+    plain, seed = make_change(canvas, makers, plain_severity, rng)
+    if rng.random() < 0.5:
+        subtle = remake(canvas, makers, subtle_severity, seed)
+    else:
+        subtle, _ = make_change(canvas, makers, subtle_severity, rng)
+    flip = bool(rng.random() < 0.5)
+    shared = rng.random() < 0.6
+    place = augmentation.placement(INPUT_SIZE, rng)
+    seeds = (int(rng.integers(2**31)), int(rng.integers(2**31)))
+    made = []
+    for change in (None, subtle, plain):
+        if not shared:
+            place = augmentation.placement(INPUT_SIZE, rng)
+            seeds = (int(rng.integers(2**31)), int(rng.integers(2**31)))
+        made.append(_example(face, change, place, seeds, flip))
+    return made[0], made[1], made[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Examples stacked: sham, subtle, plain, sham, subtle, plain, ..."""
+
+    images: Tensor  # (B, 3, 256, 256) uint8
+    localisation: Tensor  # (B, 1, 64, 64)
+    flow: Tensor  # (B, 2, 64, 64)
+    residual: Tensor  # (B, 3, 64, 64)
+    severity: Tensor  # (B,)
+    landmarks: Tensor  # (B, len(LANDMARKS), 2)
+
+
+def collate(examples: list[Example]) -> Batch:
+    """Stack examples."""
+    images = np.stack([e.image for e in examples]).transpose(0, 3, 1, 2)
+    return Batch(
+        images=torch.from_numpy(np.ascontiguousarray(images)),
+        localisation=torch.from_numpy(np.stack([e.localisation for e in examples])),
+        flow=torch.from_numpy(np.stack([e.flow for e in examples])),
+        residual=torch.from_numpy(np.stack([e.residual for e in examples])),
+        severity=torch.tensor([e.severity for e in examples], dtype=torch.float32),
+        landmarks=torch.from_numpy(np.stack([e.landmarks for e in examples])),
+    )
+
+
+class Examples(IterableDataset[Batch]):
+    """An endless, seeded stream of batches."""
+
+    def __init__(
+        self,
+        pool: FacePool,
+        makers: Mapping[str, Maker],
+        *,
+        faces_per_batch: int,
+        first_step: int,
+        curriculum_steps: int,
+        seed: int,
+    ) -> None:
+        """Keep what is needed to make any batch from its number alone.
+
+        Args:
+            pool: faces to draw from.
+            makers: anomaly types to draw from.
+            faces_per_batch: faces, each giving PER_FACE images.
+            first_step: number of the first batch, for resuming.
+            curriculum_steps: steps over which the lowest severity falls from .7 to .15.
+            seed: of all chance.
+        """
+        self._pool = pool
+        self._makers = makers
+        self._faces = faces_per_batch
+        self._first = first_step
+        self._curriculum = curriculum_steps
+        self._seed = seed
+
+    def __iter__(self) -> Iterator[Batch]:
+        cv2.setNumThreads(1)
+        info = torch.utils.data.get_worker_info()
+        step = self._first + (info.id if info else 0)
+        stride = info.num_workers if info else 1
+        while True:
+            yield self.batch(step)
+            step += stride
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        rng = np.random.default_rng((self._seed, step))
+        done = min(step / max(self._curriculum, 1), 1.0)
+        easiest = 0.7 - 0.55 * done
+        examples: list[Example] = []
+        for _ in range(self._faces):
+            face = self._pool.face(self._pool.draw(rng), INPUT_SIZE)
+            examples.extend(trio(face, self._makers, easiest, rng))
+        return collate(examples)

@@ -1,0 +1,74 @@
+"""The training objective of the default method's network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from service.appraisal.anomaly_network import NetworkOutput
+from service.training.examples import PER_FACE, Batch
+
+_POSITIVE_WEIGHT = 3.0
+_SURELY_VISIBLE = 0.2  # severity from which an anomaly counts as fully present
+_MARGIN = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Parts of the objective, each a scalar."""
+
+    localisation: Tensor
+    flow: Tensor
+    residual: Tensor
+    evidence: Tensor
+    ranking: Tensor
+    severity: Tensor
+    landmarks: Tensor
+
+    def total(self) -> Tensor:
+        """The weighted sum that is minimised."""
+        return (
+            2.0 * self.localisation
+            + 0.5 * self.flow
+            + 1.0 * self.residual
+            + 0.4 * self.evidence
+            + 0.3 * self.ranking
+            + 1.0 * self.severity
+            + 8.0 * self.landmarks
+        )
+
+
+def losses(output: NetworkOutput, batch: Batch) -> Losses:
+    """Compare an output with its targets.
+
+    Args:
+        output: of the network for ``batch.images``.
+        batch: sham, subtle, plain triples.
+    """
+    target = batch.localisation
+    weight = 1 + (_POSITIVE_WEIGHT - 1) * target
+    local = functional.binary_cross_entropy_with_logits(output.localisation, target, weight)
+    inside = target + 0.05
+    flow = ((output.flow - batch.flow).abs() * inside).mean() * 4
+    residual = ((output.residual - batch.residual).abs() * inside).mean() * 8
+    present = (batch.severity / _SURELY_VISIBLE).clamp(max=1)
+    evidence = functional.binary_cross_entropy_with_logits(output.evidence, present)
+    sham, subtle, plain = output.evidence.view(-1, PER_FACE).unbind(1)
+    steps = torch.cat([plain - sham, plain - subtle, subtle - sham])
+    apart = batch.severity.view(-1, PER_FACE)
+    gaps = torch.cat([apart[:, 2], apart[:, 2] - apart[:, 1], apart[:, 1]])
+    ranking = (functional.softplus(_MARGIN - steps) * (gaps / 0.3).clamp(max=1)).mean()
+    severity = functional.smooth_l1_loss(output.severity, batch.severity, beta=0.2)
+    away = (output.landmarks - batch.landmarks).norm(dim=-1)
+    return Losses(
+        localisation=local,
+        flow=flow,
+        residual=residual,
+        evidence=evidence,
+        ranking=ranking,
+        severity=severity,
+        landmarks=away.mean() * 4,
+    )
