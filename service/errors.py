@@ -25,6 +25,8 @@
     │   ├── DestinationUnreachableError   no association
     │   └── DestinationRefusedError       a failure status (PS3.4 Annex B.2.3)
     ├── FhirError                     answered with an OperationOutcome
+    │   └── FhirVersionConflictError      the current version is not the expected one
+    ├── DatabaseUnavailableError      PostgreSQL cannot be reached or ended the transaction; retried
     └── RecordNotFoundError           no such row
 """
 
@@ -121,6 +123,14 @@ class DestinationRefusedError(DeliveryError):
 
 class FhirError(SemblanceError):
     """A FHIR request cannot be served; answered with an OperationOutcome."""
+
+
+class FhirVersionConflictError(FhirError):
+    """The current version of a resource is not the one the writer expects."""
+
+
+class DatabaseUnavailableError(SemblanceError):
+    """PostgreSQL cannot be reached or ended the transaction for a reason that passes."""
 
 
 class RecordNotFoundError(SemblanceError):

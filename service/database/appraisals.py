@@ -1,0 +1,132 @@
+"""Appraisals and where their maps are kept."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from uuid import UUID
+
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from service.database.pool import Connection
+from service.errors import RecordNotFoundError
+from service.records import (
+    Appraisal,
+    AppraisalStatus,
+    MethodIdentity,
+    QualityMeasures,
+    Region,
+    RegionScore,
+    RejectionReason,
+    SavedAppraisal,
+)
+
+_SELECT = (
+    "SELECT appraisal_id, appraisal.instance_id, sop_instance_uid, pixel_sha256, method_name, method_version,"
+    " normaliser, comparator, weights_sha256, config_sha256, calibration, status, reasons, score, rating,"
+    " percentile, regions, quality, warnings, heatmap_sha256, difference_map_sha256, created_at"
+    " FROM appraisal JOIN instance USING (instance_id)"
+)
+
+
+def _method(row: DictRow) -> MethodIdentity:
+    return MethodIdentity(
+        name=row["method_name"],
+        version=row["method_version"],
+        normaliser=row["normaliser"],
+        comparator=row["comparator"],
+        weights_sha256=row["weights_sha256"],
+        config_sha256=row["config_sha256"],
+        calibration=row["calibration"],
+    )
+
+
+def _saved(row: DictRow) -> SavedAppraisal:
+    appraisal = Appraisal(
+        appraisal_id=row["appraisal_id"],
+        sop_instance_uid=row["sop_instance_uid"],
+        pixel_sha256=row["pixel_sha256"],
+        method=_method(row),
+        status=AppraisalStatus(row["status"]),
+        reasons=tuple(RejectionReason(reason) for reason in row["reasons"]),
+        score=row["score"],
+        rating=row["rating"],
+        percentile=row["percentile"],
+        regions=tuple(RegionScore(**{**each, "region": Region(each["region"])}) for each in row["regions"]),
+        quality=QualityMeasures(**row["quality"]),
+        warnings=tuple(row["warnings"]),
+    )
+    return SavedAppraisal(
+        instance_id=row["instance_id"],
+        appraisal=appraisal,
+        heatmap_sha256=row["heatmap_sha256"],
+        difference_map_sha256=row["difference_map_sha256"],
+        created_at=row["created_at"],
+    )
+
+
+def save(
+    connection: Connection,
+    *,
+    instance_id: int,
+    appraisal: Appraisal,
+    heatmap_sha256: str,
+    difference_map_sha256: str,
+) -> bool:
+    """Save an appraisal; the same one twice is one row.
+
+    Returns:
+        Whether the row is new.
+    """
+    method = appraisal.method
+    return bool(
+        connection.execute(
+            "INSERT INTO appraisal (appraisal_id, instance_id, pixel_sha256, method_name, method_version,"
+            " normaliser, comparator, weights_sha256, config_sha256, calibration, status, reasons, score,"
+            " rating, percentile, regions, quality, warnings, heatmap_sha256, difference_map_sha256)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT (appraisal_id) DO NOTHING",
+            (
+                appraisal.appraisal_id,
+                instance_id,
+                appraisal.pixel_sha256,
+                method.name,
+                method.version,
+                method.normaliser,
+                method.comparator,
+                method.weights_sha256,
+                method.config_sha256,
+                method.calibration,
+                appraisal.status.value,
+                [reason.value for reason in appraisal.reasons],
+                appraisal.score,
+                appraisal.rating,
+                appraisal.percentile,
+                Jsonb([asdict(region) for region in appraisal.regions]),
+                Jsonb(asdict(appraisal.quality)),
+                list(appraisal.warnings),
+                heatmap_sha256,
+                difference_map_sha256,
+            ),
+        ).rowcount
+    )
+
+
+def get(connection: Connection, appraisal_id: UUID) -> SavedAppraisal:
+    """Read one appraisal.
+
+    Raises:
+        RecordNotFoundError: No such row.
+    """
+    row = connection.execute(_SELECT + " WHERE appraisal_id = %s", (appraisal_id,)).fetchone()
+    if row is None:
+        raise RecordNotFoundError(f"appraisal {appraisal_id}")
+    return _saved(row)
+
+
+def for_instance(connection: Connection, instance_id: int) -> list[SavedAppraisal]:
+    """Every appraisal of an instance, newest first."""
+    rows = connection.execute(
+        _SELECT + " WHERE instance_id = %s ORDER BY created_at DESC, appraisal_id", (instance_id,)
+    )
+    return [_saved(row) for row in rows]

@@ -1,0 +1,217 @@
+"""Photographs received, and where each is in the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+
+from psycopg.rows import DictRow
+
+from service.database import ledger, outbox
+from service.database.pool import Connection
+from service.errors import RecordNotFoundError
+from service.records import Instance, InstanceState, LedgerEvent, NewInstance, Receipt
+from service.steps import APPRAISE
+
+_COLUMNS = (
+    "instance_id, sop_instance_uid, sop_class_uid, study_instance_uid, series_instance_uid,"
+    " transfer_syntax_uid, patient_id, issuer_of_patient_id, calling_ae_title, called_ae_title,"
+    " peer_address, sha256, size_bytes, state, received_at"
+)
+_SELECT = f"SELECT {_COLUMNS} FROM instance"  # noqa: S608 -- constant
+
+
+def _instance(row: DictRow) -> Instance:
+    return Instance(**{**row, "state": InstanceState(row["state"])})
+
+
+def receive(connection: Connection, new: NewInstance) -> tuple[Receipt, int]:
+    """Record one offered instance whose bytes are in the store.
+
+    A new one gets its row, its ledger event and the message that has it appraised. The same UID
+    with the same bytes gets a ledger event only; with other bytes it is quarantined.
+
+    Returns:
+        What was made of it, and the instance's id (for a quarantined one: of the first comer).
+    """
+    row = connection.execute(
+        "INSERT INTO instance (sop_instance_uid, sop_class_uid, study_instance_uid, series_instance_uid,"
+        " transfer_syntax_uid, patient_id, issuer_of_patient_id, calling_ae_title, called_ae_title,"
+        " peer_address, sha256, size_bytes) VALUES (%(sop_instance_uid)s, %(sop_class_uid)s,"
+        " %(study_instance_uid)s, %(series_instance_uid)s, %(transfer_syntax_uid)s, %(patient_id)s,"
+        " %(issuer_of_patient_id)s, %(calling_ae_title)s, %(called_ae_title)s, %(peer_address)s,"
+        " %(sha256)s, %(size_bytes)s) ON CONFLICT (sop_instance_uid) DO NOTHING RETURNING instance_id",
+        asdict(new),
+    ).fetchone()
+    origin = {
+        "calling_ae_title": new.calling_ae_title,
+        "peer_address": new.peer_address,
+        "sha256": new.sha256,
+    }
+    if row is not None:
+        instance_id = int(row["instance_id"])
+        _log(connection, LedgerEvent.RECEIVED, instance_id, new, origin)
+        outbox.put(connection, APPRAISE.task, APPRAISE.queue, instance_id)
+        return Receipt.NEW, instance_id
+    known = by_uid(connection, new.sop_instance_uid)
+    if known is None:  # the other row was rolled back or is not visible to an older snapshot
+        raise RecordNotFoundError(f"instance {new.sop_instance_uid} conflicts with a row that is not visible")
+    if known.sha256 == new.sha256:
+        _log(connection, LedgerEvent.RECEIVED_AGAIN, known.instance_id, new, origin)
+        return Receipt.AGAIN, known.instance_id
+    _quarantine(connection, known.instance_id, new)
+    _log(connection, LedgerEvent.QUARANTINED, known.instance_id, new, origin)
+    return Receipt.QUARANTINED, known.instance_id
+
+
+def receive_many(connection: Connection, news: Sequence[NewInstance]) -> list[tuple[Receipt, int]]:
+    """Record several offered instances in one transaction (group commit), in their order."""
+    with connection.pipeline():
+        return [receive(connection, new) for new in news]
+
+
+def _log(
+    connection: Connection, event: LedgerEvent, instance_id: int, new: NewInstance, detail: dict[str, str]
+) -> None:
+    ledger.append(
+        connection, event, instance_id=instance_id, sop_instance_uid=new.sop_instance_uid, detail=detail
+    )
+
+
+def _quarantine(connection: Connection, instance_id: int, new: NewInstance) -> None:
+    connection.execute(
+        "INSERT INTO quarantine (instance_id, sop_instance_uid, sha256, size_bytes, calling_ae_title,"
+        " peer_address) VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (sop_instance_uid, sha256) DO NOTHING",
+        (
+            instance_id,
+            new.sop_instance_uid,
+            new.sha256,
+            new.size_bytes,
+            new.calling_ae_title,
+            new.peer_address,
+        ),
+    )
+
+
+def get(connection: Connection, instance_id: int) -> Instance:
+    """Read one instance.
+
+    Raises:
+        RecordNotFoundError: No such row.
+    """
+    row = connection.execute(_SELECT + " WHERE instance_id = %s", (instance_id,)).fetchone()
+    if row is None:
+        raise RecordNotFoundError(f"instance {instance_id}")
+    return _instance(row)
+
+
+def by_uid(connection: Connection, sop_instance_uid: str) -> Instance | None:
+    """The instance of that SOP Instance UID, or None."""
+    row = connection.execute(_SELECT + " WHERE sop_instance_uid = %s", (sop_instance_uid,)).fetchone()
+    return _instance(row) if row else None
+
+
+def newest(connection: Connection, limit: int) -> list[Instance]:
+    """The instances received last, newest first."""
+    return [
+        _instance(row)
+        for row in connection.execute(_SELECT + " ORDER BY instance_id DESC LIMIT %s", (limit,))
+    ]
+
+
+def lock(connection: Connection, instance_id: int) -> Instance:
+    """Read one instance and hold its row until the transaction ends.
+
+    Raises:
+        RecordNotFoundError: No such row.
+    """
+    row = connection.execute(_SELECT + " WHERE instance_id = %s FOR UPDATE", (instance_id,)).fetchone()
+    if row is None:
+        raise RecordNotFoundError(f"instance {instance_id}")
+    return _instance(row)
+
+
+def set_state(connection: Connection, instance_id: int, state: InstanceState) -> None:
+    """Move an instance to a state; its attempts start afresh and its lease ends."""
+    connection.execute(
+        "UPDATE instance SET state = %s, attempts = 0, progressed_at = now(), next_attempt_at = now()"
+        " WHERE instance_id = %s",
+        (state.value, instance_id),
+    )
+
+
+def claim(connection: Connection, instance_id: int, state: InstanceState, lease_s: float) -> int | None:
+    """Take an instance for one step, for at most ``lease_s`` seconds.
+
+    Counts the attempt before the work begins, so that work which kills its process counts too.
+
+    Returns:
+        The number of this attempt, from 1; None when the instance is in another state, is held by
+        another worker, or is not due yet.
+    """
+    row = connection.execute(
+        "UPDATE instance SET attempts = attempts + 1, progressed_at = now(),"
+        " next_attempt_at = now() + make_interval(secs => %s)"
+        " WHERE instance_id = %s AND state = %s AND next_attempt_at <= now() RETURNING attempts",
+        (lease_s, instance_id, state.value),
+    ).fetchone()
+    return int(row["attempts"]) if row else None
+
+
+def postpone(connection: Connection, instance_id: int, delay_s: float, *, count: bool = True) -> None:
+    """End the lease of a failed attempt and hold the instance back for ``delay_s`` seconds.
+
+    Args:
+        connection: In a transaction.
+        instance_id: Of the instance that was claimed.
+        delay_s: Seconds until it is due again.
+        count: Whether the attempt counts; not when the fault was not the photograph's.
+    """
+    connection.execute(
+        "UPDATE instance SET attempts = greatest(attempts - %s, 0), progressed_at = now(),"
+        " next_attempt_at = now() + make_interval(secs => %s) WHERE instance_id = %s",
+        (0 if count else 1, delay_s, instance_id),
+    )
+
+
+def touch(connection: Connection, instance_ids: Sequence[int]) -> None:
+    """Note that work on these was enqueued again."""
+    connection.execute(
+        "UPDATE instance SET progressed_at = now() WHERE instance_id = ANY(%s)", (list(instance_ids),)
+    )
+
+
+def stalled(
+    connection: Connection, older_than: timedelta, limit: int = 1000, state: InstanceState | None = None
+) -> list[Instance]:
+    """Instances that wait for a step, made no progress for ``older_than`` and have no message in the outbox.
+
+    Args:
+        connection: In a transaction; the rows are locked, those held by others passed over.
+        older_than: Time without progress.
+        limit: At most so many, those that waited longest first.
+        state: Only those in this state; None takes both states a step on instances begins in.
+    """
+    rows = connection.execute(
+        _SELECT + " WHERE state = ANY(%s) AND state IN ('received', 'appraised', 'reported')"
+        " AND next_attempt_at <= now() AND progressed_at < now() - %s AND NOT EXISTS"
+        " (SELECT FROM outbox WHERE outbox.subject_id = instance.instance_id::text"
+        " AND outbox.task IN ('service.tasks.appraise', 'reporting.tasks.report'))"
+        " ORDER BY progressed_at, instance_id LIMIT %s FOR UPDATE SKIP LOCKED",
+        ([state.value] if state else ["received", "appraised"], older_than, limit),
+    )
+    return [_instance(row) for row in rows]
+
+
+def counts_by_state(connection: Connection) -> dict[InstanceState, int]:
+    """How many instances are in each state, every state named."""
+    rows = connection.execute("SELECT state, count(*) AS instances FROM instance GROUP BY state")
+    found = {InstanceState(row["state"]): int(row["instances"]) for row in rows}
+    return {state: found.get(state, 0) for state in InstanceState}
+
+
+def quarantined(connection: Connection) -> int:
+    """How many objects are in quarantine."""
+    row = connection.execute("SELECT count(*) AS objects FROM quarantine").fetchone()
+    return int(row["objects"]) if row else 0
