@@ -13,14 +13,13 @@ class AppraisalSettings:
 
     min_inter_ocular_px: float = 32.0  # distance of the iris centres in the photograph
     max_outside_fraction: float = 0.12  # of the face oval's area outside the picture
-    min_sharpness: float = 12.0  # variance of the Laplacian at SHARPNESS_INTER_OCULAR_PX
-    min_luminance: float = 22.0  # mean over the face, 0..255
+    min_sharpness: float = 20.0  # variance of the Laplacian at SHARPNESS_INTER_OCULAR_PX
+    min_luminance: float = 35.0  # mean over the face, 0..255
     max_luminance: float = 232.0
     max_clipped_fraction: float = 0.30  # of the face's pixels at 0..2 or 253..255 in luminance
     max_yaw_deg: float = 15.0  # paper 001
     max_pitch_deg: float = 15.0  # paper 001
     other_face_ratio: float = 0.25  # a second face at least this large beside the largest makes "several"
-    max_map_pixels: int = 150_000_000  # a photograph larger than this is not mapped back
 
     def sha256(self) -> str:
         """SHA-256 of the settings as canonical JSON."""

@@ -1,0 +1,252 @@
+"""The model store: which model files there are, where they are, and that they are what they say.
+
+A file is looked for in the weights shipped with the package, then in a model directory, and is
+used only when its SHA-256 is the manifest's. `pull` fetches it from its URL into the directory.
+Loading never runs code from a file: safetensors, or `torch.load(weights_only=True)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from service.errors import ConfigurationError, ModelIntegrityError, ModelNotFoundError, StorageError
+
+if TYPE_CHECKING:
+    import torch
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+MANIFEST_PATH = _PACKAGE / "models_manifest.toml"
+SHIPPED_WEIGHTS_DIR = _PACKAGE / "weights"
+_CHUNK_BYTES = 1 << 20
+_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """One row of the manifest."""
+
+    id: str  # what methods ask for
+    file: str  # name in a directory
+    sha256: str  # lower-case hexadecimal, of the file
+    licence: str  # SPDX identifier or plain words
+    intended_use: str
+    line: str  # "shipped", "research" (not for commercial use), "site" or "external"
+    url: str = ""  # where it comes from; "" when it is only found in directories
+
+
+class ModelState(StrEnum):
+    """What the store found for a row."""
+
+    PRESENT = "present"
+    MISSING = "missing"
+    CORRUPT = "corrupt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelStatus:
+    """A row of the manifest with what was found."""
+
+    entry: ModelEntry
+    state: ModelState
+    path: Path | None  # of the file found, right or wrong
+
+
+def read_manifest(path: Path = MANIFEST_PATH) -> Mapping[str, ModelEntry]:
+    """Read a manifest.
+
+    Raises:
+        ConfigurationError: Unreadable, a field missing or unknown, or an id twice.
+    """
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("model", [])
+        entries = [ModelEntry(**row) for row in rows]
+    except (OSError, tomllib.TOMLDecodeError, TypeError) as exc:
+        raise ConfigurationError(f"model manifest {path}: {exc}") from exc
+    table = {entry.id: entry for entry in entries}
+    if len(table) != len(entries):
+        raise ConfigurationError(f"model manifest {path}: an id appears twice")
+    for entry in entries:
+        if Path(entry.file).name != entry.file or len(entry.sha256) != 64:
+            raise ConfigurationError(f"model manifest {path}: {entry.id}: bad file name or SHA-256")
+    return table
+
+
+class ModelStore:
+    """Finds, verifies, fetches and loads model files."""
+
+    def __init__(
+        self,
+        model_dir: Path | None = None,
+        *,
+        manifest: Mapping[str, ModelEntry] | None = None,
+        shipped_dir: Path = SHIPPED_WEIGHTS_DIR,
+    ) -> None:
+        self._manifest = read_manifest() if manifest is None else manifest
+        self._model_dir = model_dir
+        self._directories: Sequence[Path] = (shipped_dir, *((model_dir,) if model_dir else ()))
+        self._verified: dict[tuple[Path, int, int], str] = {}
+
+    def entry(self, model_id: str) -> ModelEntry:
+        """Return a row of the manifest.
+
+        Raises:
+            ModelNotFoundError: No such row.
+        """
+        try:
+            return self._manifest[model_id]
+        except KeyError as exc:
+            raise ModelNotFoundError(f"no model {model_id!r} in the manifest") from exc
+
+    def path(self, model_id: str) -> Path:
+        """Return the path of a verified file.
+
+        Raises:
+            ModelNotFoundError: Not in the manifest, or in none of the directories.
+            ModelIntegrityError: Found, but with another SHA-256.
+        """
+        entry = self.entry(model_id)
+        for directory in self._directories:
+            path = directory / entry.file
+            if path.is_file():
+                self._verify(entry, path)
+                return path
+        places = ", ".join(str(directory) for directory in self._directories)
+        hint = "`semblance models pull` fetches it" if entry.url else "put it there (SEMBLANCE_MODEL_DIR)"
+        raise ModelNotFoundError(f"model {model_id!r}: no {entry.file} in {places}; {hint}")
+
+    def sha256(self, model_ids: Sequence[str]) -> str:
+        """Return one hash over the weights of several models in that order; "" for none."""
+        if not model_ids:
+            return ""
+        hashes = [self.entry(model_id).sha256 for model_id in model_ids]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256(":".join(hashes).encode()).hexdigest()
+
+    def status(self) -> tuple[ModelStatus, ...]:
+        """Say for every row whether its file is there and right."""
+        return tuple(self._status(entry) for entry in self._manifest.values())
+
+    def tensors(self, model_id: str) -> dict[str, torch.Tensor]:
+        """Load a model's tensors on the CPU, floating ones as float32.
+
+        Raises:
+            ModelNotFoundError: Not there.
+            ModelIntegrityError: Wrong SHA-256, or not a plain file of tensors.
+        """
+        import torch
+
+        loaded = load_tensors(self.path(model_id))
+        return {name: t.to(torch.float32) if t.is_floating_point() else t for name, t in loaded.items()}
+
+    def pull(self, model_id: str, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
+        """Fetch a model from its URL into the model directory, unless it is there already.
+
+        Args:
+            model_id: Id in the manifest.
+            progress: Called with bytes done and bytes in all (0 when not announced).
+
+        Raises:
+            ConfigurationError: There is no model directory to put it in.
+            ModelNotFoundError: No such model, no URL, or the URL does not answer.
+            ModelIntegrityError: What came has another SHA-256; it is not kept.
+            StorageError: The file cannot be written.
+        """
+        entry = self.entry(model_id)
+        status = self._status(entry)
+        if status.state is ModelState.PRESENT and status.path is not None:
+            return status.path
+        if not entry.url:
+            raise ModelNotFoundError(
+                f"model {model_id!r} has no URL; put {entry.file} into SEMBLANCE_MODEL_DIR"
+            )
+        if self._model_dir is None:
+            raise ConfigurationError("SEMBLANCE_MODEL_DIR names no directory to put models in")
+        return self._fetch(entry, self._model_dir, progress)
+
+    def _fetch(self, entry: ModelEntry, directory: Path, progress: Callable[[int, int], None]) -> Path:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=directory, prefix=f".{entry.file}.")
+        except OSError as exc:
+            raise StorageError(f"{directory}: {exc}") from exc
+        part = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                _download(entry, out.write, progress)
+            self._verify(entry, part)
+            part.chmod(0o644)
+            return part.replace(directory / entry.file)
+        except OSError as exc:
+            raise StorageError(f"{directory}: {exc}") from exc
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _status(self, entry: ModelEntry) -> ModelStatus:
+        for directory in self._directories:
+            path = directory / entry.file
+            if path.is_file():
+                state = ModelState.PRESENT if self._hash(path) == entry.sha256 else ModelState.CORRUPT
+                return ModelStatus(entry=entry, state=state, path=path)
+        return ModelStatus(entry=entry, state=ModelState.MISSING, path=None)
+
+    def _verify(self, entry: ModelEntry, path: Path) -> None:
+        found = self._hash(path)
+        if found != entry.sha256:
+            raise ModelIntegrityError(f"{path}: SHA-256 is {found}, the manifest says {entry.sha256}")
+
+    def _hash(self, path: Path) -> str:
+        stat = path.stat()
+        key = (path, stat.st_mtime_ns, stat.st_size)
+        if key not in self._verified:
+            with path.open("rb") as file:
+                self._verified[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._verified[key]
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Load a flat file of tensors without running code from it.
+
+    Args:
+        path: A `.safetensors` file, or a `torch.save`d mapping of names to tensors.
+
+    Raises:
+        ModelIntegrityError: The file is neither, or is a pickle that needs code.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as exc:
+        raise ModelIntegrityError(f"{path}: not a plain file of tensors: {exc}") from exc
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise ModelIntegrityError(f"{path}: not a mapping of names to tensors")
+    return {str(name): value for name, value in loaded.items()}
+
+
+def _download(entry: ModelEntry, write: Callable[[bytes], int], progress: Callable[[int, int], None]) -> None:
+    if not entry.url.startswith("https://") and not entry.url.startswith("http://127.0.0.1"):
+        raise ModelNotFoundError(f"model {entry.id!r}: {entry.url} is not an https URL")
+    try:
+        with httpx.stream("GET", entry.url, follow_redirects=True, timeout=_TIMEOUT_S) as response:
+            response.raise_for_status()
+            total, done = int(response.headers.get("content-length", 0)), 0
+            for chunk in response.iter_bytes(_CHUNK_BYTES):
+                write(chunk)
+                done += len(chunk)
+                progress(done, total)
+    except httpx.HTTPError as exc:
+        raise ModelNotFoundError(f"model {entry.id!r}: {entry.url}: {exc}") from exc
