@@ -15,16 +15,12 @@ NAMESPACE = UUID("ff4fb2ea-c9a1-40f2-9e68-3a7a4b375972")  # drawn once for Sembl
 
 
 class ResultKind(StrEnum):
-    """What a result UID names."""
+    """What is made of one appraisal."""
 
     SECONDARY_CAPTURE = "secondary-capture"
-    SECONDARY_CAPTURE_SERIES = "secondary-capture-series"
     STRUCTURED_REPORT = "structured-report"
-    STRUCTURED_REPORT_SERIES = "structured-report-series"
     PARAMETRIC_MAP = "parametric-map"
-    PARAMETRIC_MAP_SERIES = "parametric-map-series"
-    DIMENSION_ORGANIZATION = "dimension-organization"
-    FRAME_OF_REFERENCE = "frame-of-reference"
+    DIMENSION_ORGANIZATION = "dimension-organization"  # of the parametric map
 
 
 def uid_of(uuid: UUID) -> str:
@@ -47,13 +43,18 @@ def named_uid(*parts: str) -> str:
 
 
 def result_uid(appraisal_id: UUID, kind: ResultKind) -> str:
-    """UID of a result object, or of its series.
+    """UID of a result object.
 
     Args:
         appraisal_id: The appraisal the object reports.
-        kind: Which of its objects or series.
+        kind: Which of its objects.
     """
     return uid_of(_derived("result", str(appraisal_id), kind))
+
+
+def series_uid(study_instance_uid: str, source_series_uid: str, device_uid: str, kind: ResultKind) -> str:
+    """UID of the series that holds the results of one kind, by one device, of one series of photographs."""
+    return uid_of(_derived("series", study_instance_uid, source_series_uid, device_uid, kind))
 
 
 def tracking_uid(issuer_of_patient_id: str, patient_id: str, study_instance_uid: str, site: str) -> str:
@@ -77,3 +78,6 @@ def fhir_id(resource_type: str, *parts: str) -> str:
         parts: What makes it one of its kind, in a fixed order.
     """
     return str(_derived("fhir", resource_type, *parts))
+
+
+IMPLEMENTATION_CLASS_UID = named_uid("implementation", "semblance")  # (0002,0012)

@@ -176,6 +176,7 @@ SOURCE_IMAGE_FOR_PROCESSING = _dcm("121322", "Source image for image processing 
 SPATIAL_RESAMPLING = _dcm("113085", "Spatial resampling")  # CID 7203
 ARTIFICIAL_INTELLIGENCE = _dcm("123110", "Artificial Intelligence")  # CID 7162
 SALIENCY = _dcm("130404", "Saliency")  # CID 217
+ACQUISITION_EQUIPMENT = _dcm("109101", "Acquisition Equipment")  # CID 7005
 PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")  # CID 7005
 Z_SCORE_OF_MEASUREMENT = _dcm("121416", "Z-Score of measurement")  # CID 221
 PERCENTILE_RANKING = _dcm("121415", "Percentile Ranking of measurement")  # CID 221
