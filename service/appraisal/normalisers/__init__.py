@@ -1,0 +1,10 @@
+"""NORMALISERS: name -> how the normal counterpart of an aligned face is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from service.appraisal.normalisers import symmetry
+from service.appraisal.tables import NormaliserRow, table
+
+NORMALISERS: Mapping[str, NormaliserRow] = table((symmetry.ROW,))

@@ -1,0 +1,107 @@
+"""What a row of NORMALISERS and COMPARATORS is, and what its functions take and give.
+
+A newcomer writes one file with a class and adds one row. Everything works on batches: one
+photograph is a batch of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.appraisal.alignment import AlignedFace
+from service.appraisal.models import ModelStore
+from service.errors import ConfigurationError, UnknownMethodError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Normalised:
+    """The normal counterpart of an aligned face."""
+
+    rgb: NDArray[np.uint8]  # (S, S, 3) uint8, sRGB, in register with the aligned face
+    valid: NDArray[np.bool_]  # (S, S): the counterpart is known there
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Workplace:
+    """What a row may need to be built."""
+
+    store: ModelStore
+    device: str = "cpu"  # "cpu" or "cuda"
+    size: int = 256  # side of the canonical square in pixels
+
+
+class Normaliser(Protocol):
+    """Makes the normal counterparts of faces."""
+
+    def normalise(self, faces: Sequence[AlignedFace]) -> Sequence[Normalised]:
+        """Return one counterpart a face, in order."""
+        ...
+
+
+class Comparator(Protocol):
+    """Compares faces with their normal counterparts."""
+
+    def compare(
+        self, faces: Sequence[AlignedFace], normalised: Sequence[Normalised]
+    ) -> Sequence[NDArray[np.float32]]:
+        """Return one difference map a face, in order: (S, S) float32, >= 0, higher = more anomalous."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormaliserRow:
+    """One row of NORMALISERS."""
+
+    name: str
+    version: str  # changes whenever the results do
+    models: tuple[str, ...]  # ids in the model manifest, in a fixed order
+    build: Callable[[Workplace], Normaliser]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparatorRow:
+    """One row of COMPARATORS."""
+
+    name: str
+    version: str  # changes whenever the results do
+    models: tuple[str, ...]  # ids in the model manifest, in a fixed order
+    build: Callable[[Workplace], Comparator]
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=_Named)
+
+
+def table(rows: Iterable[Row]) -> Mapping[str, Row]:
+    """Make a table by name.
+
+    Raises:
+        ConfigurationError: A name appears twice.
+    """
+    named: dict[str, Row] = {}
+    for row in rows:
+        if row.name in named:
+            raise ConfigurationError(f"{row.name!r} appears twice in a table")
+        named[row.name] = row
+    return named
+
+
+def lookup(rows: Mapping[str, Row], name: str, kind: str) -> Row:
+    """Find a row.
+
+    Raises:
+        UnknownMethodError: No such row; the message lists those there are.
+    """
+    try:
+        return rows[name]
+    except KeyError as exc:
+        raise UnknownMethodError(f"no {kind} {name!r}; there are: {', '.join(sorted(rows))}") from exc
