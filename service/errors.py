@@ -26,6 +26,7 @@
     │   └── DestinationRefusedError       a failure status (PS3.4 Annex B.2.3)
     ├── FhirError                     answered with an OperationOutcome
     │   └── FhirVersionConflictError      the current version is not the expected one
+    ├── BrokerUnavailableError        the Celery broker cannot be reached; retried
     ├── DatabaseUnavailableError      PostgreSQL cannot be reached or ended the transaction; retried
     └── RecordNotFoundError           no such row
 """
@@ -127,6 +128,10 @@ class FhirError(SemblanceError):
 
 class FhirVersionConflictError(FhirError):
     """The current version of a resource is not the one the writer expects."""
+
+
+class BrokerUnavailableError(SemblanceError):
+    """The Celery broker cannot be reached."""
 
 
 class DatabaseUnavailableError(SemblanceError):
