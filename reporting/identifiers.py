@@ -57,6 +57,11 @@ def series_uid(study_instance_uid: str, source_series_uid: str, device_uid: str,
     return uid_of(_derived("series", study_instance_uid, source_series_uid, device_uid, kind))
 
 
+def frame_of_reference_uid(sop_instance_uid: str) -> str:
+    """UID of the frame of reference whose plane is the photograph of that SOP Instance UID."""
+    return uid_of(_derived("frame-of-reference", sop_instance_uid))
+
+
 def tracking_uid(issuer_of_patient_id: str, patient_id: str, study_instance_uid: str, site: str) -> str:
     """UID that names the same site of the same patient in every photograph (TID 4108).
 

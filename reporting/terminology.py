@@ -82,13 +82,12 @@ FRACTION_UNIT = _ucum("1", "no units")  # CID 7181
 PERCENT_UNIT = _ucum("%", "percent")  # CID 7181
 DEGREE_UNIT = _ucum("deg", "degree")  # CID 3082
 PIXEL_UNIT = _ucum("{pixels}", "pixels")  # PS3.16 TID 1602
-PIXEL_VALUE_UNIT = _ucum("{intensity}", "intensity")
 
 # --- measurements (our own concepts)
 SCORE = _own("score", "Facial normality score")
 RATING = _own("rating", "Facial normality rating, 1 least to 7 most normal")
 PERCENTILE = _own("percentile", "Facial normality percentile in the normal cohort")
-REGION_Z = _own("region-z", "Standard deviations above the normal cohort")
+REGION_Z = _own("region-z", "Anomaly, standard deviations above the normal cohort")
 JUDGED_FRACTION = _own("judged-fraction", "Fraction of the region that was judged")
 DIFFERENCE_MAP = _own("difference-map", "Difference from the normal reference")
 OUTCOME = _own("outcome", "Appraisal outcome")
@@ -109,6 +108,19 @@ QUALITY_PITCH = _own("q-pitch", "Head pitch, positive up")
 QUALITY_ROLL = _own("q-roll", "Head roll, positive anticlockwise in the picture")
 QUALITY_BLOCKINESS = _own("q-blockiness", "JPEG blockiness")
 QUALITY_NOISE = _own("q-noise", "Noise sigma, 0 to 255")
+
+QUALITY_MEASURES: dict[str, tuple[Concept, Concept]] = {  # by field of QualityMeasures: name and unit
+    "faces": (QUALITY_FACES, FRACTION_UNIT),
+    "inter_ocular_px": (QUALITY_INTER_OCULAR, PIXEL_UNIT),
+    "sharpness": (QUALITY_SHARPNESS, FRACTION_UNIT),
+    "mean_luminance": (QUALITY_LUMINANCE, FRACTION_UNIT),
+    "clipped_fraction": (QUALITY_CLIPPED, FRACTION_UNIT),
+    "yaw_deg": (QUALITY_YAW, DEGREE_UNIT),
+    "pitch_deg": (QUALITY_PITCH, DEGREE_UNIT),
+    "roll_deg": (QUALITY_ROLL, DEGREE_UNIT),
+    "blockiness": (QUALITY_BLOCKINESS, FRACTION_UNIT),
+    "noise_sigma": (QUALITY_NOISE, FRACTION_UNIT),
+}
 
 REJECTION_REASONS: dict[RejectionReason, Concept] = {
     RejectionReason.UNDECODABLE: _own("undecodable", "Pixel data cannot be decoded"),
@@ -178,8 +190,9 @@ ARTIFICIAL_INTELLIGENCE = _dcm("123110", "Artificial Intelligence")  # CID 7162
 SALIENCY = _dcm("130404", "Saliency")  # CID 217
 ACQUISITION_EQUIPMENT = _dcm("109101", "Acquisition Equipment")  # CID 7005
 PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")  # CID 7005
-Z_SCORE_OF_MEASUREMENT = _dcm("121416", "Z-Score of measurement")  # CID 221
 PERCENTILE_RANKING = _dcm("121415", "Percentile Ranking of measurement")  # CID 221
+MEASUREMENT_NOT_ATTEMPTED = _dcm("114007", "Measurement not attempted")  # CID 42
+COMMENT = _dcm("121106", "Comment")  # TID 300
 IMAGE_QUALITY = _dcm("111101", "Image Quality")  # CID 6014
 QUALITY_ISSUE = _dcm("113010", "Quality Issue")  # CID 7010
 REJECTED_FOR_QUALITY = _dcm("113001", "Rejected for Quality Reasons")  # CID 7010

@@ -167,6 +167,7 @@ def stand_in(context: Context) -> Dataset:
     dataset.SOPInstanceUID = identity.sop_instance_uid
     dataset.StudyInstanceUID = identity.study_instance_uid
     dataset.SeriesInstanceUID = identity.series_instance_uid
+    dataset.Modality = "XC"
     for keyword in _TYPE_2:
         setattr(dataset, keyword, None)
     if identity.rows is not None and identity.columns is not None:
@@ -216,7 +217,7 @@ def _stamp(dataset: Dataset, context: Context) -> None:
 
 
 def _identify_equipment(dataset: Dataset, context: Context) -> None:
-    """Name the software that made the result and the camera that took the photograph (PS3.3 C.7.5.1, C.12.1)."""
+    """Name the software and the camera (PS3.3 sections C.7.5.1, C.12.1)."""
     method = context.saved.appraisal.method
     dataset.Manufacturer = MANUFACTURER
     dataset.ManufacturerModelName = MODEL_NAME

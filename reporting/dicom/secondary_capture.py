@@ -9,17 +9,11 @@ import numpy.typing as npt
 from highdicom.sc import SCImage
 from PIL import ImageCms
 from pydicom import Dataset, dcmread
-from pydicom.uid import (
-    JPEG2000,
-    UID,
-    ExplicitVRLittleEndian,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSNearLossless,
-)
+from pydicom.uid import ExplicitVRLittleEndian
 
 from reporting.dicom.context import MANUFACTURER, Context, ResultObject
 from reporting.dicom.instance import da, finish, item, tm
+from reporting.dicom.lossy import declare_loss
 from reporting.identifiers import ResultKind
 from reporting.source import text
 from reporting.terminology import COMPARISON_WITH_REFERENCE, FACE, SOURCE_IMAGE_FOR_PROCESSING
@@ -27,13 +21,6 @@ from service.errors import ResultError
 
 SERIES_NUMBER = 9801
 SERIES_DESCRIPTION = "Semblance heatmap"
-# Lossy Image Compression Method (0028,2114), PS3.3 section C.7.6.1.1.5.1.
-_LOSSY = {
-    JPEGBaseline8Bit: "ISO_10918_1",
-    JPEGExtended12Bit: "ISO_10918_1",
-    JPEGLSNearLossless: "ISO_14495_1",
-    JPEG2000: "ISO_15444_1",
-}
 _REQUIRED = (
     "ImageType",
     "ConversionType",
@@ -85,7 +72,7 @@ def build(context: Context, heatmap: npt.NDArray[np.uint8]) -> ResultObject:
     )
     _describe(image, context)
     _refer(image, context, heatmap)
-    _declare_loss(image, context)
+    declare_loss(image, context)
     result = finish(image, context, kind, required=_REQUIRED)
     if not np.array_equal(dcmread(BytesIO(result.data)).pixel_array, heatmap):
         raise ResultError("the heatmap does not read back as it was written")
@@ -127,27 +114,6 @@ def _refer(image: Dataset, context: Context, heatmap: npt.NDArray[np.uint8]) -> 
     reference.SpatialLocationsPreserved = "YES" if same_size else "NO"
     reference.PurposeOfReferenceCodeSequence = [item(SOURCE_IMAGE_FOR_PROCESSING)]
     image.SourceImageSequence = [reference]
-
-
-def _declare_loss(image: Dataset, context: Context) -> None:
-    """Once lossy, always declared so (PS3.3 section C.7.6.1.1.5)."""
-    header, identity = context.source.header, context.source.identity
-    declared = text(header, "LossyImageCompression") == "01"
-    method = _LOSSY.get(UID(identity.transfer_syntax_uid))
-    if not declared and method is None:
-        image.LossyImageCompression = "00"
-        return
-    image.LossyImageCompression = "01"
-    ratio = text(header, "LossyImageCompressionRatio") if declared else ""
-    methods = text(header, "LossyImageCompressionMethod") if declared else ""
-    if not ratio and identity.rows and identity.columns and context.source.pixel_data_bytes:
-        samples = 1 if text(header, "PhotometricInterpretation").startswith("MONOCHROME") else 3
-        raw = identity.rows * identity.columns * samples * identity.number_of_frames
-        ratio = f"{raw / context.source.pixel_data_bytes:.2f}"
-    if ratio:
-        image.LossyImageCompressionRatio = ratio.split("\\")
-    if methods or method:
-        image.LossyImageCompressionMethod = methods.split("\\") if methods else method
 
 
 def srgb_profile() -> bytes:

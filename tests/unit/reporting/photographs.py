@@ -1,4 +1,4 @@
-"""Photographs and appraisals for tests of results: real DICOM files, written as cameras and PACS write them."""
+"""Photographs and appraisals for tests of results: real DICOM files, as cameras and PACS write them."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def appraised(**changes: object) -> SavedAppraisal:
                 roll_deg=0.5,
                 blockiness=0.75,
                 noise_sigma=2.5,
-            ),  # fmt: skip
+            ),
             warnings=("forehead left out: hair",),
         ),
         **changes,

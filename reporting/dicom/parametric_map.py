@@ -1,0 +1,144 @@
+"""The raw difference map as a Parametric Map, pixel for pixel with the photograph (PS3.3 section A.75).
+
+Made by configuration, for research and for viewers that draw their own overlay. It is registered by
+having the photograph's rows and columns and by naming it as its source with spatial locations preserved.
+The IOD wants a frame of reference, which a photograph has not: the map has one of the photograph's own,
+whose plane is the picture; millimetres are nowhere known in it, and so no pixel spacing is given.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from highdicom import VOILUTTransformation
+from highdicom.pm import DerivedPixelContrastValues, ImageFlavorValues, ParametricMap, RealWorldValueMapping
+from pydicom import Dataset, dcmread
+
+from reporting.dicom.context import (
+    MANUFACTURER,
+    MODEL_NAME,
+    Context,
+    ResultObject,
+    code,
+    device_serial_number,
+    software_versions,
+)
+from reporting.dicom.instance import finish, stand_in
+from reporting.dicom.lossy import declare_loss
+from reporting.identifiers import ResultKind, frame_of_reference_uid
+from reporting.terminology import COMPARISON_WITH_REFERENCE, DIFFERENCE_MAP, FRACTION_UNIT
+from service.errors import ResultError
+
+SERIES_NUMBER = 9803
+SERIES_DESCRIPTION = "Semblance difference map"
+NOT_JUDGED = -1.0  # Float Pixel Padding Value; differences are never negative
+_REQUIRED = (
+    "ImageType",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "FloatPixelData",
+    "FloatPixelPaddingValue",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "DimensionOrganizationSequence",
+    "RecognizableVisualFeatures",
+    "ContentQualification",
+    "DeviceSerialNumber",
+    "SoftwareVersions",
+)
+
+
+def build(context: Context, difference_map: npt.NDArray[np.float32]) -> ResultObject:
+    """Make the Parametric Map of a difference map.
+
+    Args:
+        context: The photograph and its appraisal.
+        difference_map: (H, W) float32 in the photograph's own rows and columns, >= 0; NaN where nothing
+            was judged.
+
+    Raises:
+        ResultError: The map is not registered to the photograph, or the object would be invalid.
+    """
+    identity = context.source.identity
+    if difference_map.dtype != np.float32 or difference_map.shape != (identity.rows, identity.columns):
+        raise ResultError("a difference map is float32, of the photograph's rows and columns")
+    judged = difference_map[~np.isnan(difference_map)]
+    if judged.size and not (np.isfinite(judged).all() and judged.min() >= 0):
+        raise ResultError("differences are finite and not negative")
+    stored = np.where(np.isnan(difference_map), np.float32(NOT_JUDGED), difference_map).astype(np.float32)
+    greatest = float(judged.max()) if judged.size else 0.0
+    image = _construct(context, stored, greatest)
+    image.FloatPixelPaddingValue = NOT_JUDGED
+    image.FloatPixelPaddingRangeLimit = NOT_JUDGED
+    declare_loss(image, context)
+    image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [Dataset()]
+    _make_dimension_lasting(image, context)
+    for frame in image.PerFrameFunctionalGroupsSequence:
+        for derivation in frame.DerivationImageSequence:
+            derivation.SourceImageSequence[0].SpatialLocationsPreserved = "YES"
+    image.BodyPartExamined = "FACE"
+    result = finish(image, context, ResultKind.PARAMETRIC_MAP, required=_REQUIRED)
+    read = dcmread(BytesIO(result.data))
+    if not np.array_equal(np.frombuffer(read.FloatPixelData, "<f4").reshape(stored.shape), stored):
+        raise ResultError("the difference map does not read back as it was written")
+    return result
+
+
+def _construct(context: Context, stored: npt.NDArray[np.float32], greatest: float) -> Dataset:
+    kind, method = ResultKind.PARAMETRIC_MAP, context.saved.appraisal.method
+    try:
+        return ParametricMap(
+            source_images=[_in_its_own_plane(context)],
+            pixel_array=stored,
+            series_instance_uid=context.series_uid(kind),
+            series_number=SERIES_NUMBER,
+            series_description=SERIES_DESCRIPTION,
+            sop_instance_uid=context.instance_uid(kind),
+            instance_number=context.instance_number,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MODEL_NAME,
+            software_versions=software_versions(method)[0],
+            device_serial_number=device_serial_number(method),
+            contains_recognizable_visual_features=True,  # PS3.15 section E.3.2: a face, as the heatmap
+            real_world_value_mappings=[
+                RealWorldValueMapping(
+                    lut_label="DIFFERENCE",
+                    lut_explanation=DIFFERENCE_MAP.display,
+                    unit=code(FRACTION_UNIT),
+                    value_range=(0.0, max(greatest, 1.0)),
+                    slope=1.0,
+                    intercept=0.0,
+                    quantity_definition=code(DIFFERENCE_MAP),
+                )
+            ],
+            voi_lut_transformations=[
+                VOILUTTransformation(window_center=(greatest or 1.0) / 2, window_width=greatest or 1.0)
+            ],
+            content_label="DIFFERENCE",
+            content_description=f"Difference by method {method.name} {method.version}"[:64],
+            image_flavor=ImageFlavorValues.STATIC,
+            derived_pixel_contrast=DerivedPixelContrastValues.QUANTITY,
+            derivation=code(COMPARISON_WITH_REFERENCE),
+        )
+    except (ValueError, TypeError, AttributeError) as exc:
+        raise ResultError("the parametric map cannot be built") from exc
+
+
+def _in_its_own_plane(context: Context) -> Dataset:
+    photograph = stand_in(context)
+    photograph.FrameOfReferenceUID = frame_of_reference_uid(context.source.identity.sop_instance_uid)
+    photograph.ImagePositionPatient = [0, 0, 0]
+    photograph.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    photograph.PixelSpacing = [1, 1]  # taken out again
+    photograph.SliceThickness = 1
+    return photograph
+
+
+def _make_dimension_lasting(image: Dataset, context: Context) -> None:
+    """Replace the dimension organisation UID that highdicom drew at random by a derived one."""
+    uid = context.instance_uid(ResultKind.DIMENSION_ORGANIZATION)
+    for item in (*image.DimensionOrganizationSequence, *image.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uid
