@@ -144,6 +144,10 @@ class LocalStore:
         except OSError as exc:
             raise StorageError(f"instance store {self._root}: {exc}") from exc
 
+    def path_of(self, sha256: str) -> Path:
+        """Where an object lies."""
+        return path_of(self._root, sha256)
+
     def sweep_incoming(self) -> int:
         """Remove what a killed process left half written; call only while nobody writes.
 
