@@ -1,0 +1,217 @@
+"""The listening side of the node: one server that takes associations and hands objects to intake."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from pynetdicom import AE, _config, evt
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.events import Event
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.group_commit import GroupCommit
+from dicom_node.ingest import Ingest, printable, sender_of
+from dicom_node.readers import supported_contexts
+from dicom_node.transport import BorderSocket
+from dicom_node.upper_layer import NodeAssociation
+from service.config import Settings
+from service.database.pool import Pool
+from service.storage import InstanceStore
+
+if TYPE_CHECKING:
+    pass
+
+_log = structlog.get_logger(__name__)
+
+_ACSE_TIMEOUT_S = 30.0  # longest wait for an A-ASSOCIATE-RQ; PS3.8's ARTIM
+_POLL_S = 0.1
+_DRAIN_S = 10.0  # longest wait for objects under way when the node stops
+_BACKLOG = 128
+_CONTEXT_REJECTIONS = {
+    0x01: "user rejection",
+    0x02: "no reason",
+    0x03: "abstract syntax not supported",
+    0x04: "transfer syntaxes not supported",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """What the server needs beside pynetdicom's own arguments."""
+
+    ingest: Ingest
+    settings: Settings
+    reuse_port: bool = False  # several processes listen on the port
+
+
+class NodeServer(ThreadedAssociationServer):
+    """Accepts connections; each gets a NodeAssociation."""
+
+    daemon_threads = True
+    request_queue_size = _BACKLOG
+
+    def __init__(self, *args: Any, options: ServerOptions, **kwargs: Any) -> None:
+        """See AssociationServer.
+
+        Args:
+            args: Passed on.
+            options: Of ours.
+            kwargs: Passed on.
+        """
+        self.options = options
+        kwargs["request_handler"] = _Handler
+        super().__init__(*args, **kwargs)
+
+    def server_bind(self) -> None:
+        """Bind, sharing the port with sibling processes when asked to."""
+        if self.options.reuse_port and self.socket is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what a connection did wrong before its association began."""
+        _log.warning("connection-failed", peer_address=str(client_address[0]), exc_info=True)
+
+
+class _Handler(RequestHandler):
+    """Makes the association of one connection."""
+
+    server: NodeServer
+
+    def _create_association(self) -> NodeAssociation:
+        options = self.server.options
+        association = NodeAssociation(
+            self.ae,
+            MODE_ACCEPTOR,
+            receive=options.ingest.begin,
+            max_pdu_bytes=options.settings.dicom_max_pdu_bytes,
+        )
+        association._server = self.server
+        association.name = f"AcceptorThread@{datetime.now(UTC):%Y%m%d%H%M%S}"
+        association.set_socket(
+            BorderSocket(association, self.request, idle_timeout_s=options.settings.dicom_idle_timeout_s)
+        )
+        acceptor = association.acceptor
+        acceptor.maximum_length = self.ae.maximum_pdu_size
+        acceptor.ae_title = self.server.ae_title
+        acceptor.address_info = self.local
+        acceptor.implementation_class_uid = self.ae.implementation_class_uid
+        acceptor.implementation_version_name = self.ae.implementation_version_name
+        acceptor.supported_contexts = _copies(self.server.contexts)
+        association.requestor.address_info = self.remote
+        for event, bound in self.server._handlers.items():
+            for handler, args in [bound] if isinstance(bound, tuple) else bound:
+                association.bind(event, handler, args)
+        return association
+
+
+def _copies(contexts: Sequence[PresentationContext]) -> list[PresentationContext]:
+    """Contexts an association may write into (a deep copy costs milliseconds)."""
+    copies = []
+    for context in contexts:
+        copy = PresentationContext()
+        copy.abstract_syntax = context.abstract_syntax
+        copy.transfer_syntax = list(context.transfer_syntax)
+        copy.scu_role, copy.scp_role = context.scu_role, context.scp_role
+        copies.append(copy)
+    return copies
+
+
+class Node:
+    """The DICOM node of one process."""
+
+    def __init__(
+        self, settings: Settings, pool: Pool, store: InstanceStore, *, reuse_port: bool = False
+    ) -> None:
+        """Bind the port and begin to accept associations.
+
+        Args:
+            settings: Everything named ``dicom_*``, and the database's time-out.
+            pool: Of this process.
+            store: Where objects go.
+            reuse_port: Several processes listen on the port.
+
+        Raises:
+            OSError: The port cannot be bound.
+        """
+        _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log shows names and values
+        self._ingest = Ingest(
+            store=store, pool=pool, commit=GroupCommit(pool=pool, timeout_s=settings.database_timeout_s)
+        )
+        entity = application_entity(settings)
+        self._server = entity.make_server(
+            (settings.dicom_host, settings.dicom_port),
+            contexts=supported_contexts(),
+            evt_handlers=[
+                (evt.EVT_C_ECHO, _echo),
+                (evt.EVT_ACCEPTED, self._accepted),
+                (evt.EVT_REJECTED, self._rejected),
+            ],
+            server_class=NodeServer,
+            options=ServerOptions(ingest=self._ingest, settings=settings, reuse_port=reuse_port),
+        )
+        entity._servers.append(self._server)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": _POLL_S}, name="dicom-listener"
+        )
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """Accept nothing more, let the objects under way end, abort what is left."""
+        self._server.shutdown()
+        self._thread.join()
+        for association in self._server.active_associations:
+            if isinstance(association, NodeAssociation):
+                association.dul.drain(_DRAIN_S)
+            association.abort()
+
+    def _accepted(self, event: Event) -> None:
+        sender = sender_of(event.assoc)
+        for context in event.assoc.rejected_contexts:
+            self._ingest.record_refusal(
+                "",
+                sender,
+                {
+                    "reason": _CONTEXT_REJECTIONS.get(context.result or 0, "presentation context rejected"),
+                    "abstract_syntax": printable(str(context.abstract_syntax)),
+                    "transfer_syntaxes": ",".join(printable(str(uid)) for uid in context.transfer_syntax[:8]),
+                },
+            )
+
+    def _rejected(self, event: Event) -> None:
+        answer = event.assoc.acceptor.primitive
+        reason = f"{answer.reason_str}" if answer is not None else "association rejected"
+        self._ingest.record_refusal("", sender_of(event.assoc), {"reason": f"association rejected: {reason}"})
+
+
+def application_entity(settings: Settings) -> AE:
+    """Our application entity, as the acceptor."""
+    entity = AE(ae_title=settings.dicom_ae_title)
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    entity.maximum_pdu_size = settings.dicom_max_pdu_bytes
+    entity.maximum_associations = settings.dicom_max_associations
+    entity.acse_timeout = min(_ACSE_TIMEOUT_S, settings.dicom_idle_timeout_s)
+    entity.dimse_timeout = settings.dicom_idle_timeout_s
+    entity.network_timeout = settings.dicom_idle_timeout_s
+    entity.require_called_aet = settings.dicom_require_called_ae_title
+    entity.require_calling_aet = list(settings.dicom_allowed_calling_ae_titles)
+    return entity
+
+
+def _echo(event: Event) -> int:
+    _log.info("echo", **sender_of(event.assoc).detail())
+    return 0x0000

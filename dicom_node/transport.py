@@ -1,0 +1,131 @@
+"""Sockets at the border of the node: bounded in size and time, prompt in both directions."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+
+_RECEIVE_STEP = 1 << 18
+_GONE_PAUSE_S = 0.001  # between two looks of a state machine whose transport is gone
+_WAIT_MS = 250  # longest wait for data before the state machine looks at its timers
+
+
+class BorderSocket(AssociationSocket):
+    """A pynetdicom transport that waits instead of polling, and never longer than it may.
+
+    It acknowledges at once what it receives (a sender with Nagle's algorithm waits for the
+    acknowledgement of each small segment) and sends small segments at once.
+    """
+
+    def __init__(
+        self,
+        assoc: Association,
+        client_socket: socket.socket | None = None,
+        address: AddressInformation | None = None,
+        *,
+        idle_timeout_s: float,
+    ) -> None:
+        """See AssociationSocket.
+
+        Args:
+            assoc: The association served.
+            client_socket: A connected socket, as the acceptor.
+            address: Where to connect from, as the requestor.
+            idle_timeout_s: Longest time a PDU may take to arrive once it has begun, and a send may stall.
+        """
+        super().__init__(assoc, client_socket, address)
+        self._idle_timeout_s = idle_timeout_s
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        if self.socket is not None:
+            make_prompt(self.socket)
+            self.socket.settimeout(idle_timeout_s)
+
+    def wake(self) -> None:
+        """End the wait of the thread that reads, from any thread."""
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    def release(self) -> None:
+        """Give the descriptors back; nobody reads any more."""
+        descriptor, self._wake = self._wake, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read; waits a little for it unless woken.
+
+        Emits Evt17 when the transport is gone.
+        """
+        sock = self.socket
+        if sock is None or not self._is_connected:
+            time.sleep(_GONE_PAUSE_S)
+            return False
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return True
+        poller = select.poll()
+        try:
+            poller.register(sock.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+            poller.register(self._wake, select.POLLIN)
+            events = dict(poller.poll(_WAIT_MS))
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")
+            return False
+        if self._wake in events:
+            os.eventfd_read(self._wake)
+        return sock.fileno() in events
+
+    def receive_into(self, view: memoryview) -> int:
+        """Fill a buffer, within the idle time-out for all of it.
+
+        Returns:
+            Bytes read; fewer than asked for when the peer closed.
+
+        Raises:
+            OSError: The transport failed, or the time-out passed (TimeoutError).
+        """
+        sock = self.socket
+        if sock is None:
+            return 0
+        deadline = time.monotonic() + self._idle_timeout_s
+        filled, wanted = 0, len(view)
+        plain = not isinstance(sock, ssl.SSLSocket)
+        try:
+            while filled < wanted:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError("the peer sends too slowly")
+                sock.settimeout(left)
+                got = sock.recv_into(view[filled : filled + _RECEIVE_STEP])
+                if not got:
+                    break
+                filled += got
+                if plain:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        finally:
+            if sock.fileno() >= 0:
+                sock.settimeout(self._idle_timeout_s)
+        return filled
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read so many bytes; fewer when the peer closed."""
+        buffer = bytearray(nr_bytes)
+        filled = self.receive_into(memoryview(buffer))
+        del buffer[filled:]
+        return buffer
+
+
+def make_prompt(sock: socket.socket) -> None:
+    """Send small segments at once, and notice a peer that is gone."""
+    if sock.family in {socket.AF_INET, socket.AF_INET6}:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

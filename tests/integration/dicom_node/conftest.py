@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from dicom_node.scp import Node
+from service.config import Settings
+from service.database.pool import Pool
+from service.storage import InstanceStore
+
+
+@pytest.fixture
+def node(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
+    """A running node of this test's own."""
+    running = Node(settings, pool, store)
+    yield running
+    running.stop()
