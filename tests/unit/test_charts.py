@@ -1,0 +1,244 @@
+"""The Helm chart: lints, renders, and what it renders is valid Kubernetes and fits the program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import kubernetes_validate
+import psycopg
+import pytest
+import yaml
+from helm_python.chart import Chart, lint
+
+from service.config import Settings
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "semblance"
+COMPONENTS = {"node", "api", "relay", "worker-gpu", "worker-report", "worker-io"}
+KUBERNETES = ("1.27", "1.37")  # oldest the chart admits, and the newest there is a schema of
+AUTOSCALED = {
+    "workers": {
+        queue: {"autoscaling": {"enabled": True, "minReplicas": 0, "maxReplicas": 9, "waitingPerReplica": 50}}
+        for queue in ("gpu", "report", "io")
+    }
+}
+PRODUCTION = {
+    "image": {"repository": "images.hospital.example/semblance", "tag": "1.2.3", "pullSecrets": ["pull"]},
+    "settings": {
+        "dicom_ae_title": "FACES",
+        "dicom_allowed_calling_ae_titles": ["CAMERA1", "PACS"],
+        "destinations": [{"name": "pacs", "ae_title": "PACS", "host": "pacs.hospital.example", "port": 104}],
+        "storage_low_watermark_bytes": 50000000000,
+        "delivery_timeout_s": 12.5,
+        "structured_report": False,
+    },
+    "secretEnvironment": [{"name": "SEMBLANCE_ORGANISATION", "secret": "names", "key": "organisation"}],
+    "storage": {"existingClaim": "photographs"},
+    "node": {"service": {"loadBalancerSourceRanges": ["10.20.0.0/16"]}},
+    "api": {
+        "ingress": {
+            "enabled": True,
+            "host": "fhir.hospital.example",
+            "tlsSecret": "tls",
+            "className": "nginx",
+        }
+    },
+    "networkPolicy": {
+        "dicomFrom": [{"ipBlock": {"cidr": "10.20.0.0/16"}}],
+        "apiFrom": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}],
+        "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}],
+    },
+}
+ON_ONE_MACHINE = {
+    "workers": {"gpu": {"gpus": 0}},
+    "storage": {"accessModes": ["ReadWriteOnce"], "storageClassName": "local"},
+    "node": {"service": {"type": "NodePort", "nodePort": 31112}},
+    "podDisruptionBudget": {"enabled": False},
+    "networkPolicy": {"enabled": False},
+    "serviceAccount": {"create": False},
+}
+VALUES = {"default": {}, "production": PRODUCTION, "autoscaled": AUTOSCALED, "one machine": ON_ONE_MACHINE}
+
+
+def rendered(values: dict[str, Any], name: str = "demo") -> list[dict[str, Any]]:
+    """The Kubernetes objects a release would consist of."""
+    with Chart.load(CHART) as chart:
+        texts = chart.render(values, name=name, namespace="faces")
+    return [
+        manifest
+        for path, text in texts.items()
+        if path.endswith(".yaml")
+        for manifest in yaml.safe_load_all(text)
+        if manifest
+    ]
+
+
+def of_kind(manifests: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
+    """The objects of a kind by name."""
+    return {each["metadata"]["name"]: each for each in manifests if each["kind"] == kind}
+
+
+def pod_specs(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Every pod's spec, by the name of what makes it."""
+    return {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"]
+        if "template" in each["spec"]
+        else each["spec"]
+        for each in manifests
+        if each["kind"] in ("Deployment", "Job", "Pod")
+    }
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_it_lints_strictly(values: dict[str, Any]) -> None:
+    report = lint(CHART, values, strict=True)
+
+    assert report["errors"] == []
+    assert [each for each in report["messages"] if each["severity"] >= 2] == []
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_every_object_is_valid_kubernetes(values: dict[str, Any], version: str) -> None:
+    manifests = [each for each in rendered(values) if not each["apiVersion"].startswith("keda.sh/")]
+
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, version, strict=True)
+    assert set(of_kind(manifests, "Deployment")) == {
+        f"demo-semblance-{component}" for component in COMPONENTS
+    }
+
+
+def test_the_validation_can_fail() -> None:
+    deployment = of_kind(rendered({}), "Deployment")["demo-semblance-api"]
+    deployment["spec"]["replica"] = 2
+
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, KUBERNETES[-1], strict=True)
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_no_pod_runs_as_root_or_writes_to_its_image(values: dict[str, Any]) -> None:
+    for spec in pod_specs(rendered(values)).values():
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["automountServiceAccountToken"] is False
+        for container in spec["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_a_service_cannot_overwrite_a_setting_by_its_links() -> None:
+    assert all(
+        spec["enableServiceLinks"] is False for spec in pod_specs(rendered({}, name="semblance")).values()
+    )
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_the_program_reads_the_environment_the_chart_gives(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests = rendered(values)
+    data = of_kind(manifests, "ConfigMap")["demo-semblance"]["data"]
+    for name, value in data.items():
+        assert name.removeprefix("SEMBLANCE_").lower() in Settings.model_fields
+        monkeypatch.setenv(name, value)
+
+    settings = Settings()
+
+    assert settings.dicom_port == 11112
+    for name, value in values.get("settings", {}).items():
+        assert json.loads(settings.model_dump_json(include={name}))[name] == value
+
+
+def test_database_and_broker_come_from_secrets_that_exist_already() -> None:
+    manifests = rendered({"database": {"existingSecret": "pg", "key": "uri"}})
+
+    assert of_kind(manifests, "Secret") == {}
+    for deployment in of_kind(manifests, "Deployment").values():
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        environment = {each["name"]: each.get("valueFrom") for each in container["env"]}
+        assert environment["SEMBLANCE_DATABASE_URL"] == {"secretKeyRef": {"name": "pg", "key": "uri"}}
+        assert environment["SEMBLANCE_BROKER_URL"] == {
+            "secretKeyRef": {"name": "semblance-broker", "key": "url"}
+        }
+
+
+def test_the_migration_leans_on_nothing_that_the_release_makes() -> None:
+    job = of_kind(rendered({}), "Job")["demo-semblance-migration"]
+    spec = job["spec"]["template"]["spec"]
+
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    assert "serviceAccountName" not in spec
+    assert "envFrom" not in spec["containers"][0]
+    assert [volume for volume in spec["volumes"] if "emptyDir" not in volume] == []
+
+
+def test_the_gpu_worker_asks_for_a_gpu_and_computes_on_it() -> None:
+    spec = pod_specs(rendered({}))["demo-semblance-worker-gpu"]
+    (container,) = spec["containers"]
+
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert container["resources"]["limits"]["memory"] == "12Gi"
+    assert {"name": "SEMBLANCE_DEVICE", "value": "cuda"} in container["env"]
+
+
+def test_without_gpus_it_computes_on_the_cpu() -> None:
+    (container,) = pod_specs(rendered(ON_ONE_MACHINE))["demo-semblance-worker-gpu"]["containers"]
+
+    assert "nvidia.com/gpu" not in container["resources"]["limits"]
+    assert {"name": "SEMBLANCE_DEVICE", "value": "cpu"} in container["env"]
+
+
+def test_the_photographs_outlive_the_release() -> None:
+    claim = of_kind(rendered({}), "PersistentVolumeClaim")["demo-semblance-store"]
+
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert of_kind(rendered(PRODUCTION), "PersistentVolumeClaim") == {}
+
+
+def test_only_the_two_open_ports_take_connections() -> None:
+    policies = of_kind(rendered(PRODUCTION), "NetworkPolicy")
+
+    assert "ingress" not in policies["demo-semblance"]["spec"]
+    (dicom,) = policies["demo-semblance-node"]["spec"]["ingress"]
+    assert dicom["ports"] == [{"port": "dicom", "protocol": "TCP"}]
+    assert {"ipBlock": {"cidr": "10.20.0.0/16"}} in dicom["from"]
+
+
+def test_an_autoscaled_worker_leaves_its_replicas_to_keda(database_url: str) -> None:
+    manifests = rendered(AUTOSCALED)
+    scaled = of_kind(manifests, "ScaledObject")
+
+    assert set(scaled) == {f"demo-semblance-worker-{queue}" for queue in ("gpu", "report", "io")}
+    with psycopg.connect(database_url) as connection:
+        for name, each in scaled.items():
+            assert "replicas" not in of_kind(manifests, "Deployment")[name]["spec"]
+            (trigger,) = each["spec"]["triggers"]
+            assert connection.execute(trigger["metadata"]["query"]).fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"replicaCount": 3},
+        {"settings": {"database_url": "postgresql://elsewhere"}},
+        {"settings": {"Dicom-Port": 104}},
+        {"image": {"repository": ""}},
+        {"node": {"service": {"port": 70000}}},
+        {"storage": {"size": "much"}},
+        {"workers": {"gpu": {"gpus": "two"}}},
+        {"database": {"password": "in the clear"}},
+    ],
+    ids=lambda values: json.dumps(values)[:40],
+)
+def test_wrong_values_are_refused(values: dict[str, Any]) -> None:
+    with Chart.load(CHART) as chart, pytest.raises(helm_python.HelmValuesError):
+        chart.validate_schema(values)
+
+
+def test_an_ingress_needs_a_host() -> None:
+    with Chart.load(CHART) as chart, pytest.raises(helm_python.HelmRenderError, match=r"api\.ingress\.host"):
+        chart.render({"api": {"ingress": {"enabled": True}}})

@@ -1,0 +1,111 @@
+"""What the repository itself must hold to: licence, pins, versions, nothing of one machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import service
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST_MODULE = 400  # lines; the aim is 300
+
+PINS = dict(
+    line.split("==")
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line and line[0] != "#"
+)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIREMENTS = [
+    Requirement(line)
+    for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for line in group
+]
+
+
+def tracked() -> list[Path]:
+    """Files under version control."""
+    listing = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [path for name in listing.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def texts() -> list[tuple[str, str]]:
+    """Name and content of every text file under version control."""
+    found = []
+    for path in tracked():
+        data = path.read_bytes()
+        if b"\0" not in data[:8192]:
+            found.append((str(path.relative_to(ROOT)), data.decode("utf-8", errors="replace")))
+    return found
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)
+def test_every_requirement_is_pinned_to_a_version_it_allows(requirement: Requirement) -> None:
+    assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)], prereleases=True)
+
+
+def test_pins_are_exact_and_name_no_address() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[A-Za-z0-9.!_]+", line)] == []
+
+
+def test_there_is_one_opencv() -> None:
+    assert [name for name in PINS if "opencv" in name] == ["opencv-contrib-python"]
+
+
+def test_no_package_under_a_copyleft_licence_decodes_pixels() -> None:
+    assert "pylibjpeg-libjpeg" not in PINS
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(?<![\w.])/(?:root|home/[a-z]+|Users/[A-Za-z]+|work)/",
+        r"--(?:extra-)?index-url|--find-links|PIP_INDEX_URL",
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    ],
+    ids=["paths of one machine", "package registries", "private keys"],
+)
+def test_nothing_of_one_machine_is_kept(pattern: str) -> None:
+    own = str(Path(__file__).relative_to(ROOT))
+
+    assert [name for name, text in texts() if name != own and re.search(pattern, text)] == []
+
+
+def test_modules_stay_short() -> None:
+    long = {
+        name: lines
+        for name, text in texts()
+        if name.endswith(".py") and (lines := text.count("\n")) > LONGEST_MODULE
+    }
+
+    assert long == {}
+
+
+def test_the_licence_is_the_whole_text() -> None:
+    text = (ROOT / "LICENSE").read_text()
+
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_one_version_everywhere() -> None:
+    chart = yaml.safe_load((ROOT / "charts" / "semblance" / "Chart.yaml").read_text())
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+
+    assert chart["appVersion"] == service.__version__
+    assert re.search(rf"^## {re.escape(service.__version__)}\b", changelog, re.MULTILINE)
