@@ -18,7 +18,7 @@ MODEL_NAME = "Semblance"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context:
+class ReportContext:
     """One appraisal of one photograph, to be reported."""
 
     source: Source

@@ -21,7 +21,7 @@ from pydicom.valuerep import VR
 from reporting.dicom.context import (
     MANUFACTURER,
     MODEL_NAME,
-    Context,
+    ReportContext,
     ResultObject,
     device_serial_number,
     device_uid,
@@ -130,17 +130,17 @@ _TYPE_1 = (
 )
 
 
-def da(context: Context) -> str:
+def da(context: ReportContext) -> str:
     """Date of the appraisal, as DA."""
     return context.created_at.strftime("%Y%m%d")
 
 
-def tm(context: Context) -> str:
+def tm(context: ReportContext) -> str:
     """Time of the appraisal, as TM."""
     return context.created_at.strftime("%H%M%S.%f")
 
 
-def dt(context: Context) -> str:
+def dt(context: ReportContext) -> str:
     """Moment of the appraisal with its offset, as DT."""
     return context.created_at.strftime("%Y%m%d%H%M%S.%f%z")[:26]
 
@@ -156,7 +156,7 @@ def item(concept: Concept) -> Dataset:
     return dataset
 
 
-def stand_in(context: Context) -> Dataset:
+def stand_in(context: ReportContext) -> Dataset:
     """The photograph as highdicom's constructors want it: references and geometry, no patient.
 
     Patient and study are copied by ``finish``, byte for byte; highdicom would decode and check them.
@@ -176,7 +176,7 @@ def stand_in(context: Context) -> Dataset:
 
 
 def finish(
-    dataset: Dataset, context: Context, kind: ResultKind, *, required: tuple[str, ...] = ()
+    dataset: Dataset, context: ReportContext, kind: ResultKind, *, required: tuple[str, ...] = ()
 ) -> ResultObject:
     """Complete, check and encode a result object.
 
@@ -208,7 +208,7 @@ def finish(
     )
 
 
-def _stamp(dataset: Dataset, context: Context) -> None:
+def _stamp(dataset: Dataset, context: ReportContext) -> None:
     """Put the appraisal's own time where highdicom put the clock's."""
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = da(context), tm(context)
     dataset.ContentDate, dataset.ContentTime = da(context), tm(context)
@@ -216,7 +216,7 @@ def _stamp(dataset: Dataset, context: Context) -> None:
     dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
 
 
-def _identify_equipment(dataset: Dataset, context: Context) -> None:
+def _identify_equipment(dataset: Dataset, context: ReportContext) -> None:
     """Name the software and the camera (PS3.3 sections C.7.5.1, C.12.1)."""
     method = context.saved.appraisal.method
     dataset.Manufacturer = MANUFACTURER
@@ -242,7 +242,7 @@ def _identify_equipment(dataset: Dataset, context: Context) -> None:
     dataset.CodingSchemeIdentificationSequence = [scheme]
 
 
-def _camera(context: Context) -> list[Dataset]:
+def _camera(context: ReportContext) -> list[Dataset]:
     """The equipment that took the photograph, as far as it named itself in plain letters."""
     identity = context.source.identity
     if not identity.manufacturer or not (identity.manufacturer + identity.manufacturer_model_name).isascii():
@@ -265,7 +265,7 @@ def _check(dataset: Dataset, required: tuple[str, ...]) -> None:
             raise ResultError(f"{keyword} is malformed")
 
 
-def _copied(context: Context) -> list[DataElement | RawDataElement]:
+def _copied(context: ReportContext) -> list[DataElement | RawDataElement]:
     """The photograph's patient and study elements, fit to be written to explicit VR little endian."""
     header = context.source.header
     elements: list[DataElement | RawDataElement] = []
@@ -287,7 +287,7 @@ def _copied(context: Context) -> list[DataElement | RawDataElement]:
     return elements
 
 
-def _encode(dataset: Dataset, context: Context) -> bytes:
+def _encode(dataset: Dataset, context: ReportContext) -> bytes:
     """Encode as a Part 10 file in the photograph's character set.
 
     Raises:
@@ -314,7 +314,7 @@ def _encode(dataset: Dataset, context: Context) -> bytes:
 
 
 def _name_institution(
-    dataset: Dataset, context: Context, copied: list[DataElement | RawDataElement]
+    dataset: Dataset, context: ReportContext, copied: list[DataElement | RawDataElement]
 ) -> str | list[str]:
     """Name the institution where the character set has its letters; type 3, so it may be left out.
 
@@ -354,7 +354,7 @@ def _fits(value: str, python_encoding: str) -> bool:
     return True
 
 
-def _compare(read: Dataset, written: Dataset, context: Context) -> None:
+def _compare(read: Dataset, written: Dataset, context: ReportContext) -> None:
     """Read back, compare: the same object, in the photograph's study, of the photograph's patient."""
     identity = context.source.identity
     if read.SOPInstanceUID != written.SOPInstanceUID or read.SOPClassUID != written.SOPClassUID:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydicom import Dataset
 from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
-from reporting.dicom.context import Context
+from reporting.dicom.context import ReportContext
 from reporting.source import text
 
 # Lossy Image Compression Method (0028,2114), PS3.3 section C.7.6.1.1.5.1.
@@ -17,7 +17,7 @@ _LOSSY = {
 }
 
 
-def declare_loss(image: Dataset, context: Context) -> None:
+def declare_loss(image: Dataset, context: ReportContext) -> None:
     """Set the Lossy Image Compression attributes (PS3.3 section C.7.6.1.1.5) from the photograph's own.
 
     Args:

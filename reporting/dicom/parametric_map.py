@@ -19,7 +19,7 @@ from pydicom import Dataset, dcmread
 from reporting.dicom.context import (
     MANUFACTURER,
     MODEL_NAME,
-    Context,
+    ReportContext,
     ResultObject,
     code,
     device_serial_number,
@@ -51,7 +51,7 @@ _REQUIRED = (
 )
 
 
-def build(context: Context, difference_map: npt.NDArray[np.float32]) -> ResultObject:
+def build(context: ReportContext, difference_map: npt.NDArray[np.float32]) -> ResultObject:
     """Make the Parametric Map of a difference map.
 
     Args:
@@ -87,7 +87,7 @@ def build(context: Context, difference_map: npt.NDArray[np.float32]) -> ResultOb
     return result
 
 
-def _construct(context: Context, stored: npt.NDArray[np.float32], greatest: float) -> Dataset:
+def _construct(context: ReportContext, stored: npt.NDArray[np.float32], greatest: float) -> Dataset:
     kind, method = ResultKind.PARAMETRIC_MAP, context.saved.appraisal.method
     try:
         return ParametricMap(
@@ -127,7 +127,7 @@ def _construct(context: Context, stored: npt.NDArray[np.float32], greatest: floa
         raise ResultError("the parametric map cannot be built") from exc
 
 
-def _in_its_own_plane(context: Context) -> Dataset:
+def _in_its_own_plane(context: ReportContext) -> Dataset:
     photograph = stand_in(context)
     photograph.FrameOfReferenceUID = frame_of_reference_uid(context.source.identity.sop_instance_uid)
     photograph.ImagePositionPatient = [0, 0, 0]
@@ -137,7 +137,7 @@ def _in_its_own_plane(context: Context) -> Dataset:
     return photograph
 
 
-def _make_dimension_lasting(image: Dataset, context: Context) -> None:
+def _make_dimension_lasting(image: Dataset, context: ReportContext) -> None:
     """Replace the dimension organisation UID that highdicom drew at random by a derived one."""
     uid = context.instance_uid(ResultKind.DIMENSION_ORGANIZATION)
     for item in (*image.DimensionOrganizationSequence, *image.DimensionIndexSequence):

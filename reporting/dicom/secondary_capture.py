@@ -11,7 +11,7 @@ from PIL import ImageCms
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
-from reporting.dicom.context import MANUFACTURER, Context, ResultObject
+from reporting.dicom.context import MANUFACTURER, ReportContext, ResultObject
 from reporting.dicom.instance import da, finish, item, tm
 from reporting.dicom.lossy import declare_loss
 from reporting.identifiers import ResultKind
@@ -40,7 +40,7 @@ _REQUIRED = (
 )
 
 
-def build(context: Context, heatmap: npt.NDArray[np.uint8]) -> ResultObject:
+def build(context: ReportContext, heatmap: npt.NDArray[np.uint8]) -> ResultObject:
     """Make the Secondary Capture of a heatmap.
 
     Args:
@@ -79,7 +79,7 @@ def build(context: Context, heatmap: npt.NDArray[np.uint8]) -> ResultObject:
     return result
 
 
-def _describe(image: Dataset, context: Context) -> None:
+def _describe(image: Dataset, context: ReportContext) -> None:
     """What highdicom leaves out of the SC Equipment, SC Image and General Image modules."""
     method = context.saved.appraisal.method
     image.ConversionType = "WSD"
@@ -103,7 +103,7 @@ def _describe(image: Dataset, context: Context) -> None:
     image.PatientOrientation = orientation.split("\\") if orientation else None
 
 
-def _refer(image: Dataset, context: Context, heatmap: npt.NDArray[np.uint8]) -> None:
+def _refer(image: Dataset, context: ReportContext, heatmap: npt.NDArray[np.uint8]) -> None:
     identity = context.source.identity
     reference = Dataset()
     reference.ReferencedSOPClassUID = identity.sop_class_uid

@@ -34,7 +34,7 @@ from pydicom.sr.codedict import codes
 from reporting.dicom.context import (
     MANUFACTURER,
     MODEL_NAME,
-    Context,
+    ReportContext,
     ResultObject,
     algorithm_parameters,
     code,
@@ -85,7 +85,7 @@ _REQUIRED = (
 )
 
 
-def build(context: Context) -> ResultObject:
+def build(context: ReportContext) -> ResultObject:
     """Make the structured report of an appraisal, of a rejection too.
 
     Raises:
@@ -118,7 +118,7 @@ def build(context: Context) -> ResultObject:
     return result
 
 
-def _content(context: Context, photograph: Dataset) -> MeasurementReport:
+def _content(context: ReportContext, photograph: Dataset) -> MeasurementReport:
     method = context.saved.appraisal.method
     observer = ObserverContext(
         observer_type=codes.DCM.Device,
@@ -139,7 +139,7 @@ def _content(context: Context, photograph: Dataset) -> MeasurementReport:
     )
 
 
-def _groups(context: Context) -> list[MeasurementsAndQualitativeEvaluations]:
+def _groups(context: ReportContext) -> list[MeasurementsAndQualitativeEvaluations]:
     appraisal = context.saved.appraisal
     if appraisal.status is AppraisalStatus.REJECTED:
         return [_quality(context)]
@@ -152,7 +152,7 @@ def _groups(context: Context) -> list[MeasurementsAndQualitativeEvaluations]:
     ]
 
 
-def _face(context: Context, whole: RegionScore | None) -> MeasurementsAndQualitativeEvaluations:
+def _face(context: ReportContext, whole: RegionScore | None) -> MeasurementsAndQualitativeEvaluations:
     """The score of the photograph, with its rating and its place in the normal cohort."""
     appraisal = context.saved.appraisal
     if appraisal.score is None:
@@ -195,7 +195,7 @@ def _face(context: Context, whole: RegionScore | None) -> MeasurementsAndQualita
     return group
 
 
-def _region(context: Context, score: RegionScore) -> MeasurementsAndQualitativeEvaluations:
+def _region(context: ReportContext, score: RegionScore) -> MeasurementsAndQualitativeEvaluations:
     measurements = _beside_the_score(score)
     evaluations = []
     if score.score is None:
@@ -212,7 +212,7 @@ def _region(context: Context, score: RegionScore) -> MeasurementsAndQualitativeE
     )
 
 
-def _quality(context: Context) -> MeasurementsAndQualitativeEvaluations:
+def _quality(context: ReportContext) -> MeasurementsAndQualitativeEvaluations:
     """What the quality gates measured; and, where the photograph was rejected, why."""
     appraisal = context.saved.appraisal
     measurements = []
@@ -243,7 +243,7 @@ def _beside_the_score(score: RegionScore) -> list[Measurement]:
 
 
 def _group(
-    context: Context,
+    context: ReportContext,
     *,
     site: str,
     measurements: list[Measurement],
@@ -291,7 +291,7 @@ def _finding_site(region: Region) -> FindingSite:
     )
 
 
-def _add_request(report: Dataset, context: Context) -> None:
+def _add_request(report: Dataset, context: ReportContext) -> None:
     """The order the photograph was taken for (Referenced Request Sequence, PS3.3 section C.17.2)."""
     identity = context.source.identity
     if not identity.accession_number or not identity.accession_number.isascii():
@@ -308,7 +308,7 @@ def _add_request(report: Dataset, context: Context) -> None:
     report.ReferencedRequestSequence = [request]
 
 
-def _check_template(read: Dataset, context: Context) -> None:
+def _check_template(read: Dataset, context: ReportContext) -> None:
     """Read the report back by its template: TID 1500, with the score that was meant.
 
     Raises:

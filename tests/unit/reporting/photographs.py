@@ -20,7 +20,7 @@ from pydicom.uid import (
     VLPhotographicImageStorage,
 )
 
-from reporting.dicom.context import Context
+from reporting.dicom.context import ReportContext
 from reporting.source import default_zone, read_source
 from service.records import (
     Appraisal,
@@ -191,9 +191,9 @@ def _saved(appraisal: Appraisal, **changes: object) -> SavedAppraisal:
 
 def context(
     data: bytes | None = None, saved: SavedAppraisal | None = None, organisation: str = "Clinic"
-) -> Context:
+) -> ReportContext:
     """A photograph and its appraisal, to be reported."""
-    return Context(
+    return ReportContext(
         source=read_source(data if data is not None else photograph(), default_zone("Europe/Berlin")),
         saved=saved if saved is not None else appraised(),
         organisation=organisation,
