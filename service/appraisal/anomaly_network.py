@@ -151,9 +151,7 @@ class AnomalyNetwork(nn.Module):
         attended = (middle.flatten(2).float() * weights).sum(-1)
         flat = logits.flatten(1)
         strongest = flat.topk(64, dim=1).values
-        summary = torch.stack(
-            [strongest[:, 0], strongest.mean(1), torch.logsumexp(flat, 1) - 6.0], dim=1
-        )
+        summary = torch.stack([strongest[:, 0], strongest.mean(1), torch.logsumexp(flat, 1) - 6.0], dim=1)
         pooled = torch.cat([attended, deep.float().mean((2, 3)), summary], dim=1)
         out: Tensor = self.judge(pooled).float()
         return out

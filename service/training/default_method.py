@@ -204,9 +204,7 @@ def train(
     return plan.out / "network.safetensors"
 
 
-def _step(
-    state: _State, batch: Batch, rate: float, device: torch.device
-) -> tuple[Losses, NetworkOutput]:
+def _step(state: _State, batch: Batch, rate: float, device: torch.device) -> tuple[Losses, NetworkOutput]:
     state.network.train()
     for group in state.optimiser.param_groups:
         group["lr"] = rate * group["relative"]

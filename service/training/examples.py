@@ -31,6 +31,7 @@ Field = npt.NDArray[np.float32]
 PER_FACE = 3
 _SIDE = INPUT_SIZE // STRIDE
 _OFF_FACE = 0.7  # a change must be at least this strong inside the oval, relative to outside
+_VISIBLE = 10.0  # grey levels by which the most changed tenth of the mask must differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,21 +60,31 @@ def _strength(rendered: Rendered) -> Field:
 def make_change(
     canvas: Canvas, makers: Mapping[str, Maker], severity: float, rng: np.random.Generator
 ) -> tuple[Change, int]:
-    """A change that shows on the face, and the seed that makes it again at another severity."""
-    names = list(makers)
+    """A change that can be seen on the face, and the seed that makes it again at another severity.
+
+    A displacement of even skin cannot be seen; to call it an anomaly would only teach noise.
+    """
     oval = np.zeros(canvas.image.shape[:2], np.uint8)
     cv2.fillPoly(oval, [np.rint(canvas.landmarks[list(OVAL)]).astype(np.int32)], 1)
     for _ in range(6):
         seed = int(rng.integers(2**31))
         change = remake(canvas, makers, severity, seed)
-        strength = np.zeros(oval.shape, np.float32)
-        if change.displacement is not None:
-            strength += np.hypot(*np.moveaxis(change.displacement, -1, 0)) / canvas.unit
-        if change.paint is not None:
-            strength += change.paint.alpha
-        if strength[oval > 0].max() > _OFF_FACE * strength.max() and names:
+        if _shows(canvas, change, oval):
             break
     return change, seed
+
+
+def _shows(canvas: Canvas, change: Change, oval: npt.NDArray[np.uint8]) -> bool:
+    strength = np.zeros(oval.shape, np.float32)
+    if change.displacement is not None:
+        strength += np.hypot(*np.moveaxis(change.displacement, -1, 0)) / canvas.unit
+    if change.paint is not None:
+        strength += change.paint.alpha
+    if strength[oval > 0].max() <= _OFF_FACE * strength.max():
+        return False
+    rendered = render(canvas.image, change)
+    changed = cv2.absdiff(rendered.image, canvas.image).max(axis=2)[rendered.mask & (oval > 0)]
+    return changed.size > 0 and float(np.percentile(changed, 90)) > _VISIBLE
 
 
 def remake(canvas: Canvas, makers: Mapping[str, Maker], severity: float, seed: int) -> Change:

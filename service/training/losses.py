@@ -11,7 +11,8 @@ from torch.nn import functional
 from service.appraisal.anomaly_network import NetworkOutput
 from service.training.examples import PER_FACE, Batch
 
-_POSITIVE_WEIGHT = 3.0
+_POSITIVE_SHARE = 0.3  # weight of the anomaly's cells against all others, whatever their number
+_SMALLEST_AREA = 24.0  # cells; smaller anomalies weigh less
 _SURELY_VISIBLE = 0.2  # severity from which an anomaly counts as fully present
 _MARGIN = 1.0
 
@@ -49,8 +50,7 @@ def losses(output: NetworkOutput, batch: Batch) -> Losses:
         batch: sham, subtle, plain triples.
     """
     target = batch.localisation
-    weight = 1 + (_POSITIVE_WEIGHT - 1) * target
-    local = functional.binary_cross_entropy_with_logits(output.localisation, target, weight)
+    local = _localisation(output.localisation, target)
     inside = target + 0.05
     flow = ((output.flow - batch.flow).abs() * inside).mean() * 4
     residual = ((output.residual - batch.residual).abs() * inside).mean() * 8
@@ -72,3 +72,11 @@ def losses(output: NetworkOutput, batch: Batch) -> Losses:
         severity=severity,
         landmarks=away.mean() * 4,
     )
+
+
+def _localisation(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy in which a small anomaly weighs as much as a large one."""
+    each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    inside = (each * target).sum((1, 2, 3)) / (target.sum((1, 2, 3)) + _SMALLEST_AREA)
+    outside = (each * (1 - target)).sum((1, 2, 3)) / (1 - target).sum((1, 2, 3)).clamp(min=1)
+    return (_POSITIVE_SHARE * inside + outside).mean()

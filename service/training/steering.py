@@ -1,4 +1,4 @@
-"""A small fixed measure while training: does the network see anomalies on calibration faces?"""
+"""A small fixed measure while training, on calibration faces."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ def steer(network: AnomalyNetwork, held: SteeringSet, device: torch.device) -> d
     return figures
 
 
-def _scores(
-    network: AnomalyNetwork, images: Tensor, device: torch.device
-) -> tuple[Scores, Scores]:
+def _scores(network: AnomalyNetwork, images: Tensor, device: torch.device) -> tuple[Scores, Scores]:
     evidence, local = [], []
     for chunk in images.split(16):
         faces = chunk.to(device).float().div(255).contiguous(memory_format=torch.channels_last)

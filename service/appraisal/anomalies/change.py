@@ -135,6 +135,7 @@ def forward_points(points: Field, displacement: Field, iterations: int = 8) -> F
     Args:
         points: (N, 2) float32, pixels of the unchanged face.
         displacement: (H, W, 2) float32, pixels, backward.
+        iterations: of the fixed point.
 
     Returns:
         (N, 2) float32, pixels of the changed face.
@@ -158,6 +159,7 @@ def undoing_displacement(displacement: Field, iterations: int = 3) -> Field:
 
     Args:
         displacement: (H, W, 2) float32, pixels, backward.
+        iterations: of the fixed point.
 
     Returns:
         (H, W, 2) float32, pixels, backward.

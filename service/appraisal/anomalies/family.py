@@ -174,7 +174,7 @@ def side(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
     return _moved(canvas, "random-side", severity, plane, rng)
 
 
-def _painted(
+def _painted(  # noqa: PLR0917
     canvas: Canvas, kind: str, severity: float, alpha: Field, colour: Field, diameter: float
 ) -> Change:
     return Change(
@@ -208,8 +208,8 @@ def _disc(canvas: Canvas, severity: float, rng: np.random.Generator) -> tuple[Fi
 def blob(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
     """A patch of another colour: darker, lighter, redder, bluer."""
     alpha, diameter = _disc(canvas, severity, rng)
-    tint = rng.uniform(0.35, 1.5, 3).astype(np.float32)
-    tint[:] = tint if rng.random() < 0.6 else tint.mean() * (0.85 + 0.3 * rng.random(3))
+    depth = np.exp(rng.uniform(-1.0, -0.2) if rng.random() < 0.7 else rng.uniform(0.15, 0.5))
+    tint = (depth * np.exp(rng.normal(0, 0.12, 3))).astype(np.float32)
     base = cv2.GaussianBlur(canvas.image, (0, 0), 3).astype(np.float32)
     opacity = np.float32(rng.uniform(0.4, 1.0))
     return _painted(canvas, "random-blob", severity, alpha * opacity, base * tint, diameter)
@@ -241,7 +241,8 @@ def line(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
         points = site + np.cumsum(steps, axis=0) - steps.sum(axis=0) / 2
         cv2.polylines(plane, [np.rint(points * 16).astype(np.int32)], False, 255, thickness, 16, 4)
     alpha = cv2.GaussianBlur(plane, (0, 0), float(rng.uniform(0.4, 1.5))).astype(np.float32) / 255
-    tint = rng.uniform(0.5, 1.4) * (0.85 + 0.3 * rng.random(3))
+    depth = np.exp(rng.uniform(-0.9, -0.2) if rng.random() < 0.6 else rng.uniform(0.15, 0.5))
+    tint = depth * np.exp(rng.normal(0, 0.1, 3))
     base = cv2.GaussianBlur(canvas.image, (0, 0), 2).astype(np.float32)
     opacity = float(rng.uniform(0.4, 1.0))
     return _painted(canvas, "random-line", severity, alpha * opacity, base * tint, length)

@@ -45,6 +45,7 @@ def bell(canvas: Canvas, centre: Points, sigma: tuple[float, float], angle: floa
     """An elliptical Gaussian on the coarse grid, 1 at its centre.
 
     Args:
+        canvas: the face.
         centre: (2,) float32, pixels.
         sigma: along the rotated x and y axis, pixels.
         angle: radians.
@@ -76,6 +77,7 @@ def pull(canvas: Canvas, points: Points, moves: Points, sigma: float) -> Field:
     """A smooth backward field that moves points (Gaussian interpolation, exact at the points).
 
     Args:
+        canvas: the face.
         points: (N, 2) float32, pixels; where the points are.
         moves: (N, 2) float32, pixels; how they move, zero for anchors.
         sigma: width of the kernel, pixels.
@@ -97,6 +99,7 @@ def scaled_to(plane: Field, canvas: Canvas, largest: float) -> tuple[Field, floa
 
     Args:
         plane: (h, w, 2) float32 on the coarse grid, any scale.
+        canvas: the face.
         largest: wanted largest displacement, pixels.
 
     Returns:

@@ -1,0 +1,1 @@
+"""Synthetic validity: how well a method finds, ranks and localises synthetic anomalies."""

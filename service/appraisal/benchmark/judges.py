@@ -1,0 +1,44 @@
+"""What can be benchmarked: any method of the tables, and the oracle that shows the ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.appraisal.appraiser import Appraiser
+from service.appraisal.benchmark.trial import Judged
+from service.appraisal.comparators.pixel import multiscale
+from service.appraisal.photograph import photograph_from_rgb
+from service.records import RejectionReason
+
+
+class AppraiserJudge:
+    """A method as users run it: face finding, quality gates, alignment and all."""
+
+    def __init__(self, appraiser: Appraiser) -> None:
+        self._appraiser = appraiser
+        self.reasons: dict[RejectionReason, int] = {}
+
+    def judge(self, image: NDArray[np.uint8], sham: NDArray[np.uint8]) -> Judged:
+        """Judge one image; the sham is not looked at."""
+        result = self._appraiser.appraise(photograph_from_rgb(image))
+        if result.maps is None or result.appraisal.score is None:
+            for reason in result.appraisal.reasons:
+                self.reasons[reason] = self.reasons.get(reason, 0) + 1
+            return Judged(anomaly=None, difference=None)
+        return Judged(anomaly=-result.appraisal.score, difference=result.maps.difference)
+
+
+class OracleJudge:
+    """The true sham as the normal counterpart: what a perfect normaliser would reach."""
+
+    def judge(self, image: NDArray[np.uint8], sham: NDArray[np.uint8]) -> Judged:
+        """Judge one image against its own sham."""
+        difference = multiscale(image.astype(np.float32), sham.astype(np.float32))
+        return Judged(anomaly=float(difference.mean()), difference=difference)
+
+
+ORACLE = "oracle"
+NOT_METHODS: Mapping[str, type[OracleJudge]] = {ORACLE: OracleJudge}

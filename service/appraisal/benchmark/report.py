@@ -1,0 +1,103 @@
+"""The benchmark's HTML report: one file, nothing fetched from anywhere."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import jinja2
+import numpy as np
+import numpy.typing as npt
+
+from service.appraisal.benchmark.summary import FIGURES, Summary
+from service.appraisal.benchmark.trial import Sheet
+
+_COLUMN_PX = 128
+_TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Semblance benchmark</title><style>
+body{font:15px/1.5 system-ui,sans-serif;max-width:1150px;margin:2rem auto;padding:0 1rem;color:#1d2733}
+table{border-collapse:collapse;margin:1rem 0}th,td{padding:.3rem .7rem;border-bottom:1px solid #d5dbe1;
+text-align:right}th:first-child,td:first-child{text-align:left}small{color:#667}img{max-width:100%}
+</style></head><body>
+<h1>Synthetic validity</h1>
+<p>{{ note }}</p>
+{% for summary in summaries %}
+<h2>{{ summary.method }}</h2>
+<p>{{ summary.subjects }} faces, {{ "%.0f"|format(summary.milliseconds) }} ms an image.</p>
+<table><tr><th>type</th>{% for name in figures %}<th>{{ name|replace("_", " ") }}</th>{% endfor %}</tr>
+{% for kind, row in summary.types.items() %}<tr><td>{{ kind }}</td>
+{% for name in figures %}<td>{{ "%.2f"|format(row[name].value) }}
+{% if row[name].low == row[name].low %}<br><small>{{ "%.2f"|format(row[name].low) }} to
+{{ "%.2f"|format(row[name].high) }}</small>{% endif %}</td>{% endfor %}</tr>
+{% endfor %}</table>
+{% if sheets[summary.method] %}<p>Each pair: the image, and the method's difference map over it; the
+true outline is green. One row a face, one column a type.</p>
+<img alt="contact sheet of {{ summary.method }}" src="data:image/png;base64,{{ sheets[summary.method] }}">
+{% endif %}{% endfor %}
+</body></html>
+"""
+NOTE = (
+    "Anomalies are synthetic: displaced or painted on photographs of normal faces by a known amount. "
+    "The figures say how well a method finds, ranks and localises those. They are no evidence of "
+    "agreement with human raters or of clinical benefit. AUROC compares anomalous faces (severity "
+    "at least .5; subtle: .25) with sham-resampled faces of all subjects; intervals are 95 %, "
+    "bootstrapped by subject. The oracle compares each face with its true normal version."
+)
+
+
+def write_report(path: Path, summaries: Sequence[Summary], sheets: Mapping[str, Sequence[Sheet]]) -> None:
+    """Write the report.
+
+    Args:
+        path: of the HTML file.
+        summaries: one a method.
+        sheets: images kept for each method, in the order they were shown.
+    """
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    text = environment.from_string(_TEMPLATE).render(
+        summaries=summaries,
+        figures=FIGURES,
+        note=NOTE,
+        sheets={name: _encoded(kept) for name, kept in sheets.items()},
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def _encoded(kept: Sequence[Sheet]) -> str:
+    if not kept:
+        return ""
+    _, packed = cv2.imencode(".png", contact_sheet(kept)[..., ::-1])
+    return base64.b64encode(packed.tobytes()).decode()
+
+
+def contact_sheet(kept: Sequence[Sheet]) -> npt.NDArray[np.uint8]:
+    """Pairs of image and map: one row a sham and its anomalies, (H, W, 3) uint8, sRGB."""
+    rows: list[list[npt.NDArray[np.uint8]]] = []
+    for sheet in kept:
+        if sheet.kind == "sham":
+            rows.append([])
+        rows[-1].append(_pair(sheet))
+    widest = max(len(row) for row in rows)
+    blank = np.full((_COLUMN_PX, 2 * _COLUMN_PX, 3), 255, np.uint8)
+    return np.vstack([np.hstack(row + [blank] * (widest - len(row))) for row in rows])
+
+
+def _pair(sheet: Sheet) -> npt.NDArray[np.uint8]:
+    image = sheet.rendered.image
+    shown = image.copy()
+    if sheet.difference is not None and np.isfinite(sheet.difference).any():
+        values = np.nan_to_num(sheet.difference, nan=0.0)
+        scaled = np.clip(255 * values / max(float(np.nanmax(sheet.difference)), 1e-6), 0, 255)
+        colours = cv2.applyColorMap(scaled.astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+        shown = cv2.addWeighted(image, 0.4, np.ascontiguousarray(colours), 0.6, 0)
+    outline, _ = cv2.findContours(
+        sheet.rendered.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    cv2.drawContours(shown, outline, -1, (0, 255, 0), max(image.shape[0] // 256, 1))
+    side = (_COLUMN_PX, _COLUMN_PX)
+    small = [cv2.resize(np.ascontiguousarray(p), side, interpolation=cv2.INTER_AREA) for p in (image, shown)]
+    label = f"{sheet.kind} {sheet.severity:g}"
+    cv2.putText(small[0], label, (3, 11), cv2.FONT_HERSHEY_SIMPLEX, 0.33, (255, 255, 0), 1, cv2.LINE_AA)
+    return np.asarray(np.hstack(small), np.uint8)

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+
+from service.appraisal.anomalies import (
+    NAMED,
+    RANDOM,
+    anatomy,
+    change_mask,
+    minimum_jacobian,
+    named_types,
+    read_lip_shapes,
+)
+from service.appraisal.anomalies.family import MOVE_SCALE
+from service.appraisal.anomalies.named import DROOP_SCALE, LIP_SCALE, NEVUS_SCALE
+from service.errors import ConfigurationError
+from tests.unit.appraisal.drawn_face import drawn_face
+
+
+def lip_shape(raised=12.0):
+    """A 68-point set whose image-left peak of the bow is raised."""
+    points = np.zeros((68, 2))
+    angles = np.linspace(-np.pi, 0, 7)
+    points[48:55] = np.stack([250 + 60 * np.cos(angles), 350 + 20 * np.sin(angles)], -1)
+    points[60:65] = np.stack([250 + 50 * np.cos(angles[1:6]), 350 + 5 * np.sin(angles[1:6])], -1)
+    points[50, 1] -= raised
+    return points
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    np.save(tmp_path / "one.npy", lip_shape())
+    return read_lip_shapes(tmp_path)
+
+
+ALL = {**NAMED, **RANDOM}
+MOVING = [name for name in ALL if name not in {"nevus", "scar"}]
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("severity", [0.25, 1.0])
+def test_no_type_folds_the_face_and_all_change_it(name, severity):
+    canvas = drawn_face()
+    for seed in range(4):
+        change = ALL[name](canvas, severity, np.random.default_rng(seed))
+        alpha = np.zeros(canvas.image.shape[:2], np.float32)
+        field = np.zeros((*alpha.shape, 2), np.float32)
+        if change.displacement is not None:
+            field = change.displacement
+            assert minimum_jacobian(field) > 0
+            largest = np.hypot(field[..., 0], field[..., 1]).max() / canvas.unit
+            assert change.magnitude == pytest.approx(largest, rel=0.02)
+        if change.paint is not None:
+            alpha = change.paint.alpha
+            assert 0 <= alpha.min() <= alpha.max() <= 1
+            assert change.paint.colour.min() >= 0
+            assert change.paint.colour.max() <= 255
+        assert change_mask(field, alpha).any()
+        assert change.severity == severity
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_seed_makes_the_same_change(name):
+    canvas = drawn_face()
+    one, two = (ALL[name](canvas, 0.5, np.random.default_rng(9)) for _ in range(2))
+    if one.displacement is not None:
+        np.testing.assert_array_equal(one.displacement, two.displacement)
+    if one.paint is not None:
+        np.testing.assert_array_equal(one.paint.alpha, two.paint.alpha)
+
+
+@pytest.mark.parametrize(("name", "scale"), [("lt-v1", LIP_SCALE), ("droop", DROOP_SCALE)])
+def test_severity_is_displacement_over_inter_ocular_distance(name, scale):
+    canvas = drawn_face()
+    for severity in (0.25, 0.5):
+        change = NAMED[name](canvas, severity, np.random.default_rng(0))
+        assert change.magnitude == pytest.approx(severity * scale, rel=1e-3)
+
+
+def test_severity_of_a_nevus_is_its_diameter():
+    change = NAMED["nevus"](drawn_face(), 0.5, np.random.default_rng(0))
+    assert change.magnitude == pytest.approx(0.5 * NEVUS_SCALE)
+
+
+def test_random_types_stay_within_their_scale():
+    canvas = drawn_face()
+    for seed in range(6):
+        change = RANDOM["random-bumps"](canvas, 1.0, np.random.default_rng(seed))
+        assert 0.25 * MOVE_SCALE < change.magnitude <= MOVE_SCALE + 1e-6
+
+
+def test_droop_lowers_one_commissure_only():
+    canvas = drawn_face()
+    change = NAMED["droop"](canvas, 1.0, np.random.default_rng(0))
+    corners = canvas.landmarks[list(anatomy.COMMISSURES)].astype(int)
+    down = -change.displacement[corners[:, 1], corners[:, 0], 1]
+    assert down.max() > 0.1 * canvas.unit
+    assert down.min() < 0.02 * canvas.unit
+
+
+def test_lt_v2_takes_the_shape_of_the_patients_lip(shapes):
+    canvas = drawn_face()
+    change = named_types(shapes)["lt-v2"](canvas, 1.0, np.random.default_rng(1))
+    peaks = canvas.landmarks[[37, 267]].astype(int)
+    up = change.displacement[peaks[:, 1], peaks[:, 0], 1]
+    assert abs(up[0] - up[1]) > 0.05 * canvas.unit
+    assert "lt-v2" not in named_types()
+
+
+def test_lip_shapes_must_be_there_and_have_68_points(tmp_path):
+    with pytest.raises(ConfigurationError, match="no lip shapes"):
+        read_lip_shapes(tmp_path)
+    np.save(tmp_path / "bad.npy", np.zeros((5, 2)))
+    with pytest.raises(ConfigurationError, match="not 68 landmarks"):
+        read_lip_shapes(tmp_path)
