@@ -69,6 +69,10 @@ class FaceFinder(Protocol):
         """
         ...
 
+    def load(self) -> None:
+        """Load what is needed now rather than with the first photograph."""
+        ...
+
 
 class MediapipeFaceFinder:
     """Face finder on MediaPipe's detectors and mesh; safe to share between threads."""
@@ -89,6 +93,12 @@ class MediapipeFaceFinder:
             if all(_overlap(face.box, other.box) < _SAME_FACE for other in kept):
                 kept.append(face)
         return tuple(kept)
+
+    def load(self) -> None:
+        """Load the models now rather than with the first photograph."""
+        self.find(np.zeros((_CROP_SIDE, _CROP_SIDE, 3), dtype=np.uint8))
+        with self._lock:
+            self._load().process(np.zeros((_CROP_SIDE, _CROP_SIDE, 3), dtype=np.uint8))
 
     def _load(self) -> FaceMesh:
         if self._mesh is None:

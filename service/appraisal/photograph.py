@@ -151,8 +151,10 @@ def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
 
 def _parse(data: bytes) -> FileDataset:
     try:
-        return dcmread(io.BytesIO(data))
-    except (InvalidDicomError, *_DECODER_ERRORS) as exc:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="End of file reached")
+            return dcmread(io.BytesIO(data))
+    except (InvalidDicomError, UserWarning, *_DECODER_ERRORS) as exc:
         raise UndecodablePhotographError(f"not a readable DICOM file: {exc}") from exc
 
 
@@ -204,8 +206,17 @@ def _decoded_frame(dataset: Dataset, syntax: UID) -> tuple[NDArray[np.generic], 
     with warnings.catch_warnings():
         # Trailing padding and odd lengths are common and harmless; too short is an error below.
         warnings.simplefilter("ignore")
-        pixels, properties = decoder.as_array(dataset, index=0)
+        pixels, properties = decoder.as_array(dataset, index=0, decoding_plugin=_plugin(syntax))
     return np.asarray(pixels), str(properties["photometric_interpretation"])
+
+
+def _plugin(syntax: UID) -> str:
+    """Return the decoder to use: one fixed for each syntax, whatever else is installed."""
+    if syntax in JPEGLSTransferSyntaxes:
+        return "pyjpegls"
+    if syntax in JPEG2000TransferSyntaxes:
+        return "pylibjpeg"
+    return "gdcm" if syntax in JPEGTransferSyntaxes else ""
 
 
 def _check_complete(frame: bytes) -> None:

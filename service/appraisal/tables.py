@@ -23,7 +23,8 @@ class Normalised:
     """The normal counterpart of an aligned face."""
 
     rgb: NDArray[np.uint8]  # (S, S, 3) uint8, sRGB, in register with the aligned face
-    valid: NDArray[np.bool_]  # (S, S): the counterpart is known there
+    valid: NDArray[np.bool_]  # (S, S): the counterpart is known there; the rest is not judged
+    notes: tuple[str, ...] = ()  # what was left out and why, for the appraisal's warnings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,232 @@
+"""From a photograph to an Appraisal: decode, find the face, gate, align, normalise, compare, score."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+from uuid import UUID, uuid5
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.appraisal.alignment import AlignedFace, align, map_to_photograph
+from service.appraisal.calibration import Calibration, load_calibration
+from service.appraisal.comparators import COMPARATORS
+from service.appraisal.face import FaceFinder, MediapipeFaceFinder
+from service.appraisal.heatmap import HeatmapScale, render_heatmap, scale_of
+from service.appraisal.methods import find_method, identify
+from service.appraisal.models import ModelStore
+from service.appraisal.normalisers import NORMALISERS
+from service.appraisal.photograph import Photograph, photograph_from_bytes
+from service.appraisal.quality import check_quality
+from service.appraisal.regions import region_masks
+from service.appraisal.score import region_scores, score
+from service.appraisal.settings import AppraisalSettings
+from service.appraisal.tables import Normalised, Workplace, lookup
+from service.errors import PhotographError, UnsupportedPhotographError
+from service.records import (
+    Appraisal,
+    AppraisalStatus,
+    MethodIdentity,
+    QualityMeasures,
+    Region,
+    RejectionReason,
+)
+
+_NAMESPACE = UUID("0d9c4a06-8f3b-5c1e-9a57-4be2d1c7f630")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AppraisalMaps:
+    """The pictures of one appraisal."""
+
+    aligned: NDArray[np.uint8]  # (S, S, 3) uint8, sRGB: the face in the canonical square
+    normalised: NDArray[np.uint8]  # (S, S, 3) uint8, sRGB: its normal counterpart
+    difference_aligned: NDArray[np.float32]  # (S, S) float32, NaN where nothing was judged
+    difference: NDArray[np.float32]  # (H, W) float32, photograph coordinates, NaN where nothing was judged
+    heatmap: NDArray[np.uint8]  # (H, W + panel, 3) uint8, sRGB, with a colour bar
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Appraised:
+    """An appraisal with its pictures; none when the photograph was rejected."""
+
+    appraisal: Appraisal
+    maps: AppraisalMaps | None
+
+
+def appraisal_id(sop_instance_uid: str, pixel_sha256: str, method: MethodIdentity) -> UUID:
+    """Return the UUIDv5 of source, pixels and method: the same appraisal always has the same id."""
+    return uuid5(_NAMESPACE, "|".join((sop_instance_uid, pixel_sha256, *map(str, astuple(method)))))
+
+
+class Appraiser:
+    """Appraises photographs by one method; loads its models once."""
+
+    def __init__(
+        self,
+        method: str,
+        *,
+        settings: AppraisalSettings | None = None,
+        store: ModelStore | None = None,
+        device: str = "auto",
+        face_finder: FaceFinder | None = None,
+        size: int | None = None,
+    ) -> None:
+        """Build the method.
+
+        Args:
+            method: Key in METHODS, or "normaliser+comparator".
+            settings: Thresholds of the quality gates.
+            store: Where model files are found.
+            device: "auto", "cpu" or "cuda".
+            face_finder: Finds faces and landmarks.
+            size: Side of the canonical square for an uncalibrated pair; the method's own otherwise.
+
+        Raises:
+            UnknownMethodError: No such method.
+            ModelError: A model file it needs is missing or wrong.
+            ConfigurationError: Its calibration is missing or malformed.
+        """
+        self._settings = settings or AppraisalSettings()
+        store = store or ModelStore()
+        row = find_method(method)
+        if size is not None and not row.calibration:
+            row = replace(row, size=size)
+        self._size = row.size
+        self.identity = identify(row, self._settings, store)
+        self._calibration: Calibration | None = load_calibration(row.calibration) if row.calibration else None
+        normaliser = lookup(NORMALISERS, row.normaliser, "normaliser")
+        comparator = lookup(COMPARATORS, row.comparator, "comparator")
+        needs_models = bool(normaliser.models or comparator.models)
+        place = Workplace(store=store, device=pick_device(device) if needs_models else "cpu", size=row.size)
+        self._normaliser = normaliser.build(place)
+        self._comparator = comparator.build(place)
+        self._finder = face_finder or MediapipeFaceFinder()
+
+    def load(self) -> None:
+        """Load the face models now rather than with the first photograph."""
+        self._finder.load()
+
+    def appraise_bytes(self, data: bytes, *, sop_instance_uid: str = "") -> Appraised:
+        """Appraise a DICOM Part 10 file or an image file; what cannot be decoded is a rejection."""
+        try:
+            photograph = photograph_from_bytes(data)
+        except PhotographError as exc:
+            unsupported = isinstance(exc, UnsupportedPhotographError)
+            reason = RejectionReason.UNSUPPORTED if unsupported else RejectionReason.UNDECODABLE
+            return self.reject(data, reason, str(exc), sop_instance_uid=sop_instance_uid)
+        return self.appraise(photograph, sop_instance_uid=sop_instance_uid)
+
+    def reject(
+        self, data: bytes, reason: RejectionReason, detail: str, *, sop_instance_uid: str = ""
+    ) -> Appraised:
+        """Return the rejection of a photograph that could not be decoded, identified by its file's bytes."""
+        digest = hashlib.sha256(data).hexdigest()
+        rejected = self._rejection(sop_instance_uid, digest, (reason,), QualityMeasures(), (detail,))
+        return Appraised(appraisal=rejected, maps=None)
+
+    def appraise(self, photograph: Photograph, *, sop_instance_uid: str = "") -> Appraised:
+        """Appraise one photograph."""
+        uid = sop_instance_uid or photograph.sop_instance_uid
+        return self.appraise_batch([replace(photograph, sop_instance_uid=uid)])[0]
+
+    def appraise_batch(self, photographs: Sequence[Photograph]) -> list[Appraised]:
+        """Appraise several photographs, forward passes together; the results keep their order."""
+        results: list[Appraised | None] = [None] * len(photographs)
+        waiting: list[tuple[int, AlignedFace, QualityMeasures]] = []
+        for index, photograph in enumerate(photographs):
+            faces = self._finder.find(photograph.rgb)
+            quality, reasons = check_quality(photograph, faces, self._settings)
+            if reasons:
+                rejected = self._rejection(
+                    photograph.sop_instance_uid,
+                    photograph.pixel_sha256,
+                    reasons,
+                    quality,
+                    photograph.warnings,
+                )
+                results[index] = Appraised(appraisal=rejected, maps=None)
+            else:
+                waiting.append((index, align(photograph, faces[0], self._size), quality))
+        faces_in = [face for _, face, _ in waiting]
+        normalised = self._normaliser.normalise(faces_in) if faces_in else []
+        differences = self._comparator.compare(faces_in, normalised) if faces_in else []
+        for (index, face, quality), other, difference in zip(waiting, normalised, differences, strict=True):
+            results[index] = self._conclude(face, quality, other, difference)
+        return [result for result in results if result is not None]
+
+    def _conclude(
+        self, face: AlignedFace, quality: QualityMeasures, other: Normalised, difference: NDArray[np.float32]
+    ) -> Appraised:
+        photograph = face.photograph
+        masks = region_masks(face.landmarks, (face.size, face.size))
+        judged = masks[Region.FACE] & face.inside & other.valid & np.isfinite(difference)
+        aligned_map = np.where(judged, difference, np.float32(np.nan)).astype(np.float32)
+        value = score(aligned_map, masks[Region.FACE])
+        calibration = self._calibration
+        rated = value if calibration is not None else None
+        appraisal = Appraisal(
+            appraisal_id=appraisal_id(photograph.sop_instance_uid, photograph.pixel_sha256, self.identity),
+            sop_instance_uid=photograph.sop_instance_uid,
+            pixel_sha256=photograph.pixel_sha256,
+            method=self.identity,
+            status=AppraisalStatus.APPRAISED,
+            reasons=(),
+            score=value,
+            rating=calibration.rating(rated) if calibration and rated is not None else None,
+            percentile=calibration.percentile(rated) if calibration and rated is not None else None,
+            regions=region_scores(aligned_map, masks, calibration),
+            quality=quality,
+            warnings=photograph.warnings + other.notes,
+        )
+        full = map_to_photograph(aligned_map, face, judged)
+        scale = self._scale(full)
+        maps = AppraisalMaps(
+            aligned=face.rgb,
+            normalised=other.rgb,
+            difference_aligned=aligned_map,
+            difference=full,
+            heatmap=render_heatmap(photograph, full, scale),
+        )
+        return Appraised(appraisal=appraisal, maps=maps)
+
+    def _scale(self, difference: NDArray[np.float32]) -> HeatmapScale:
+        """One scale for all photographs of a calibrated method, so that heatmaps compare."""
+        if self._calibration is None:
+            return scale_of(difference)
+        low, high = self._calibration.map_range
+        return HeatmapScale(low=low, high=high)
+
+    def _rejection(
+        self,
+        sop_instance_uid: str,
+        pixel_sha256: str,
+        reasons: tuple[RejectionReason, ...],
+        quality: QualityMeasures,
+        notes: tuple[str, ...],
+    ) -> Appraisal:
+        return Appraisal(
+            appraisal_id=appraisal_id(sop_instance_uid, pixel_sha256, self.identity),
+            sop_instance_uid=sop_instance_uid,
+            pixel_sha256=pixel_sha256,
+            method=self.identity,
+            status=AppraisalStatus.REJECTED,
+            reasons=reasons,
+            score=None,
+            rating=None,
+            percentile=None,
+            regions=(),
+            quality=quality,
+            warnings=notes,
+        )
+
+
+def pick_device(wanted: str) -> str:
+    """Return "cuda" or "cpu"; "auto" takes the GPU when there is one."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

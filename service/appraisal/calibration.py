@@ -1,0 +1,151 @@
+"""Calibrations: what a raw score of one method means, versioned and stored as JSON.
+
+A calibration holds, for one method and version, the rating scale (1 least to 7 most normal) as a
+piecewise linear function of the score, the score's distribution in the normal cohort, and per
+region its mean and standard deviation. Without human ratings the rating is anchored on normal
+and on synthetically altered faces; `semblance validate` makes one from a hospital's own ratings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ConfigurationError
+from service.records import Region
+
+CALIBRATIONS_DIR = Path(__file__).resolve().parent / "calibrations"
+LEAST_RATING, MOST_RATING = 1.0, 7.0
+_QUANTILES = np.linspace(0, 100, 101)
+_ANCHORS = 3  # highest and lowest ratings averaged, section IV of paper 000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What the scores of one method mean."""
+
+    version: str  # e.g. "symmetry-1"
+    method: str  # key in METHODS
+    method_version: str
+    basis: str  # what it was made from, in a sentence
+    rating_knots: tuple[tuple[float, float], ...]  # (score, rating), scores increasing
+    normal_quantiles: tuple[float, ...]  # score at percentiles 0, 1, .. 100 of the normal cohort
+    regions: Mapping[str, tuple[float, float]]  # region -> mean and SD of the score in the normal cohort
+    map_range: tuple[float, float]  # difference shown as nothing and as the most by the heatmap
+
+    def rating(self, score: float) -> float:
+        """Return the rating, 1 (least) to 7 (most normal)."""
+        scores, ratings = zip(*self.rating_knots, strict=True)
+        return float(np.clip(np.interp(score, scores, ratings), LEAST_RATING, MOST_RATING))
+
+    def percentile(self, score: float) -> float:
+        """Return the percentage of the normal cohort that scores no higher, 0..100."""
+        return float(np.interp(score, self.normal_quantiles, _QUANTILES))
+
+    def z(self, region: Region, score: float) -> float | None:
+        """Return standard deviations more anomalous than the normal cohort; None for an unknown region."""
+        if region.value not in self.regions:
+            return None
+        mean, deviation = self.regions[region.value]
+        return (mean - score) / deviation
+
+
+def linear_knots(scores: Sequence[float], ratings: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Anchor the rating as paper 000 does: mean score of the three highest and three lowest ratings.
+
+    Raises:
+        ConfigurationError: Too few ratings, or the anchors do not differ.
+    """
+    if len(scores) < 2 * _ANCHORS:
+        raise ConfigurationError(f"a calibration needs at least {2 * _ANCHORS} rated photographs")
+    order = np.argsort(np.asarray(ratings), kind="stable")
+    values, truth = np.asarray(scores)[order], np.asarray(ratings)[order]
+    low, high = float(values[:_ANCHORS].mean()), float(values[-_ANCHORS:].mean())
+    if high <= low:
+        raise ConfigurationError("the scores of the highest ratings are not above those of the lowest")
+    return (
+        (low, float(truth[:_ANCHORS].mean())),
+        (high, float(truth[-_ANCHORS:].mean())),
+    )
+
+
+def isotonic_knots(scores: Sequence[float], ratings: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Fit the rating as a non-decreasing function of the score (pool adjacent violators).
+
+    Raises:
+        ConfigurationError: Fewer than two different scores.
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    if len(set(scores)) < 2:
+        raise ConfigurationError("a calibration needs at least two different scores")
+    fit = IsotonicRegression(y_min=LEAST_RATING, y_max=MOST_RATING, out_of_bounds="clip")
+    fit.fit(np.asarray(scores), np.asarray(ratings))
+    return tuple((float(x), float(y)) for x, y in zip(fit.X_thresholds_, fit.y_thresholds_, strict=True))
+
+
+def normal_cohort(scores: Sequence[float]) -> tuple[float, ...]:
+    """Return the scores at percentiles 0 to 100."""
+    return tuple(float(v) for v in np.percentile(np.asarray(scores), _QUANTILES))
+
+
+def region_statistics(
+    scores: Mapping[Region, Sequence[float]],
+) -> Mapping[str, tuple[float, float]]:
+    """Return mean and standard deviation of each region's scores."""
+    return {
+        region.value: (float(np.mean(values)), max(float(np.std(values, ddof=1)), 1e-6))
+        for region, values in scores.items()
+        if len(values) >= 2
+    }
+
+
+def map_range(differences: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """Return the differences at which the heatmap starts and ends: median, and half above percentile 99."""
+    pooled = np.concatenate([d[np.isfinite(d)].ravel() for d in differences])
+    return float(np.percentile(pooled, 50)), 1.5 * float(np.percentile(pooled, 99))
+
+
+def load_calibration(version: str, directory: Path = CALIBRATIONS_DIR) -> Calibration:
+    """Read a stored calibration.
+
+    Raises:
+        ConfigurationError: There is none of that version, or it is malformed.
+    """
+    path = directory / f"{version}.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return Calibration(
+            version=raw["version"],
+            method=raw["method"],
+            method_version=raw["method_version"],
+            basis=raw["basis"],
+            rating_knots=tuple((float(x), float(y)) for x, y in raw["rating_knots"]),
+            normal_quantiles=tuple(float(v) for v in raw["normal_quantiles"]),
+            regions={name: (float(mean), float(sd)) for name, (mean, sd) in raw["regions"].items()},
+            map_range=(float(raw["map_range"][0]), float(raw["map_range"][1])),
+        )
+    except (OSError, KeyError, ValueError, TypeError) as exc:
+        raise ConfigurationError(f"calibration {path}: {exc!r}") from exc
+
+
+def save_calibration(calibration: Calibration, directory: Path = CALIBRATIONS_DIR) -> Path:
+    """Write a calibration as JSON and return its path."""
+    content = {
+        "version": calibration.version,
+        "method": calibration.method,
+        "method_version": calibration.method_version,
+        "basis": calibration.basis,
+        "rating_knots": [[round(v, 6) for v in knot] for knot in calibration.rating_knots],
+        "normal_quantiles": [round(v, 6) for v in calibration.normal_quantiles],
+        "regions": {k: [round(v, 6) for v in pair] for k, pair in calibration.regions.items()},
+        "map_range": [float(f"{v:.6g}") for v in calibration.map_range],
+    }
+    path = directory / f"{calibration.version}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return path

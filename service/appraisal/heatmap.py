@@ -1,0 +1,107 @@
+"""The difference map over the photograph, with a colour bar.
+
+Colours are matplotlib's inferno, perceptually uniform and readable without colour vision
+(Nuñez et al. 2018); nothing is painted where nothing was judged. Deterministic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from service.appraisal.photograph import Photograph
+
+MAX_ALPHA = 0.78
+_GREY = (200, 200, 200)
+_PANEL = (24, 24, 24)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatmapScale:
+    """What the colours mean."""
+
+    low: float  # difference that is not painted
+    high: float  # difference painted with the last colour
+    caption: str = "difference"
+
+
+def scale_of(difference: NDArray[np.float32]) -> HeatmapScale:
+    """Return a scale from the map itself, for methods without a calibration.
+
+    Args:
+        difference: (H, W) float32, NaN where nothing was judged.
+    """
+    values = difference[np.isfinite(difference)]
+    if values.size == 0:
+        return HeatmapScale(low=0.0, high=1.0)
+    low, high = float(np.percentile(values, 50)), float(np.percentile(values, 99.5))
+    return HeatmapScale(low=low, high=max(high, low + 1e-6))
+
+
+def render_heatmap(
+    photograph: Photograph, difference: NDArray[np.float32], scale: HeatmapScale
+) -> NDArray[np.uint8]:
+    """Paint the difference map over the photograph and set a colour bar beside it.
+
+    Args:
+        photograph: The source.
+        difference: (H, W) float32 in photograph coordinates, NaN where nothing was judged.
+        scale: What the colours mean.
+
+    Returns:
+        (H, W + panel, 3) uint8, sRGB.
+    """
+    judged = np.isfinite(difference)
+    strength = np.clip((np.where(judged, difference, scale.low) - scale.low) / (scale.high - scale.low), 0, 1)
+    colours = _colours(strength.astype(np.float64))
+    alpha = (MAX_ALPHA * np.sqrt(strength)).astype(np.float32)[..., None] * judged[..., None]
+    overlay = photograph.rgb * (1 - alpha) + colours * alpha
+    painted = np.clip(np.rint(overlay), 0, 255).astype(np.uint8)
+    _outline(painted, judged)
+    return np.concatenate([painted, _colour_bar(photograph.height, scale)], axis=1)
+
+
+def encode_png(rgb: NDArray[np.uint8]) -> bytes:
+    """Encode (H, W, 3) uint8 sRGB as PNG."""
+    ok, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    if not ok:
+        raise ValueError("the picture cannot be encoded as PNG")
+    return bytes(encoded.tobytes())
+
+
+def _colours(strength: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """(..., 3) uint8 sRGB of strengths 0..1."""
+    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+    # The first, nearly black fifth of the table would read as shadow on skin.
+    index = np.rint(50 + strength * 205).astype(np.uint8)
+    return np.asarray(table[index], dtype=np.uint8)
+
+
+def _outline(painted: NDArray[np.uint8], judged: NDArray[np.bool_]) -> None:
+    contours, _ = cv2.findContours(judged.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    thickness = max(1, round(max(painted.shape[:2]) / 700))
+    cv2.drawContours(painted, contours, -1, _GREY, thickness, lineType=cv2.LINE_AA)
+
+
+def _colour_bar(height: int, scale: HeatmapScale) -> NDArray[np.uint8]:
+    """Panel of that height: bar from low (bottom) to high, five labels, caption."""
+    unit = max(9, round(height / 38))  # text height in pixels
+    width, margin, bar = round(unit * 5.2), 2 * unit, round(unit * 0.9)
+    panel = np.full((height, width, 3), _PANEL, dtype=np.uint8)
+    rows = max(2, height - 2 * margin)
+    ramp = np.linspace(1.0, 0.0, rows)
+    panel[margin : margin + rows, unit : unit + bar] = _colours(ramp)[: height - margin, None, :]
+    image = Image.fromarray(panel)
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=unit)
+    for step in range(5):
+        value = scale.low + (scale.high - scale.low) * step / 4
+        y = margin + (rows - 1) * (1 - step / 4)
+        draw.line((unit + bar, y, unit + bar + unit // 3, y), fill=_GREY)
+        draw.text((round(unit * 2.4), y), f"{value:.2g}", fill=_GREY, font=font, anchor="lm")
+    draw.text((unit // 2, unit), scale.caption, fill=_GREY, font=font, anchor="lm")
+    return np.asarray(image, dtype=np.uint8)

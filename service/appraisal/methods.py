@@ -1,0 +1,95 @@
+"""METHODS: name -> normaliser, comparator, resolution and calibration.
+
+Any normaliser and comparator can also be put together by hand as "normaliser+comparator"; such a
+pair has no calibration, so its appraisals have a score but no rating, percentile or z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.appraisal.comparators import COMPARATORS
+from service.appraisal.models import ModelStore
+from service.appraisal.normalisers import NORMALISERS
+from service.appraisal.settings import AppraisalSettings
+from service.appraisal.tables import lookup, table
+from service.errors import UnknownMethodError
+from service.records import MethodIdentity
+
+PAIR_SIZE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One row of METHODS."""
+
+    name: str
+    version: str  # changes whenever the results do
+    normaliser: str  # key in NORMALISERS
+    comparator: str  # key in COMPARATORS
+    size: int  # side of the canonical square in pixels
+    calibration: str  # version of the stored calibration; "" when none
+    summary: str  # one line for people
+
+
+METHODS: Mapping[str, Method] = table(
+    (
+        Method(
+            name="symmetry",
+            version="1",
+            normaliser="symmetry",
+            comparator="multiscale",
+            size=256,
+            calibration="symmetry-1",
+            summary="The face against its own mirror image; needs no weights, blind to symmetrical change.",
+        ),
+    )
+)
+
+
+def find_method(name: str) -> Method:
+    """Find a method by its name, or put one together from "normaliser+comparator".
+
+    Raises:
+        UnknownMethodError: No such method, normaliser or comparator.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    normaliser, plus, comparator = name.partition("+")
+    if not plus:
+        raise UnknownMethodError(
+            f"no method {name!r}; there are: {', '.join(sorted(METHODS))}, or normaliser+comparator"
+        )
+    first = lookup(NORMALISERS, normaliser, "normaliser")
+    second = lookup(COMPARATORS, comparator, "comparator")
+    return Method(
+        name=name,
+        version=f"{first.version}+{second.version}",
+        normaliser=normaliser,
+        comparator=comparator,
+        size=PAIR_SIZE,
+        calibration="",
+        summary=f"{normaliser} normaliser with {comparator} comparator, not calibrated",
+    )
+
+
+def identify(method: Method, settings: AppraisalSettings, store: ModelStore) -> MethodIdentity:
+    """Return what a result has to agree in to be comparable.
+
+    Raises:
+        UnknownMethodError: The method names an unknown normaliser or comparator.
+        ModelNotFoundError: It names a model that is not in the manifest.
+    """
+    normaliser = lookup(NORMALISERS, method.normaliser, "normaliser")
+    comparator = lookup(COMPARATORS, method.comparator, "comparator")
+    models = tuple(dict.fromkeys(normaliser.models + comparator.models))
+    return MethodIdentity(
+        name=method.name,
+        version=f"{method.version}/{normaliser.version}/{comparator.version}/{method.size}",
+        normaliser=method.normaliser,
+        comparator=method.comparator,
+        weights_sha256=store.sha256(models),
+        config_sha256=settings.sha256(),
+        calibration=method.calibration,
+    )

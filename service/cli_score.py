@@ -1,0 +1,249 @@
+"""`semblance score`: appraise photographs from files, without a database."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from service.appraisal.appraiser import Appraised, Appraiser
+from service.appraisal.heatmap import encode_png
+from service.appraisal.models import ModelStore
+from service.config import load_settings
+from service.errors import SemblanceError
+from service.records import AppraisalStatus, Region, RejectionReason
+
+EXIT_DONE = 0  # every photograph was appraised
+EXIT_REJECTED = 3  # at least one photograph was rejected; there is a line for each all the same
+EXIT_FAILED = 1  # nothing was done: a setting, a method or a model file is at fault
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".dcm"})
+
+
+class Output(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSONL = "jsonl"
+
+
+def score(
+    photos: Annotated[
+        list[Path],
+        typer.Argument(help="JPEG, PNG, TIFF, WebP or DICOM files, or folders of them.", show_default=False),
+    ],
+    *,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Method, or normaliser+comparator; default: SEMBLANCE_METHOD.", show_default=False),
+    ] = None,
+    output: Annotated[Output, typer.Option(help="What to print.")] = Output.TABLE,
+    map_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write each difference map there: .npy float32 in photograph coordinates, NaN = not judged."
+        ),
+    ] = None,
+    heatmap_dir: Annotated[Path | None, typer.Option(help="Write each heatmap there as PNG.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu or cuda; default: SEMBLANCE_DEVICE.", show_default=False)
+    ] = None,
+) -> None:
+    """Score photographs: how normal each face looks, where it differs, and whether it could be judged.
+
+    Scores are higher for more normal faces; ratings run from 1 (least) to 7 (most normal).
+
+    For example `semblance score photo.jpg`, or
+    `semblance score --output jsonl --map-dir maps --heatmap-dir heatmaps photos/ visit.dcm`.
+
+    Exit codes: 0 all appraised; 3 at least one rejected (each has its line with the reasons);
+    1 nothing done because a setting, method or model file is at fault; 2 wrong usage.
+    """
+    errors = Console(stderr=True)
+    try:
+        settings = load_settings()
+        appraiser = Appraiser(
+            method or settings.method, store=ModelStore(settings.model_dir), device=device or settings.device
+        )
+        files = list(_files(photos))
+        with _native_logs_muted():
+            appraiser.load()
+            for path in files[:1]:  # some native code logs only when it sees its first face
+                _appraise(path, appraiser)
+        for directory in filter(None, (map_dir, heatmap_dir)):
+            directory.mkdir(parents=True, exist_ok=True)
+        rejected = _score_all(
+            files, appraiser, _Wanted(output=output, maps=map_dir, heatmaps=heatmap_dir), errors
+        )
+    except (SemblanceError, OSError) as exc:
+        errors.print(f"[bold red]error:[/] {exc}", highlight=False)
+        raise typer.Exit(EXIT_FAILED) from exc
+    raise typer.Exit(EXIT_REJECTED if rejected else EXIT_DONE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What is to come out."""
+
+    output: Output
+    maps: Path | None  # directory of the difference maps
+    heatmaps: Path | None  # directory of the heatmaps
+
+
+def _score_all(files: Sequence[Path], appraiser: Appraiser, wanted: _Wanted, errors: Console) -> int:
+    """Score the files one by one and print the results; return how many were rejected."""
+    rejected = 0
+    names = _Names()
+    table = _empty_table()
+    with _progress(errors) as progress:
+        task = progress.add_task("scoring", total=len(files))
+        for path in files:
+            result = _appraise(path, appraiser)
+            rejected += result.appraisal.status is AppraisalStatus.REJECTED
+            stem = names.unique(path)
+            map_path = _write_map(result, wanted.maps, stem)
+            _write_heatmap(result, wanted.heatmaps, stem)
+            if wanted.output is Output.JSONL:
+                sys.stdout.write(json.dumps(_line(path, result, map_path), allow_nan=False) + "\n")
+                sys.stdout.flush()
+            else:
+                _add_row(table, path, result)
+            progress.advance(task)
+    if wanted.output is Output.TABLE:
+        Console().print(table)
+    return rejected
+
+
+@contextmanager
+def _native_logs_muted() -> Iterator[None]:
+    """Keep what native libraries write to file descriptor 2 while they load off the screen."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _appraise(path: Path, appraiser: Appraiser) -> Appraised:
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        return appraiser.reject(b"", RejectionReason.UNDECODABLE, f"{path}: {exc}")
+    return appraiser.appraise_bytes(data)
+
+
+class _Names:
+    """File names without their suffix, made unique by a number."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def unique(self, path: Path) -> str:
+        stem, number = path.stem, 2
+        while stem in self._taken:
+            stem, number = f"{path.stem}-{number}", number + 1
+        self._taken.add(stem)
+        return stem
+
+
+def _files(photos: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files named, and those of the folders named that look like photographs, in order."""
+    for photo in photos:
+        if photo.is_dir():
+            yield from sorted(p for p in photo.rglob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES)
+        else:
+            if not photo.is_file():
+                raise FileNotFoundError(f"{photo}: no such file")
+            yield photo
+
+
+def _line(path: Path, result: Appraised, map_path: Path | None) -> dict[str, object]:
+    """One JSON line; the keys are a contract."""
+    appraisal = result.appraisal
+    return {
+        "path": str(path),
+        "status": appraisal.status.value,
+        "score": appraisal.score,
+        "rating": appraisal.rating,
+        "percentile": appraisal.percentile,
+        "regions": {
+            part.region.value: {"score": part.score, "z": part.z, "judged": round(part.judged, 4)}
+            for part in appraisal.regions
+        },
+        "reasons": [reason.value for reason in appraisal.reasons],
+        "difference_map": str(map_path) if map_path else None,
+    }
+
+
+def _write_map(result: Appraised, directory: Path | None, stem: str) -> Path | None:
+    if directory is None or result.maps is None:
+        return None
+    path = directory / f"{stem}.npy"
+    np.save(path, result.maps.difference)
+    return path
+
+
+def _write_heatmap(result: Appraised, directory: Path | None, stem: str) -> None:
+    if directory is not None and result.maps is not None:
+        (directory / f"{stem}.png").write_bytes(encode_png(result.maps.heatmap))
+
+
+def _empty_table() -> Table:
+    table = Table(
+        title="Appraisal", caption="score, rating 1-7: higher is more normal; z: higher is less normal"
+    )
+    table.add_column("photograph", overflow="fold")
+    for name in ("status", "score", "rating", "percentile"):
+        table.add_column(name, justify="left" if name == "status" else "right")
+    table.add_column("stands out", overflow="fold")
+    return table
+
+
+def _add_row(table: Table, path: Path, result: Appraised) -> None:
+    appraisal = result.appraisal
+    if appraisal.status is AppraisalStatus.REJECTED:
+        reasons = ", ".join(reason.value for reason in appraisal.reasons)
+        table.add_row(str(path), "[yellow]rejected[/]", "", "", "", reasons)
+        return
+    regions = [r for r in appraisal.regions if r.region is not Region.FACE and r.z is not None and r.z >= 2]
+    regions.sort(key=lambda r: -(r.z or 0.0))
+    table.add_row(
+        str(path),
+        "[green]appraised[/]",
+        _number(appraisal.score, 3),
+        _number(appraisal.rating, 1),
+        _number(appraisal.percentile, 0),
+        ", ".join(f"{r.region.value} (z {r.z:.1f})" for r in regions[:3]),
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _progress(console: Console) -> Progress:
+    """Progress on standard error, and only where someone watches."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
