@@ -26,6 +26,7 @@
     │   └── DestinationRefusedError       a failure status (PS3.4 Annex B.2.3)
     ├── FhirError                     answered with an OperationOutcome
     │   └── FhirVersionConflictError      the current version is not the expected one
+    ├── StackError                    a process of the embedded stack does not start or stay up
     ├── BrokerUnavailableError        the Celery broker cannot be reached; retried
     ├── DatabaseUnavailableError      PostgreSQL cannot be reached or ended the transaction; retried
     └── RecordNotFoundError           no such row
@@ -128,6 +129,10 @@ class FhirError(SemblanceError):
 
 class FhirVersionConflictError(FhirError):
     """The current version of a resource is not the one the writer expects."""
+
+
+class StackError(SemblanceError):
+    """A process of the embedded stack does not start or does not stay up."""
 
 
 class BrokerUnavailableError(SemblanceError):

@@ -1,0 +1,225 @@
+"""The ``semblance`` command. Exit codes: see docs/cli.md."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from service import __version__
+from service.cli_benchmark import benchmark
+from service.cli_models import app as models_app
+from service.cli_score import score
+from service.cli_state import retry, status
+from service.cli_train import train_app
+from service.config import load_settings
+from service.errors import BrokerUnavailableError, DatabaseUnavailableError, SemblanceError, StackError
+from service.exit_codes import ExitCode
+from service.stack import Stack, StackFacts, StackOptions, running_stack
+from service.steps import Queue
+
+_EPILOG = "Settings come from SEMBLANCE_* variables or the TOML file named by SEMBLANCE_CONFIG."
+DataDir = Annotated[Path, typer.Option(help="Where the embedded stack keeps everything.")]
+
+app = typer.Typer(
+    name="semblance",
+    help="Appraise facial difference from clinical photographs: DICOM in, heatmap and score out.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for command in (score, status, retry, benchmark):
+    app.command()(command)
+app.add_typer(models_app, name="models")
+app.add_typer(train_app, name="train")
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Appraise facial difference from clinical photographs: DICOM in, heatmap and score out."""
+    if version:
+        sys.stdout.write(f"semblance {__version__}\n")
+        raise typer.Exit
+
+
+@app.command()
+def up(
+    *,
+    data_dir: DataDir = Path("var"),
+    dicom_port: Annotated[int, typer.Option(help="Port of the DICOM node; 0: a free one.")] = 11112,
+    api_port: Annotated[int, typer.Option(help="Port of the FHIR API; 0: a free one.")] = 8080,
+    demo_pacs: Annotated[bool, typer.Option(help="Run a small PACS that results are sent to.")] = True,
+) -> None:
+    """Run the whole product on this machine until Ctrl-C: database, broker, node, API, workers.
+
+    Example: `semblance up --dicom-port 11112`, then `storescu -aec SEMBLANCE localhost 11112 photo.dcm`.
+    """
+    console = Console(stderr=True)
+    settings = load_settings()
+    options = StackOptions(data_dir=data_dir, dicom_port=dicom_port, api_port=api_port, demo_pacs=demo_pacs)
+    stack = Stack(options, settings)
+    _interrupt_on_sigterm()
+    try:
+        with console.status("starting") as spinner:
+            facts = stack.start(spinner.update)
+        _describe(console, facts, data_dir)
+        stack.supervisor.watch()
+    except KeyboardInterrupt:
+        console.print("stopping")
+    finally:
+        _stop(stack)
+    console.print(f"stopped; what was received is kept in {data_dir}", highlight=False)
+
+
+@app.command()
+def demo(*, data_dir: DataDir = Path("var")) -> None:
+    """Send two photographs through the whole product on this machine and show what comes out.
+
+    Uses the stack that `semblance up` runs on the same directory, or runs one for itself.
+    """
+    console = Console(stderr=True)
+    facts = running_stack(data_dir)
+    if facts is not None:
+        if not facts.pacs_directory:
+            raise StackError("the running stack has no demonstration PACS; start it with --demo-pacs")
+        raise typer.Exit(_run_demo(facts, data_dir))
+    stack = Stack(StackOptions(data_dir=data_dir), load_settings())
+    _interrupt_on_sigterm()
+    try:
+        with console.status("starting") as spinner:
+            facts = stack.start(spinner.update)
+        code = _run_demo(facts, data_dir)
+    except KeyboardInterrupt:
+        code = ExitCode.FAILED
+    finally:
+        _stop(stack)
+    raise typer.Exit(code)
+
+
+@app.command()
+def node() -> None:
+    """Run the DICOM node: receives photographs and sends nothing. Needs PostgreSQL and the store."""
+    _replace_by("dicom_node")
+
+
+@app.command()
+def api() -> None:
+    """Run the FHIR API. Needs PostgreSQL."""
+    _replace_by("reporting")
+
+
+@app.command()
+def relay() -> None:
+    """Run the relay between PostgreSQL's outbox and the broker, which also finds stalled work."""
+    _replace_by("service.relay")
+
+
+@app.command()
+def worker(
+    queues: Annotated[list[Queue] | None, typer.Argument(help="Queues to serve; none: all.")] = None,
+    *,
+    concurrency: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
+) -> None:
+    """Run a worker. One process per GPU for `gpu`; threads are for `report` and `io`.
+
+    Example: `semblance worker gpu` beside `semblance worker report io --concurrency 4`.
+    """
+    names = [queue.value for queue in queues or list(Queue)]
+    _replace_by("service.worker", *names, "--concurrency", str(concurrency))
+
+
+@app.command()
+def migrate(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit 1 when not up to date.")
+    ] = False,
+) -> None:
+    """Bring the database's schema up to date; safe to run from several places at once."""
+    from service.database import migrate as migrations
+
+    settings = load_settings()
+    if not check:
+        migrations.migrate(settings.database_url)
+    at, newest = migrations.current(settings.database_url), migrations.head()
+    sys.stdout.write(f"schema at {at or 'nothing'}, newest {newest}\n")
+    if at != newest:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def main() -> None:
+    """Entry point of the ``semblance`` command."""
+    try:
+        app()
+    except SemblanceError as exc:
+        Console(stderr=True).print(f"semblance: {exc}", style="red", markup=False, highlight=False)
+        sys.exit(_code_of(exc))
+
+
+def _code_of(exc: SemblanceError) -> ExitCode:
+    if isinstance(exc, (DatabaseUnavailableError, BrokerUnavailableError)):
+        return ExitCode.UNAVAILABLE
+    return ExitCode.USAGE
+
+
+def _replace_by(module: str, *arguments: str) -> NoReturn:
+    """Become another of our processes, so that signals reach it directly."""
+    if importlib.util.find_spec(module) is None:
+        raise StackError(f"{module} is not installed")
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 -- no shell, our own module
+
+
+def _run_demo(facts: StackFacts, data_dir: Path) -> int:
+    """Run the demonstration against a stack; returns its exit code."""
+    environment = {
+        **os.environ,
+        "SEMBLANCE_DATABASE_URL": facts.database_url,
+        "SEMBLANCE_STORAGE_DIR": facts.storage_dir,
+    }
+    command = [
+        *(sys.executable, "-m", "dicom_node.demo"),
+        *("--dicom-port", str(facts.dicom_port)),
+        *("--ae-title", facts.dicom_ae_title),
+        *("--fhir-url", facts.fhir_url),
+        *("--pacs-directory", facts.pacs_directory),
+        *("--output", str(data_dir / "demo")),
+    ]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _interrupt_on_sigterm() -> None:
+    """Let SIGTERM end us as Ctrl-C does."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _stop(stack: Stack) -> None:
+    """Stop everything, undisturbed by a second Ctrl-C; it takes half a minute at most."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    stack.stop()
+
+
+def _describe(console: Console, facts: StackFacts, data_dir: Path) -> None:
+    console.print("[bold]Semblance is up.[/bold]  Ctrl-C stops it.")
+    console.print(f"  DICOM node   {facts.dicom_ae_title} at localhost:{facts.dicom_port}")
+    console.print(f"  FHIR API     {facts.fhir_url}/metadata")
+    if facts.pacs_directory:
+        console.print(f"  results go to the demonstration's PACS: {facts.pacs_directory}")
+    console.print(f"  logs         {data_dir / 'log'}")
+    console.print("  in another terminal: [bold]semblance status[/bold], [bold]semblance demo[/bold]")

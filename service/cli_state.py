@@ -1,0 +1,206 @@
+"""``semblance status`` and ``semblance retry``: what is where in the pipeline, by ids only."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.config import CONFIG_VARIABLE, Settings, load_settings
+from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox
+from service.database.pool import Connection, open_pool, transaction
+from service.exit_codes import ExitCode
+from service.records import Instance, LedgerEntry
+from service.retry import dead_instances, retry_instance
+from service.stack import running_stack
+
+_NEWEST = 10
+DataDir = Annotated[Path, typer.Option(help="Directory of an embedded stack; used when it runs.")]
+
+
+class Output(StrEnum):
+    """How a command prints."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def settings_of(data_dir: Path) -> Settings:
+    """Settings of this command: those given, or else those of the embedded stack that runs there."""
+    facts = running_stack(data_dir)
+    given = "SEMBLANCE_DATABASE_URL" in os.environ or CONFIG_VARIABLE in os.environ
+    if facts is None or given:
+        return load_settings()
+    return load_settings(database_url=facts.database_url, storage_dir=Path(facts.storage_dir))
+
+
+def status(
+    uid: Annotated[str | None, typer.Argument(help="SOP Instance UID; none: everything.")] = None,
+    *,
+    output: Annotated[Output, typer.Option(help="How to print.")] = Output.TABLE,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Show what is where in the pipeline, or the whole history of one photograph.
+
+    Example: `semblance status 2.25.1234` prints its ledger, appraisals and deliveries.
+    """
+    with open_pool(settings_of(data_dir)) as pool, transaction(pool) as connection:
+        found = _one(connection, uid) if uid else _all(connection)
+    if output is Output.JSON:
+        sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")
+    elif uid:
+        _print_one(Console(), found)
+    else:
+        _print_all(Console(), found)
+
+
+def retry(
+    uid: Annotated[str | None, typer.Argument(help="SOP Instance UID of a dead photograph.")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Everything that was given up.")] = False,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Take up again what was given up, from the step it failed in, with fresh attempts.
+
+    Example: `semblance retry --all` after a destination was repaired.
+    """
+    if (uid is None) != every:
+        raise typer.BadParameter("name one SOP Instance UID, or say --all")
+    with open_pool(settings_of(data_dir)) as pool:
+        with transaction(pool) as connection:
+            chosen = [_find(connection, uid).instance_id] if uid else dead_instances(connection)
+        for instance_id in chosen:
+            with transaction(pool) as connection:
+                step = retry_instance(connection, instance_id)
+                instance = instances.get(connection, instance_id)
+            sys.stdout.write(f"{instance.sop_instance_uid} goes back to {step.task}\n")
+    if not chosen:
+        sys.stdout.write("nothing was given up\n")
+
+
+def _find(connection: Connection, uid: str) -> Instance:
+    instance = instances.by_uid(connection, uid)
+    if instance is None:
+        refused = ledger.entries(connection, uid)
+        hint = f"; it was {refused[-1].event.value}: {dict(refused[-1].detail)}" if refused else ""
+        sys.stderr.write(f"semblance: no photograph {uid}{hint}\n")
+        raise typer.Exit(ExitCode.FAILED)
+    return instance
+
+
+def _all(connection: Connection) -> dict[str, object]:
+    counts = instances.counts_by_state(connection)
+    by_destination = deliveries.counts_by_destination(connection)
+    return {
+        "instances": {state.value: number for state, number in counts.items()},
+        "quarantined": instances.quarantined(connection),
+        "outbox": outbox.waiting(connection),
+        "deliveries": [
+            {"destination": name, "state": state.value, "objects": number}
+            for (name, state), number in by_destination.items()
+        ],
+        "dead": [
+            {"sop_instance_uid": letter.sop_instance_uid, "step": letter.step, "error": letter.error}
+            for letter in dead_letters.all_open(connection)
+        ],
+        "newest": [_brief(instance) for instance in instances.newest(connection, _NEWEST)],
+    }
+
+
+def _one(connection: Connection, uid: str) -> dict[str, object]:
+    instance = _find(connection, uid)
+    saved = appraisals.for_instance(connection, instance.instance_id)
+    return {
+        **_brief(instance),
+        "sha256": instance.sha256,
+        "calling_ae_title": instance.calling_ae_title,
+        "ledger": [_line(entry) for entry in ledger.entries(connection, uid)],
+        "appraisals": [
+            {
+                "appraisal_id": str(each.appraisal.appraisal_id),
+                "method": each.appraisal.method.name,
+                "status": each.appraisal.status.value,
+                "score": each.appraisal.score,
+                "rating": each.appraisal.rating,
+                "reasons": [reason.value for reason in each.appraisal.reasons],
+                "heatmap_sha256": each.heatmap_sha256,
+            }
+            for each in saved
+        ],
+        "deliveries": [
+            {**asdict(each), "state": each.state.value}
+            for each in deliveries.for_instance(connection, instance.instance_id)
+        ],
+        "dead": [
+            {"step": letter.step, "error": letter.error, "traceback": letter.traceback}
+            for letter in dead_letters.all_open(connection)
+            if letter.instance_id == instance.instance_id
+        ],
+    }
+
+
+def _brief(instance: Instance) -> dict[str, object]:
+    return {
+        "sop_instance_uid": instance.sop_instance_uid,
+        "state": instance.state.value,
+        "received_at": instance.received_at.isoformat(timespec="seconds"),
+    }
+
+
+def _line(entry: LedgerEntry) -> dict[str, object]:
+    return {
+        "at": entry.at.isoformat(timespec="milliseconds"),
+        "event": entry.event.value,
+        **({"detail": dict(entry.detail)} if entry.detail else {}),
+    }
+
+
+def _table(console: Console, title: str, rows: list[dict[str, object]]) -> None:
+    """Print rows of equal keys; nothing when there are none."""
+    if not rows:
+        return
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    console.print(table)
+    console.print()
+
+
+def _print_all(console: Console, found: dict[str, object]) -> None:
+    counts = found["instances"]
+    if isinstance(counts, dict):
+        _table(console, "Photographs", [dict(counts)])
+    console.print(f"outbox {found['outbox']}   quarantined {found['quarantined']}\n")
+    for key, title in (("deliveries", "Deliveries"), ("dead", "Given up"), ("newest", "Newest")):
+        rows = found[key]
+        if isinstance(rows, list):
+            _table(console, title, rows)
+
+
+def _print_one(console: Console, found: dict[str, object]) -> None:
+    for key in ("sop_instance_uid", "state", "received_at", "calling_ae_title", "sha256"):
+        console.print(f"{key:<18}{found[key]}", highlight=False)
+    console.print()
+    for key, title in (("ledger", "Ledger"), ("appraisals", "Appraisals"), ("deliveries", "Deliveries")):
+        rows = found[key]
+        if isinstance(rows, list):
+            _table(console, title, [_pad(row, rows) for row in rows])
+    dead = found["dead"]
+    for letter in dead if isinstance(dead, list) else []:
+        console.print(f"given up in {letter['step']}: {letter['error']}", style="red")
+        console.print(letter["traceback"], markup=False, highlight=False)
+
+
+def _pad(row: dict[str, object], rows: list[dict[str, object]]) -> dict[str, object]:
+    """Give every row of a table the same columns."""
+    return {name: row.get(name, "") for each in rows for name in each}
