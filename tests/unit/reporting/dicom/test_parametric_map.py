@@ -1,0 +1,103 @@
+"""The parametric map: the raw floats, registered to the photograph."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from highdicom.pm import ParametricMap
+from pydicom import Dataset, dcmread
+from pydicom.uid import ParametricMapStorage
+
+from reporting.dicom import parametric_map
+from reporting.dicom.parametric_map import NOT_JUDGED
+from reporting.identifiers import ResultKind, frame_of_reference_uid
+from reporting.terminology import DIFFERENCE_MAP
+from service.errors import ResultError
+from tests.unit.reporting.photographs import COLUMNS, ROWS, SOP_UID, context
+
+
+def difference_map() -> npt.NDArray[np.float32]:
+    given = np.linspace(0, 2.5, ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS).copy()
+    given[:5] = np.nan
+    return given
+
+
+def build(given: npt.NDArray[np.float32] | None = None) -> Dataset:
+    return dcmread(
+        BytesIO(parametric_map.build(context(), difference_map() if given is None else given).data)
+    )
+
+
+def test_floats_are_kept_and_what_was_not_judged_is_padding() -> None:
+    image = build()
+    assert image.SOPClassUID == ParametricMapStorage
+    stored = np.frombuffer(image.FloatPixelData, "<f4").reshape(ROWS, COLUMNS)
+    assert image.FloatPixelPaddingValue == NOT_JUDGED
+    recovered = np.where(stored == image.FloatPixelPaddingValue, np.nan, stored)
+    assert np.array_equal(recovered, difference_map(), equal_nan=True)
+
+
+def test_it_is_registered_to_the_photograph() -> None:
+    image = build()
+    assert (image.Rows, image.Columns, image.NumberOfFrames) == (ROWS, COLUMNS, 1)
+    (source,) = image.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence
+    assert source.ReferencedSOPInstanceUID == SOP_UID
+    assert source.SpatialLocationsPreserved == "YES"
+    assert image.FrameOfReferenceUID == frame_of_reference_uid(SOP_UID)
+
+
+def test_no_millimetres_are_claimed() -> None:
+    assert not any(
+        "PixelSpacing" in item for item in build().SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    )
+
+
+def test_values_are_defined() -> None:
+    image = build()
+    (mapping,) = image.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
+    assert mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeValue == DIFFERENCE_MAP.code
+    assert mapping.DoubleFloatRealWorldValueFirstValueMapped == 0
+    assert mapping.DoubleFloatRealWorldValueLastValueMapped == 2.5
+    window = image.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0]
+    assert (window.WindowCenter, window.WindowWidth) == (1.25, 2.5)
+
+
+def test_readers_in_use_can_read_it() -> None:
+    assert ParametricMap.from_dataset(build()).number_of_frames == 1
+    assert np.array_equal(build().pixel_array[5:], difference_map()[5:])
+
+
+def test_face_and_loss_are_declared() -> None:
+    image = build()
+    assert image.RecognizableVisualFeatures == "YES"
+    assert image.LossyImageCompression == "01"
+
+
+def test_no_identifier_is_drawn_at_random() -> None:
+    image = build()
+    dimension = context().instance_uid(ResultKind.DIMENSION_ORGANIZATION)
+    assert image.DimensionOrganizationSequence[0].DimensionOrganizationUID == dimension
+    assert image.DimensionIndexSequence[0].DimensionOrganizationUID == dimension
+
+
+def test_a_photograph_of_which_nothing_was_judged_gives_padding_only() -> None:
+    image = build(np.full((ROWS, COLUMNS), np.nan, np.float32))
+    assert set(np.frombuffer(image.FloatPixelData, "<f4")) == {NOT_JUDGED}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        difference_map()[1:],
+        difference_map().astype(np.float64),
+        difference_map() - 1,
+        np.full((ROWS, COLUMNS), np.inf, np.float32),
+    ],
+    ids=["other-size", "double", "negative", "infinite"],
+)
+def test_what_is_no_registered_difference_map_is_refused(given: npt.NDArray[np.float32]) -> None:
+    with pytest.raises(ResultError):
+        build(given)
