@@ -14,6 +14,7 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
@@ -56,11 +57,25 @@ def wrap_photograph(rgb: NDArray[np.uint8], wrapping: Wrapping) -> FileDataset:
     meta.MediaStorageSOPClassUID = VLPhotographicImageStorage
     meta.MediaStorageSOPInstanceUID = UID(derived_uid("instance", wrapping.name))
     meta.TransferSyntaxUID = JPEGBaseline8Bit
-    dataset = FileDataset(None, Dataset(), file_meta=meta, preamble=b"\0" * 128)  # type: ignore[arg-type]
+    dataset = FileDataset(
+        io.BytesIO(),
+        Dataset(),
+        file_meta=meta,
+        preamble=b"\0" * 128,
+        is_implicit_VR=False,
+        is_little_endian=True,
+    )
     _identify(dataset, wrapping)
     _describe_acquisition(dataset, wrapping)
     _set_pixels(dataset, rgb)
     return dataset
+
+
+def encode(dataset: FileDataset) -> bytes:
+    """Encode a data set as a Part 10 file; equal data sets give equal bytes."""
+    buffer = io.BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def _identify(dataset: Dataset, wrapping: Wrapping) -> None:

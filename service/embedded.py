@@ -32,6 +32,7 @@ class EmbeddedPostgres:
         data_dir.mkdir(parents=True, exist_ok=True)
         self._lock = PostgresServer._lock  # the package's own lock around making a cluster
         self._server = PostgresServer(data_dir.resolve(), cleanup_mode=None)
+        self._running = False
 
     def start(self) -> None:
         """Start the server, making the cluster the first time; ready on return.
@@ -45,10 +46,13 @@ class EmbeddedPostgres:
                 self._server.ensure_postgres_running()
         except (OSError, subprocess.SubprocessError) as exc:
             raise ConfigurationError(f"embedded PostgreSQL does not start: {exc}") from exc
+        self._running = True
 
     def stop(self) -> None:
-        """Stop the server; sessions are ended, what is committed is kept."""
-        self._server.stop()
+        """Stop the server if it runs; sessions are ended, what is committed is kept."""
+        if self._running:
+            self._server.stop()
+            self._running = False
 
     def url(self, database: str = "postgres") -> str:
         """The libpq URL of one database of the server."""
@@ -79,6 +83,11 @@ class EmbeddedRedis:
     def url(self) -> str:
         """Celery's URL of the server."""
         return f"redis+socket://{self._socket}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server; None while it does not run."""
+        return self._process.pid if self._process else None
 
     def start(self) -> None:
         """Start the server; ready on return.

@@ -10,6 +10,17 @@ import structlog
 
 from service.config import Settings
 
+# Libraries that log each of their steps, some with names and values of patients.
+_CHATTY = (
+    "alembic",
+    "celery.app.trace",
+    "celery.worker.strategy",
+    "highdicom",
+    "httpx",
+    "pydicom",
+    "pynetdicom",
+)
+
 
 def configure_logging(settings: Settings) -> None:
     """Send every log line, our own and foreign ones, to standard error in the shape the settings name."""
@@ -40,7 +51,7 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    for chatty in ("celery.worker.strategy", "celery.app.trace", "httpx", "alembic"):
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 
 

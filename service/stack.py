@@ -126,7 +126,7 @@ class Stack:
             dicom_ae_title=self._settings.dicom_ae_title,
             fhir_url=f"http://{self._settings.api_host}:{api_port}/fhir",
             pacs_directory=str(self._data_dir / "pacs") if self._options.demo_pacs else "",
-            pids=self.supervisor.pids,
+            pids=self.supervisor.pids | ({"redis": self.redis.pid} if self.redis and self.redis.pid else {}),
         )
         (self._data_dir / _STATE_FILE).write_text(json.dumps(asdict(facts), indent=2))
         return facts
@@ -214,7 +214,8 @@ def _end_leftovers(state_path: Path) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(int(pid))
                 command = process.cmdline()
-                if sys.executable in command[:1] and modules & set(command):
+                ours = sys.executable in command[:1] and modules & set(command)
+                if ours or "redis-server" in command[0]:
                     process.terminate()
                     process.wait(10)
     state_path.unlink(missing_ok=True)

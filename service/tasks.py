@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from service.appraisal.appraiser import Appraised, Appraiser
 from service.appraisal.heatmap import encode_png
 from service.appraisal.models import ModelStore
 from service.celery_app import task
-from service.config import Settings
 from service.context import Context
 from service.database import appraisals, instances
 from service.database.pool import transaction
@@ -27,8 +27,8 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 @lru_cache(maxsize=2)
-def _appraiser(settings: Settings) -> Appraiser:
-    return Appraiser(settings.method, store=ModelStore(settings.model_dir), device=settings.device)
+def _appraiser(method: str, model_dir: Path | None, device: str) -> Appraiser:
+    return Appraiser(method, store=ModelStore(model_dir), device=device)
 
 
 @task(APPRAISE)
@@ -47,10 +47,10 @@ def appraise(context: Context, instance_id: int) -> None:
     with transaction(context.pool) as connection:
         instance = instances.get(connection, instance_id)
     content = context.store.read(instance.sha256)
+    settings = context.settings
     with _ONE_AT_A_TIME:
-        outcome = _appraiser(context.settings).appraise_bytes(
-            content, sop_instance_uid=instance.sop_instance_uid
-        )
+        appraiser = _appraiser(settings.method, settings.model_dir, settings.device)
+        outcome = appraiser.appraise_bytes(content, sop_instance_uid=instance.sop_instance_uid)
     heatmap_sha256, difference_map_sha256 = _keep_maps(context.store, outcome)
     with transaction(context.pool) as connection:
         appraisals.save(
