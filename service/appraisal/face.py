@@ -25,9 +25,9 @@ MESH_POINTS = 478
 RIGHT_IRIS, LEFT_IRIS = 468, 473
 RIGHT_COMMISSURE, LEFT_COMMISSURE = 61, 291
 
-_DETECTION_SIDE = 1280  # px; larger photographs are reduced for detection
 _TILING_SIDE = 480  # px; smaller photographs are searched whole only
-_TILE = 0.6  # of each side; 2 x 2 tiles overlap by a fifth
+# Side reduced to, tiles a side, share of a tile; the finer search only when the coarser finds nothing.
+_SEARCHES = ((1280, 2, 0.6), (2560, 4, 0.34))
 _CROP_SIDE = 448  # px; the square the mesh is fitted in
 _CROP_MARGIN = 2.0  # side of that square over the detected face's
 _CONFIRMED = 0.7  # overlap of the first and second fit
@@ -85,8 +85,11 @@ class MediapipeFaceFinder:
     def find(self, rgb: NDArray[np.uint8]) -> tuple[Face, ...]:
         """Return the faces, the largest first: every detection the mesh confirms."""
         with self._lock:
-            boxes = _distinct(self._detect(rgb))
-            faces = [face for box in boxes if (face := self._confirm(rgb, box)) is not None]
+            for search in _SEARCHES:
+                boxes = _distinct(self._detect(rgb, search))
+                faces = [face for box in boxes if (face := self._confirm(rgb, box)) is not None]
+                if faces:
+                    break
         faces.sort(key=lambda face: _area(face.box), reverse=True)
         kept: list[Face] = []
         for face in faces:
@@ -111,23 +114,22 @@ class MediapipeFaceFinder:
             self._mesh = FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
         return self._mesh
 
-    def _detect(self, rgb: NDArray[np.uint8]) -> list[_Box]:
+    def _detect(self, rgb: NDArray[np.uint8], search: tuple[int, int, float]) -> list[_Box]:
         self._load()
-        boxes: list[_Box] = []
-        scale = min(1.0, _DETECTION_SIDE / max(rgb.shape[:2]))
+        side, tiles, share = search
+        scale = min(1.0, side / max(rgb.shape[:2]))
         small = _reduced(rgb, scale)
-        for left, top, tile in _tiles(small):
-            # A face that fills the frame is found only with room around it.
-            margin = max(tile.shape[:2]) // 4
-            padded = cv2.copyMakeBorder(tile, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
-            height, width = padded.shape[:2]
-            for detector in self._detectors:
-                for found in detector.process(padded).detections or ():
-                    box = found.location_data.relative_bounding_box
-                    x, y = left + box.xmin * width - margin, top + box.ymin * height - margin
-                    corner = (x + box.width * width, y + box.height * height)
-                    boxes.append((x / scale, y / scale, corner[0] / scale, corner[1] / scale))
-        return boxes
+        # A face that fills the frame is found only with room around it.
+        margin = max(small.shape[:2]) // 4
+        padded = cv2.copyMakeBorder(small, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
+        boxes = [
+            box
+            for detector in self._detectors
+            for box in _found(detector, np.asarray(padded, dtype=np.uint8), -margin, -margin)
+        ]
+        for left, top, tile in _tiles(small, tiles, share):
+            boxes += _found(self._detectors[-1], tile, left, top)
+        return [(box[0] / scale, box[1] / scale, box[2] / scale, box[3] / scale) for box in boxes]
 
     def _confirm(self, rgb: NDArray[np.uint8], box: _Box) -> Face | None:
         """Fit twice: a face is found again, and better, around the first fit; anything else is not."""
@@ -152,17 +154,28 @@ class MediapipeFaceFinder:
 _Box = tuple[float, float, float, float]
 
 
-def _tiles(rgb: NDArray[np.uint8]) -> list[tuple[int, int, NDArray[np.uint8]]]:
+def _found(detector: FaceDetection, rgb: NDArray[np.uint8], left: int, top: int) -> list[_Box]:
+    """Detections in a picture whose first pixel is at (left, top)."""
     height, width = rgb.shape[:2]
-    tiles = [(0, 0, rgb)]
-    if min(height, width) >= _TILING_SIDE:
-        rows, columns = int(height * _TILE), int(width * _TILE)
-        tiles += [
-            (left, top, rgb[top : top + rows, left : left + columns])
-            for top in (0, height - rows)
-            for left in (0, width - columns)
-        ]
-    return tiles
+    boxes: list[_Box] = []
+    for found in detector.process(np.ascontiguousarray(rgb)).detections or ():
+        box = found.location_data.relative_bounding_box
+        x, y = left + box.xmin * width, top + box.ymin * height
+        boxes.append((x, y, x + box.width * width, y + box.height * height))
+    return boxes
+
+
+def _tiles(rgb: NDArray[np.uint8], count: int, share: float) -> list[tuple[int, int, NDArray[np.uint8]]]:
+    """Left, top and pixels of count x count overlapping tiles; none for a small picture."""
+    height, width = rgb.shape[:2]
+    if min(height, width) < _TILING_SIDE:
+        return []
+    rows, columns = int(height * share), int(width * share)
+    return [
+        (left, top, rgb[top : top + rows, left : left + columns])
+        for top in np.linspace(0, height - rows, count).astype(int).tolist()
+        for left in np.linspace(0, width - columns, count).astype(int).tolist()
+    ]
 
 
 def _square(rgb: NDArray[np.uint8], x: float, y: float, side: float) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ import os
 import pickle
 import tempfile
 import tomllib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,6 +31,16 @@ MANIFEST_PATH = _PACKAGE / "models_manifest.toml"
 SHIPPED_WEIGHTS_DIR = _PACKAGE / "weights"
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60.0
+_UNPICKLING_ERRORS = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,8 +240,10 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as exc:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a foreign pickle protocol is said to be one before it fails
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, *_UNPICKLING_ERRORS) as exc:
         raise ModelIntegrityError(f"{path}: not a plain file of tensors: {exc}") from exc
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise ModelIntegrityError(f"{path}: not a mapping of names to tensors")

@@ -1,0 +1,32 @@
+"""One face finder for the session: loading it costs more than using it."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.appraisal.alignment import AlignedFace, align
+from service.appraisal.face import Face, MediapipeFaceFinder
+from service.appraisal.photograph import Photograph, photograph_from_rgb
+from tests.unit.appraisal.photographs import portrait
+
+
+@pytest.fixture(scope="session")
+def finder() -> MediapipeFaceFinder:
+    found = MediapipeFaceFinder()
+    found.load()
+    return found
+
+
+@pytest.fixture(scope="session")
+def photograph() -> Photograph:
+    return photograph_from_rgb(portrait())
+
+
+@pytest.fixture(scope="session")
+def face(finder: MediapipeFaceFinder, photograph: Photograph) -> Face:
+    return finder.find(photograph.rgb)[0]
+
+
+@pytest.fixture(scope="session")
+def aligned(photograph: Photograph, face: Face) -> AlignedFace:
+    return align(photograph, face, 256)
