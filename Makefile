@@ -13,7 +13,7 @@ SHELL := /bin/sh
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format docs pins install clean
+.PHONY: help demo up test check format docs picture pins install clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,6 +48,10 @@ format: $(STAMP)
 # Renews what is generated in docs/ from the code.
 docs: $(STAMP)
 	$(BIN)/python -m scripts.document_settings
+
+# Makes the README's picture anew.
+picture: $(STAMP)
+	$(BIN)/python -m scripts.picture
 
 install: $(STAMP)
 

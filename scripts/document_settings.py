@@ -33,6 +33,8 @@ def shape(field: FieldInfo) -> str:
             return ", ".join(f"`{part}`" for part in parts)
         if getattr(annotation, "__origin__", None) is tuple:
             return f"list of {read(parts[0])}"
+        if getattr(annotation, "__origin__", None) is dict:
+            return f"map of {read(parts[0])} to {read(parts[1])}"
         if parts:
             return read(parts[0])
         name = getattr(annotation, "__name__", str(annotation))
@@ -43,10 +45,10 @@ def shape(field: FieldInfo) -> str:
 
 def default(field: FieldInfo) -> str:
     """How the default of a setting reads."""
-    value = field.default
     if field.is_required():
         return "required"
-    if value in (None, "", ()):
+    value = field.get_default(call_default_factory=True)
+    if value in (None, "", (), {}):
         return "empty"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

@@ -1,0 +1,140 @@
+"""The gates fail when they should: skipped tests, no tests, a Python that will not do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FIND_PYTHON = ROOT / "scripts" / "find-python"
+
+
+def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with an environment of its own."""
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=ROOT)
+
+
+def all_ran(report: Path) -> subprocess.CompletedProcess[str]:
+    """Run the gate on a JUnit report."""
+    return run(sys.executable, ROOT / ".ci" / "all_ran.py", report)
+
+
+def suite(tmp_path: Path, body: str) -> Path:
+    """The JUnit report of a test module, as pytest writes it."""
+    (tmp_path / "test_it.py").write_text(f"import pytest\n{body}\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    report = tmp_path / "junit.xml"
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+    )
+    return report
+
+
+def test_a_run_in_which_every_test_ran_passes_in_silence(tmp_path: Path) -> None:
+    gate = all_ran(suite(tmp_path, "def test_it():\n    pass"))
+
+    assert (gate.returncode, gate.stdout, gate.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '@pytest.mark.skip(reason="not today")\ndef test_it():\n    pass',
+        'def test_it():\n    pytest.skip("not today")',
+        'pytest.skip("not today", allow_module_level=True)',
+        '@pytest.mark.xfail(reason="not today")\ndef test_it():\n    raise AssertionError',
+    ],
+    ids=["marked", "in the test", "whole module", "expected failure"],
+)
+def test_a_skipped_test_fails_the_gate_by_name(tmp_path: Path, body: str) -> None:
+    gate = all_ran(suite(tmp_path, body))
+
+    assert gate.returncode == 1
+    assert gate.stderr.startswith("skipped: ")
+    assert "test_it" in gate.stderr
+
+
+def test_a_run_without_tests_fails_the_gate(tmp_path: Path) -> None:
+    gate = all_ran(suite(tmp_path, ""))
+
+    assert gate.returncode == 1
+    assert gate.stderr == "no test ran\n"
+
+
+def test_a_suitable_python_is_found() -> None:
+    found = run(FIND_PYTHON, PATH=os.pathsep.join((str(Path(sys.executable).parent), os.defpath)))
+
+    assert found.returncode == 0
+    version = run(found.stdout.strip(), "-c", "import sys; print(sys.version_info[:2])").stdout.strip()
+    assert version in {"(3, 11)", "(3, 12)"}
+
+
+def test_without_a_suitable_python_it_says_what_to_install(tmp_path: Path) -> None:
+    for program in ("sh", "cat"):
+        (tmp_path / program).symlink_to(shutil.which(program) or program)
+    old = tmp_path / "python3.11"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+
+    found = run(FIND_PYTHON, PATH=str(tmp_path))
+
+    assert found.returncode == 1
+    assert "apt-get install python3 python3-venv" in found.stderr
+
+
+def test_a_python_that_was_named_but_will_not_do_is_refused() -> None:
+    found = run(FIND_PYTHON, PATH=os.defpath, PYTHON="false")
+
+    assert found.returncode == 1
+    assert "PYTHON=false is not Python 3.11 or 3.12" in found.stderr
+
+
+FAULTS = {
+    "format": (["ruff", "format", "--check"], "x = {  'a':1 }\n"),
+    "lint": (["ruff", "check"], "import os\n"),
+    "types": (["mypy"], '"""A fault."""\n\n\ndef f(x: int) -> str:\n    """A fault."""\n    return x\n'),
+}
+
+
+@pytest.mark.parametrize(("command", "fault"), FAULTS.values(), ids=FAULTS)
+def test_a_gate_of_make_check_fails_on_a_fault(tmp_path: Path, command: list[str], fault: str) -> None:
+    module = tmp_path / "fault.py"
+    module.write_text(fault)
+    configuration = ("--config-file" if command[0] == "mypy" else "--config", str(ROOT / "pyproject.toml"))
+
+    gate = run(
+        sys.executable, "-m", *command, *configuration, str(module), PATH=os.defpath, HOME=str(tmp_path)
+    )
+
+    assert gate.returncode == 1
+    assert "fault.py" in gate.stdout + gate.stderr
+
+
+def test_an_import_against_the_layers_breaks_a_contract(tmp_path: Path) -> None:
+    for package in ("service", "reporting", "dicom_node", "migrations"):
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.npy")
+        )
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "service" / "storage.py").open("a") as module:
+        module.write("\nimport reporting.identifiers\n")
+
+    gate = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.defpath, "PYTHONPATH": str(tmp_path)},
+    )
+
+    assert gate.returncode == 1
+    assert "dicom_node over reporting over service BROKEN" in gate.stdout
