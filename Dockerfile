@@ -14,13 +14,13 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ARG TORCH_INDEX=""
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore PIP_CACHE_DIR=/var/cache/pip
 WORKDIR /source
 RUN python -m venv /opt/semblance
 ENV PATH=/opt/semblance/bin:$PATH
 COPY pyproject.toml constraints.txt ./
 SHELL ["/bin/sh", "-eu", "-c"]
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     if [ -n "$TORCH_INDEX" ]; then \
         pip install --constraint constraints.txt --index-url "$TORCH_INDEX" torch torchvision; \
     fi; \
@@ -34,7 +34,7 @@ COPY service service
 COPY reporting reporting
 COPY dicom_node dicom_node
 COPY migrations migrations
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     pip install --no-deps . && python -m compileall -q /opt/semblance/lib
 
 FROM ${PYTHON_IMAGE} AS run

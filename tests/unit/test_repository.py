@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import service
+from scripts.pins import closure
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_MODULE = 400  # lines; the aim is 300
@@ -63,6 +65,20 @@ def test_pins_are_exact_and_name_no_address() -> None:
     assert [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[A-Za-z0-9.!_]+", line)] == []
 
 
+def test_pins_are_all_that_is_required() -> None:
+    assert set(closure(REQUIREMENTS)) - set(PINS) == set(), "run: make pins"
+
+
+def test_what_extras_lead_to_is_pinned_too() -> None:
+    assert "redis" in closure([Requirement("celery[redis]")])
+    assert "redis" not in closure([Requirement("celery")])
+
+
+def test_a_requirement_that_is_not_installed_cannot_be_pinned() -> None:
+    with pytest.raises(PackageNotFoundError):
+        closure([Requirement("no-such-distribution")])
+
+
 def test_there_is_one_opencv() -> None:
     assert [name for name in PINS if "opencv" in name] == ["opencv-contrib-python"]
 
@@ -75,7 +91,7 @@ def test_no_package_under_a_copyleft_licence_decodes_pixels() -> None:
     "pattern",
     [
         r"(?<![\w.])/(?:root|home/[a-z]+|Users/[A-Za-z]+|work)/",
-        r"--(?:extra-)?index-url|--find-links|PIP_INDEX_URL",
+        r"--(?:extra-)?index-url[ =](?!\"\$)|--find-links|PIP_INDEX_URL",
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
     ],
     ids=["paths of one machine", "package registries", "private keys"],
