@@ -20,6 +20,7 @@ RUN python -m venv /opt/semblance
 ENV PATH=/opt/semblance/bin:$PATH
 COPY pyproject.toml constraints.txt ./
 SHELL ["/bin/sh", "-eu", "-c"]
+# hadolint ignore=DL3042  # the cache is a mount, not part of the image
 RUN --mount=type=cache,target=/var/cache/pip \
     if [ -n "$TORCH_INDEX" ]; then \
         pip install --constraint constraints.txt --index-url "$TORCH_INDEX" torch torchvision; \
@@ -34,6 +35,7 @@ COPY service service
 COPY reporting reporting
 COPY dicom_node dicom_node
 COPY migrations migrations
+# hadolint ignore=DL3042  # the cache is a mount, not part of the image
 RUN --mount=type=cache,target=/var/cache/pip \
     pip install --no-deps . && python -m compileall -q /opt/semblance/lib
 
