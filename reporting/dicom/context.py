@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydicom.sr.coding import Code
+from pydicom.uid import (
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameSingleBitSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+)
 
 import service
 from reporting.identifiers import ResultKind, named_uid, result_uid, series_uid
@@ -13,6 +19,14 @@ from reporting.source import Source, offset_zone
 from reporting.terminology import Concept
 from service.records import MethodIdentity, SavedAppraisal
 
+_MULTI_FRAME = frozenset(
+    {
+        MultiFrameSingleBitSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        MultiFrameTrueColorSecondaryCaptureImageStorage,
+    }
+)
 MANUFACTURER = "Semblance"
 MODEL_NAME = "Semblance"
 
@@ -44,6 +58,12 @@ class ReportContext:
             device_uid(self.saved.appraisal.method),
             kind,
         )
+
+    @property
+    def frame(self) -> int | None:
+        """The frame that was appraised, the first; None for the SOP classes that have but one."""
+        identity = self.source.identity
+        return 1 if identity.number_of_frames > 1 and identity.sop_class_uid in _MULTI_FRAME else None
 
     @property
     def instance_number(self) -> int:

@@ -78,7 +78,10 @@ def build(context: ReportContext, difference_map: npt.NDArray[np.float32]) -> Re
     _make_dimension_lasting(image, context)
     for frame in image.PerFrameFunctionalGroupsSequence:
         for derivation in frame.DerivationImageSequence:
-            derivation.SourceImageSequence[0].SpatialLocationsPreserved = "YES"
+            (source,) = derivation.SourceImageSequence
+            source.SpatialLocationsPreserved = "YES"
+            if context.frame is not None:
+                source.ReferencedFrameNumber = context.frame
     image.BodyPartExamined = "FACE"
     result = finish(image, context, ResultKind.PARAMETRIC_MAP, required=_REQUIRED)
     read = dcmread(BytesIO(result.data))

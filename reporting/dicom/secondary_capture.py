@@ -108,8 +108,8 @@ def _refer(image: Dataset, context: ReportContext, heatmap: npt.NDArray[np.uint8
     reference = Dataset()
     reference.ReferencedSOPClassUID = identity.sop_class_uid
     reference.ReferencedSOPInstanceUID = identity.sop_instance_uid
-    if identity.number_of_frames > 1:
-        reference.ReferencedFrameNumber = 1  # the frame that is appraised
+    if context.frame is not None:
+        reference.ReferencedFrameNumber = context.frame
     same_size = heatmap.shape[:2] == (identity.rows, identity.columns)
     reference.SpatialLocationsPreserved = "YES" if same_size else "NO"
     reference.PurposeOfReferenceCodeSequence = [item(SOURCE_IMAGE_FOR_PROCESSING)]

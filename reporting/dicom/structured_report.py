@@ -256,7 +256,7 @@ def _group(
     source = SourceImageForMeasurementGroup(
         identity.sop_class_uid,
         identity.sop_instance_uid,
-        [1] if identity.number_of_frames > 1 else None,
+        None if context.frame is None else [context.frame],
     )
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(

@@ -7,7 +7,12 @@ from io import BytesIO
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, VLPhotographicImageStorage
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+    VLPhotographicImageStorage,
+)
 
 from reporting.dicom import secondary_capture
 from reporting.dicom.context import ReportContext, ResultObject, device_uid
@@ -158,7 +163,9 @@ def test_declared_loss_is_passed_on() -> None:
 
 def test_frame_is_named_of_many() -> None:
     assert "ReferencedFrameNumber" not in build().SourceImageSequence[0]
-    image = build(context(photograph(NumberOfFrames=3)))
+    assert "ReferencedFrameNumber" not in build(context(photograph(NumberOfFrames=3))).SourceImageSequence[0]
+    several = photograph(SOPClassUID=MultiFrameTrueColorSecondaryCaptureImageStorage, NumberOfFrames=3)
+    image = build(context(several))
     assert image.SourceImageSequence[0].ReferencedFrameNumber == 1
 
 
