@@ -13,8 +13,7 @@ from rich.table import Table
 from service.appraisal.models import ModelState, ModelStore
 from service.config import load_settings
 from service.errors import SemblanceError
-
-EXIT_FAILED = 1
+from service.exit_codes import ExitCode
 
 app = typer.Typer(no_args_is_help=True, help="Model files: list, verify, pull.")
 
@@ -61,7 +60,7 @@ def verify() -> None:
             soft_wrap=True,
         )
     if corrupt:
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 @app.command()
@@ -82,7 +81,7 @@ def pull(
             Console().print(f"{model_id}: {path}", highlight=False, soft_wrap=True)
     except SemblanceError as exc:
         errors.print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(EXIT_FAILED) from exc
+        raise typer.Exit(ExitCode.FAILED) from exc
 
 
 def _pull_shown(store: ModelStore, model_id: str, console: Console) -> Path:
@@ -99,4 +98,4 @@ def _store() -> ModelStore:
         return ModelStore(load_settings().model_dir)
     except SemblanceError as exc:
         Console(stderr=True).print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(EXIT_FAILED) from exc
+        raise typer.Exit(ExitCode.FAILED) from exc

@@ -23,11 +23,9 @@ from service.appraisal.heatmap import encode_png
 from service.appraisal.models import ModelStore
 from service.config import load_settings
 from service.errors import SemblanceError
+from service.exit_codes import ExitCode
 from service.records import AppraisalStatus, Region, RejectionReason
 
-EXIT_DONE = 0  # every photograph was appraised
-EXIT_REJECTED = 3  # at least one photograph was rejected; there is a line for each all the same
-EXIT_FAILED = 1  # nothing was done: a setting, a method or a model file is at fault
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".dcm"})
 
 
@@ -88,8 +86,8 @@ def score(
         )
     except (SemblanceError, OSError) as exc:
         errors.print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(EXIT_FAILED) from exc
-    raise typer.Exit(EXIT_REJECTED if rejected else EXIT_DONE)
+        raise typer.Exit(ExitCode.FAILED) from exc
+    raise typer.Exit(ExitCode.REJECTED if rejected else ExitCode.DONE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,8 +76,8 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
 def _colours(strength: NDArray[np.float64]) -> NDArray[np.uint8]:
     """(..., 3) uint8 sRGB of strengths 0..1."""
     table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
-    # The first, nearly black fifth of the table would read as shadow on skin.
-    index = np.rint(50 + strength * 205).astype(np.uint8)
+    # Neither nearly black, which reads as shadow, nor pale yellow, which is lost on light skin.
+    index = np.rint(50 + strength * 165).astype(np.uint8)
     return np.asarray(table[index], dtype=np.uint8)
 
 
