@@ -15,6 +15,7 @@ import numpy.typing as npt
 from highdicom import VOILUTTransformation
 from highdicom.pm import DerivedPixelContrastValues, ImageFlavorValues, ParametricMap, RealWorldValueMapping
 from pydicom import Dataset, dcmread
+from pydicom.uid import VLPhotographicImageStorage
 
 from reporting.dicom.context import (
     MANUFACTURER,
@@ -76,12 +77,7 @@ def build(context: ReportContext, difference_map: npt.NDArray[np.float32]) -> Re
     declare_loss(image, context)
     image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [Dataset()]
     _make_dimension_lasting(image, context)
-    for frame in image.PerFrameFunctionalGroupsSequence:
-        for derivation in frame.DerivationImageSequence:
-            (source,) = derivation.SourceImageSequence
-            source.SpatialLocationsPreserved = "YES"
-            if context.frame is not None:
-                source.ReferencedFrameNumber = context.frame
+    _refer(image, context)
     image.BodyPartExamined = "FACE"
     result = finish(image, context, ResultKind.PARAMETRIC_MAP, required=_REQUIRED)
     read = dcmread(BytesIO(result.data))
@@ -130,8 +126,28 @@ def _construct(context: ReportContext, stored: npt.NDArray[np.float32], greatest
         raise ResultError("the parametric map cannot be built") from exc
 
 
+def _refer(image: Dataset, context: ReportContext) -> None:
+    """Name the photograph and its frame, by their own SOP class (PS3.3 sections C.7.6.16.2.6, C.12.2)."""
+    identity = context.source.identity
+    (frame,) = image.PerFrameFunctionalGroupsSequence
+    (derivation,) = frame.DerivationImageSequence
+    (source,) = derivation.SourceImageSequence
+    source.ReferencedSOPClassUID = identity.sop_class_uid
+    source.SpatialLocationsPreserved = "YES"
+    if context.frame is not None:
+        source.ReferencedFrameNumber = context.frame
+    instance = Dataset()
+    instance.ReferencedSOPClassUID = identity.sop_class_uid
+    instance.ReferencedSOPInstanceUID = identity.sop_instance_uid
+    series = Dataset()
+    series.SeriesInstanceUID = identity.series_instance_uid
+    series.ReferencedInstanceSequence = [instance]
+    image.ReferencedSeriesSequence = [series]
+
+
 def _in_its_own_plane(context: ReportContext) -> Dataset:
     photograph = stand_in(context)
+    photograph.SOPClassUID = VLPhotographicImageStorage  # one frame, whatever it is; see _refer
     photograph.FrameOfReferenceUID = frame_of_reference_uid(context.source.identity.sop_instance_uid)
     photograph.ImagePositionPatient = [0, 0, 0]
     photograph.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]

@@ -9,14 +9,14 @@ import numpy.typing as npt
 import pytest
 from highdicom.pm import ParametricMap
 from pydicom import Dataset, dcmread
-from pydicom.uid import ParametricMapStorage
+from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, ParametricMapStorage
 
 from reporting.dicom import parametric_map
 from reporting.dicom.parametric_map import NOT_JUDGED
 from reporting.identifiers import ResultKind, frame_of_reference_uid
 from reporting.terminology import DIFFERENCE_MAP
 from service.errors import ResultError
-from tests.unit.reporting.photographs import COLUMNS, ROWS, SOP_UID, context
+from tests.unit.reporting.photographs import COLUMNS, ROWS, SERIES_UID, SOP_UID, context, photograph
 
 
 def difference_map() -> npt.NDArray[np.float32]:
@@ -46,7 +46,18 @@ def test_it_is_registered_to_the_photograph() -> None:
     (source,) = image.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence
     assert source.ReferencedSOPInstanceUID == SOP_UID
     assert source.SpatialLocationsPreserved == "YES"
+    (series,) = image.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == SERIES_UID
+    assert series.ReferencedInstanceSequence[0].ReferencedSOPInstanceUID == SOP_UID
     assert image.FrameOfReferenceUID == frame_of_reference_uid(SOP_UID)
+
+
+def test_the_frame_of_a_multi_frame_photograph_is_named() -> None:
+    several = photograph(SOPClassUID=MultiFrameTrueColorSecondaryCaptureImageStorage, NumberOfFrames=3)
+    image = dcmread(BytesIO(parametric_map.build(context(several), difference_map()).data))
+    (source,) = image.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence
+    assert source.ReferencedSOPClassUID == MultiFrameTrueColorSecondaryCaptureImageStorage
+    assert source.ReferencedFrameNumber == 1
 
 
 def test_no_millimetres_are_claimed() -> None:
