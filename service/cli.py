@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from service import __version__
+from service import __version__, demo_photographs
 from service.cli_benchmark import benchmark
 from service.cli_models import app as models_app
 from service.cli_score import score
@@ -188,8 +188,10 @@ def _run_demo(facts: StackFacts, data_dir: Path) -> int:
         "SEMBLANCE_DATABASE_URL": facts.database_url,
         "SEMBLANCE_STORAGE_DIR": facts.storage_dir,
     }
+    photographs = _make_photographs(data_dir / "demo")
     command = [
         *(sys.executable, "-m", "dicom_node.demo"),
+        *(f"--photograph={name}={path}" for name, path in photographs.items()),
         *("--dicom-port", str(facts.dicom_port)),
         *("--ae-title", facts.dicom_ae_title),
         *("--fhir-url", facts.fhir_url),
@@ -197,6 +199,15 @@ def _run_demo(facts: StackFacts, data_dir: Path) -> int:
         *("--output", str(data_dir / "demo")),
     ]
     return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _make_photographs(directory: Path) -> dict[str, Path]:
+    """Make the demonstration's photographs in a process of their own."""
+    command = [sys.executable, "-m", demo_photographs.__name__, str(directory)]
+    made = subprocess.run(command, check=False, capture_output=True, text=True)
+    if made.returncode:
+        raise StackError(f"the demonstration's photographs cannot be made:\n{made.stderr}")
+    return demo_photographs.photograph_paths(directory)
 
 
 def _interrupt_on_sigterm() -> None:

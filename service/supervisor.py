@@ -20,6 +20,7 @@ _log = structlog.get_logger(__name__)
 
 _READY_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
+_READY_EVENTS = {"ready", "listening"}
 _LOG_TAIL_LINES = 15
 _MAX_DEATHS = 5  # within _DEATHS_WITHIN_S, then the child is given up
 _DEATHS_WITHIN_S = 60.0
@@ -187,6 +188,6 @@ def _ready_facts(line: str) -> dict[str, str | int] | None:
         said = json.loads(line)
     except ValueError:
         return None
-    if not isinstance(said, dict) or said.get("event") != "ready":
+    if not isinstance(said, dict) or said.get("event") not in _READY_EVENTS:
         return None
     return {str(name): value for name, value in said.items() if isinstance(value, (str, int))}
