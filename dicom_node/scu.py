@@ -18,7 +18,7 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.statuses import StatusClass, status_class
-from dicom_node.transport import make_prompt
+from dicom_node.transport import PromptSocket
 from service.config import Destination, Settings
 from service.errors import DestinationRefusedError, DestinationUnreachableError, ResultError
 
@@ -48,9 +48,8 @@ class _PromptAE(AE):
         address: AddressInformation,
         tls_args: tuple[SSLContext, str] | None,
     ) -> AssociationSocket:
-        sock = super()._create_socket(assoc, address, tls_args)
-        if sock.socket is not None:
-            make_prompt(sock.socket)
+        sock = PromptSocket(assoc, address=address)
+        sock.tls_args = tls_args
         return sock
 
 
@@ -139,7 +138,9 @@ def _encoded_for(ds: FileDataset, association: Association) -> FileDataset:
     if current.is_compressed and "PixelData" in ds:
         ds.decompress(generate_instance_uid=False)
     ds.file_meta.TransferSyntaxUID = target
-    return ds
+    recoded = BytesIO()
+    ds.save_as(recoded, implicit_vr=target.is_implicit_VR, little_endian=True)
+    return dcmread(BytesIO(recoded.getvalue()))
 
 
 def _judged(response: Dataset, destination: Destination, transfer_syntax_uid: str) -> Sent:

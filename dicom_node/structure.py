@@ -76,7 +76,10 @@ class KeptValues:
             return value.decode("ascii").strip()
         declared = self.raw.get(SPECIFIC_CHARACTER_SET, b"").rstrip(b" \0").decode("ascii", "replace")
         try:
-            return decode_bytes(value, convert_encodings(declared.split("\\")), set()).strip()
+            encodings = convert_encodings(declared.split("\\"))
+            if b"\x1b" not in value:
+                return value.decode(encodings[0]).strip()
+            return decode_bytes(value, encodings, set()).strip()
         except (UnicodeError, LookupError) as exc:
             raise MalformedDataSetError(f"element {tag:08X} is not text in {declared!r}") from exc
 

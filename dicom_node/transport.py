@@ -19,11 +19,33 @@ _GONE_PAUSE_S = 0.001  # between two looks of a state machine whose transport is
 _WAIT_MS = 250  # longest wait for data before the state machine looks at its timers
 
 
-class BorderSocket(AssociationSocket):
-    """A pynetdicom transport that waits instead of polling, and never longer than it may.
+class PromptSocket(AssociationSocket):
+    """A pynetdicom transport that sends small segments at once, and is always closed when it ends."""
 
-    It acknowledges at once what it receives (a sender with Nagle's algorithm waits for the
-    acknowledgement of each small segment) and sends small segments at once.
+    def __init__(
+        self,
+        assoc: Association,
+        client_socket: socket.socket | None = None,
+        address: AddressInformation | None = None,
+    ) -> None:
+        """See AssociationSocket."""
+        super().__init__(assoc, client_socket, address)
+        if self.socket is not None:
+            make_prompt(self.socket)
+
+    def _shutdown_socket(self) -> None:
+        """Shut down and close; pynetdicom leaves a socket open whose peer is gone already."""
+        sock = self.socket
+        super()._shutdown_socket()
+        if sock is not None:
+            sock.close()
+
+
+class BorderSocket(PromptSocket):
+    """The acceptor's transport: waits instead of polling, and never longer than it may.
+
+    It acknowledges at once what it receives: a sender with Nagle's algorithm waits for the
+    acknowledgement of each small segment.
     """
 
     def __init__(
@@ -46,7 +68,6 @@ class BorderSocket(AssociationSocket):
         self._idle_timeout_s = idle_timeout_s
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         if self.socket is not None:
-            make_prompt(self.socket)
             self.socket.settimeout(idle_timeout_s)
 
     def wake(self) -> None:

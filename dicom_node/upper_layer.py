@@ -34,6 +34,7 @@ _A_ASSOCIATE_RQ, _A_ASSOCIATE_AC, _P_DATA_TF, _A_ABORT = 0x01, 0x02, 0x04, 0x07
 _IDLE = "Sta1"
 _ESTABLISHED = "Sta6"
 _AWAITING_REQUEST = "Sta2"
+_AWAITING_CLOSE = "Sta13"
 _MAX_ASSOCIATE_BYTES = 128 * 1024  # 128 contexts of 30 transfer syntaxes fit in half of it
 _MAX_MESSAGE_BYTES = 1 << 20  # of a command set, or a data set that is not a C-STORE's
 _ACTIVITY_WAIT_S = 0.25
@@ -133,6 +134,7 @@ class StreamingDul(DULServiceProvider):
         self._pending: list[tuple[int, bytes]] = []  # PDVs of a message that is not (yet) a C-STORE
         self._pending_bytes = 0
         self._store: tuple[int, command.StoreCommand, Reception] | None = None
+        self._broken = False  # the peer sent what is no PDU, or too long a one
         self._quiet = threading.Event()  # no object is under way
         self._quiet.set()
         self._dimse_context: int | None = None  # context of a message with a data set for pynetdicom
@@ -184,6 +186,13 @@ class StreamingDul(DULServiceProvider):
             if sock is not None:
                 sock.release()
             self._activity.set()
+
+    def _is_transport_event(self) -> bool:
+        """Look for data; what comes after a broken protocol is not read, the connection is closed."""
+        if self._broken and self.socket is not None and self.state_machine.current_state == _AWAITING_CLOSE:
+            self.socket.close()
+            return True
+        return super()._is_transport_event()
 
     def _read_pdu_data(self) -> None:
         sock = self.socket
@@ -244,6 +253,7 @@ class StreamingDul(DULServiceProvider):
 
     def _refuse(self) -> None:
         """Have the association aborted: an invalid PDU (PS3.8 section 9.2, Evt19)."""
+        self._broken = True
         self._drop_reception("the peer broke the protocol")
         if self.state_machine.current_state == _AWAITING_REQUEST:
             self._end_wait_for_request()
