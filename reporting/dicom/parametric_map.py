@@ -34,7 +34,7 @@ from service.errors import ResultError
 
 SERIES_NUMBER = 9803
 SERIES_DESCRIPTION = "Semblance difference map"
-NOT_JUDGED = -1.0  # Float Pixel Padding Value; differences are never negative
+NOT_JUDGED = float(np.finfo(np.float32).min)  # Float Pixel Padding Value, below any difference
 _REQUIRED = (
     "ImageType",
     "Rows",
@@ -57,8 +57,8 @@ def build(context: ReportContext, difference_map: npt.NDArray[np.float32]) -> Re
 
     Args:
         context: The photograph and its appraisal.
-        difference_map: (H, W) float32 in the photograph's own rows and columns, >= 0; NaN where nothing
-            was judged.
+        difference_map: (H, W) float32 in the photograph's own rows and columns; NaN where nothing was
+            judged.
 
     Raises:
         ResultError: The map is not registered to the photograph, or the object would be invalid.
@@ -67,11 +67,11 @@ def build(context: ReportContext, difference_map: npt.NDArray[np.float32]) -> Re
     if difference_map.dtype != np.float32 or difference_map.shape != (identity.rows, identity.columns):
         raise ResultError("a difference map is float32, of the photograph's rows and columns")
     judged = difference_map[~np.isnan(difference_map)]
-    if judged.size and not (np.isfinite(judged).all() and judged.min() >= 0):
-        raise ResultError("differences are finite and not negative")
+    if not np.isfinite(judged).all():
+        raise ResultError("differences are finite")
     stored = np.where(np.isnan(difference_map), np.float32(NOT_JUDGED), difference_map).astype(np.float32)
-    greatest = float(judged.max()) if judged.size else 0.0
-    image = _construct(context, stored, greatest)
+    span = (float(judged.min()), float(judged.max())) if judged.size else (0.0, 0.0)
+    image = _construct(context, stored, span)
     image.FloatPixelPaddingValue = NOT_JUDGED
     image.FloatPixelPaddingRangeLimit = NOT_JUDGED
     declare_loss(image, context)
@@ -86,7 +86,8 @@ def build(context: ReportContext, difference_map: npt.NDArray[np.float32]) -> Re
     return result
 
 
-def _construct(context: ReportContext, stored: npt.NDArray[np.float32], greatest: float) -> Dataset:
+def _construct(context: ReportContext, stored: npt.NDArray[np.float32], span: tuple[float, float]) -> Dataset:
+    """Have highdicom build it; ``span`` is the least and the greatest difference."""
     kind, method = ResultKind.PARAMETRIC_MAP, context.saved.appraisal.method
     try:
         return ParametricMap(
@@ -107,14 +108,14 @@ def _construct(context: ReportContext, stored: npt.NDArray[np.float32], greatest
                     lut_label="DIFFERENCE",
                     lut_explanation=DIFFERENCE_MAP.display,
                     unit=code(FRACTION_UNIT),
-                    value_range=(0.0, max(greatest, 1.0)),
+                    value_range=span,
                     slope=1.0,
                     intercept=0.0,
                     quantity_definition=code(DIFFERENCE_MAP),
                 )
             ],
             voi_lut_transformations=[
-                VOILUTTransformation(window_center=(greatest or 1.0) / 2, window_width=greatest or 1.0)
+                VOILUTTransformation(window_center=sum(span) / 2, window_width=(span[1] - span[0]) or 1.0)
             ],
             content_label="DIFFERENCE",
             content_description=f"Difference by method {method.name} {method.version}"[:64],

@@ -183,6 +183,7 @@ def _face(context: ReportContext, whole: RegionScore | None) -> MeasurementsAndQ
         finding_sites=[_finding_site(Region.FACE)],
         measurements=measurements,
         evaluations=[(OUTCOME, OUTCOME_APPRAISED)],
+        parameters=algorithm_parameters(appraisal.method),
     )
     for warning in appraisal.warnings:
         group[0].ContentSequence.append(
@@ -230,6 +231,7 @@ def _quality(context: ReportContext) -> MeasurementsAndQualitativeEvaluations:
         finding_type=IMAGE_QUALITY,
         measurements=measurements,
         evaluations=evaluations,
+        parameters=algorithm_parameters(appraisal.method),
     )
 
 
@@ -250,6 +252,7 @@ def _group(
     finding_type: Concept | None = None,
     finding_sites: list[FindingSite] | None = None,
     evaluations: list[tuple[Concept, Concept]] | None = None,
+    parameters: tuple[str, ...] | None = None,
 ) -> MeasurementsAndQualitativeEvaluations:
     """A group of TID 1501, with its algorithm and a tracking UID that lasts from photograph to photograph."""
     identity, method = context.source.identity, context.saved.appraisal.method
@@ -270,7 +273,7 @@ def _group(
         algorithm_id=AlgorithmIdentification(
             name=f"Semblance {method.name}",
             version=method.version,
-            parameters=algorithm_parameters(method),
+            parameters=parameters,
             family=code(ARTIFICIAL_INTELLIGENCE),
             manufacturer=MANUFACTURER,
         ),
@@ -316,10 +319,12 @@ def _check_template(read: Dataset, context: ReportContext) -> None:
     """
     appraisal = context.saved.appraisal
     try:
-        document = Comprehensive3DSR.from_dataset(read)
-        groups = MeasurementReport.from_sequence(document.content).get_image_measurement_groups()
-    except (ValueError, TypeError, AttributeError, KeyError) as exc:
-        raise ResultError("the structured report does not read back by TID 1500") from exc
+        content = Comprehensive3DSR.from_dataset(read, copy=False).content
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as exc:
+        raise ResultError("the structured report does not read back as one") from exc
+    if not isinstance(content, MeasurementReport):
+        raise ResultError("the structured report does not read back by TID 1500")
+    groups = content.get_image_measurement_groups()
     scores = [m.value for g in groups[:1] for m in g.get_measurements(name=code(SCORE))]
     expected = [] if appraisal.score is None else [appraisal.score]
     if len(scores) != len(expected) or any(abs(a - b) > 1e-9 for a, b in zip(scores, expected, strict=True)):

@@ -70,10 +70,11 @@ def test_values_are_defined() -> None:
     image = build()
     (mapping,) = image.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
     assert mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeValue == DIFFERENCE_MAP.code
-    assert mapping.DoubleFloatRealWorldValueFirstValueMapped == 0
+    assert mapping.DoubleFloatRealWorldValueFirstValueMapped == np.nanmin(difference_map())
     assert mapping.DoubleFloatRealWorldValueLastValueMapped == 2.5
     window = image.SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0]
-    assert (window.WindowCenter, window.WindowWidth) == (1.25, 2.5)
+    assert window.WindowCenter + window.WindowWidth / 2 == pytest.approx(2.5)
+    assert window.WindowCenter - window.WindowWidth / 2 == pytest.approx(np.nanmin(difference_map()))
 
 
 def test_readers_in_use_can_read_it() -> None:
@@ -99,15 +100,22 @@ def test_a_photograph_of_which_nothing_was_judged_gives_padding_only() -> None:
     assert set(np.frombuffer(image.FloatPixelData, "<f4")) == {NOT_JUDGED}
 
 
+def test_differences_below_nought_are_kept() -> None:
+    given = difference_map() - 1
+    image = build(given)
+    assert np.array_equal(image.pixel_array[5:], given[5:])
+    (mapping,) = image.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
+    assert mapping.DoubleFloatRealWorldValueFirstValueMapped == pytest.approx(float(np.nanmin(given)))
+
+
 @pytest.mark.parametrize(
     "given",
     [
         difference_map()[1:],
         difference_map().astype(np.float64),
-        difference_map() - 1,
         np.full((ROWS, COLUMNS), np.inf, np.float32),
     ],
-    ids=["other-size", "double", "negative", "infinite"],
+    ids=["other-size", "double", "infinite"],
 )
 def test_what_is_no_registered_difference_map_is_refused(given: npt.NDArray[np.float32]) -> None:
     with pytest.raises(ResultError):
