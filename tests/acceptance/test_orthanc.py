@@ -1,0 +1,77 @@
+"""The main job with a foreign PACS: Orthanc sends the photograph, Orthanc gets the heatmap back.
+
+Everything is real and asserted by Orthanc's REST API.
+"""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import dcmwrite
+from skimage import data
+
+from dicom_node.wrap import Wrapping, wrap_photograph
+from service.config import Destination, Settings
+from service.stack import Stack, StackOptions, free_port
+from service.waiting import wait_until
+from tests.orthanc import Orthanc
+
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+@pytest.mark.peers("Orthanc")
+@pytest.mark.timeout(300)
+def test_orthanc_sends_a_photograph_and_holds_its_heatmap(tmp_path: Path) -> None:
+    node_port = free_port()
+    photograph = wrap_photograph(
+        data.astronaut(),
+        Wrapping(name="orthanc", study="orthanc", patient_id="ÄÖ-7", patient_name="Müller^Änne"),
+    )
+    encoded = BytesIO()
+    dcmwrite(encoded, photograph, enforce_file_format=True)
+    with Orthanc(tmp_path, {"semblance": ("SEMBLANCE", "127.0.0.1", node_port)}) as orthanc:
+        destination = Destination(
+            name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=orthanc.dicom_port
+        )
+        options = StackOptions(
+            data_dir=tmp_path / "stack",
+            dicom_port=node_port,
+            demo_pacs=False,
+            environment={"SEMBLANCE_DESTINATIONS": json.dumps([destination.model_dump()])},
+        )
+        stack = Stack(options, Settings(destinations=(destination,)))
+        stack.start()
+        try:
+            source = orthanc.upload(encoded.getvalue())
+            assert orthanc.post("/modalities/semblance/echo", {}) == {}
+            orthanc.send("semblance", source)
+            capture = wait_until(
+                lambda: next(iter(captures(orthanc, source)), None),
+                timeout_s=180,
+                what="the Secondary Capture in Orthanc",
+                interval_s=0.5,
+            )
+        finally:
+            stack.stop()
+        study = orthanc.get(f"/instances/{source}/study")
+        assert orthanc.get(f"/instances/{capture}/study")["ID"] == study["ID"]
+        tags = orthanc.get(f"/instances/{capture}/simplified-tags")
+        assert tags["StudyInstanceUID"] == photograph.StudyInstanceUID
+        assert tags["SeriesInstanceUID"] != photograph.SeriesInstanceUID
+        assert (tags["PatientID"], tags["PatientName"]) == ("ÄÖ-7", "Müller^Änne")
+        assert tags["SourceImageSequence"][0]["ReferencedSOPInstanceUID"] == photograph.SOPInstanceUID
+        picture = orthanc.client.get(f"/instances/{capture}/preview", headers={"Accept": "image/png"})
+        assert picture.content.startswith(b"\x89PNG")
+
+
+def captures(orthanc: Orthanc, source: str) -> list[str]:
+    """Ids of the Secondary Captures in the study of an instance."""
+    instances = orthanc.get(f"/studies/{orthanc.get(f'/instances/{source}/study')['ID']}/instances")
+    return [
+        each["ID"]
+        for each in instances
+        if orthanc.client.get(f"/instances/{each['ID']}/metadata/SopClassUid").text == SECONDARY_CAPTURE
+    ]
