@@ -143,6 +143,13 @@ REGION_SCORES: dict[Region, Concept] = {
 }
 
 
+# The z-score of each region, likewise.
+REGION_Z_SCORES: dict[Region, Concept] = {
+    region: _own(f"z-{region}", f"z-score of the {region.replace('-', ' ')} in the normal cohort")
+    for region in Region
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """Where on the face: an anatomic concept, with laterality and a modifier where one is needed."""
@@ -230,4 +237,5 @@ OWN_CONCEPTS: tuple[Concept, ...] = (
     ORONASAL,
     *REJECTION_REASONS.values(),
     *REGION_SCORES.values(),
+    *REGION_Z_SCORES.values(),
 )

@@ -126,6 +126,13 @@ class Settings(BaseSettings):
     api_base_url: str = Field(
         "", description="Base URL the API is reached under; empty: http://<api_host>:<api_port>/fhir."
     )
+    dicomweb_url: str = Field(
+        "", description="Base URL of the archive's DICOMweb service, for links in FHIR resources; empty: none."
+    )
+    fhir_identifier_systems: dict[str, str] = Field(
+        default_factory=dict,
+        description="FHIR identifier system of patient IDs by Issuer of Patient ID, as the EHR names them.",
+    )
 
     # --- identity and logs
     organisation: str = Field("Semblance", description="Institution name written into result objects.")

@@ -1,0 +1,23 @@
+"""``python -m reporting``: the FHIR API."""
+
+from __future__ import annotations
+
+import sys
+
+from reporting.fhir.server import serve
+from service.config import load_settings
+from service.errors import ConfigurationError
+
+
+def main() -> int:
+    """Serve until told to stop; 2 when the configuration is wrong."""
+    try:
+        serve(load_settings())
+    except ConfigurationError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

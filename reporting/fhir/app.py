@@ -1,0 +1,217 @@
+"""The ASGI application: HTTP in, handlers in threads, HTTP out."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+from uuid import uuid4
+
+import simplejson
+import structlog
+
+from reporting.fhir.access import EVERYTHING
+from reporting.fhir.http import (
+    FHIR_JSON,
+    MOST_BODY_BYTES,
+    NDJSON,
+    PLAIN_JSON,
+    Api,
+    Request,
+    Response,
+    served_type,
+)
+from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome
+from reporting.fhir.render import dumps, loads
+from reporting.fhir.router import handle
+from service.database.pool import transaction
+from service.errors import DatabaseUnavailableError, FhirError, FhirVersionConflictError
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_LEAST_GZIP_BYTES = 1400
+_GZIP_LEVEL = 1
+
+log = structlog.get_logger(__name__)
+
+
+class FhirApp:
+    """ASGI application of the FHIR API, at ``/fhir``, with ``/healthz`` beside it.
+
+    Args:
+        api: What the handlers work with.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        workers = max(2, api.settings.database_pool_size)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="fhir")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        body = await _body(receive)
+        loop = asyncio.get_running_loop()
+        request_id = str(uuid4())
+        response = await loop.run_in_executor(self._threads, self.serve, scope, body, request_id)
+        await self._send(scope, response, request_id, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                self._threads.shutdown(wait=True)
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def serve(self, scope: Scope, body: bytes | None, request_id: str) -> Response:
+        """Answer one request; every failure becomes an OperationOutcome."""
+        if scope["path"] == "/healthz":
+            return self._health()
+        try:
+            return self._answer(scope, body)
+        except FhirError as exc:
+            return _refusal(exc)
+        except DatabaseUnavailableError:
+            log.warning("fhir.database_unavailable", request_id=request_id)
+            issue = Issue(code=IssueType.TRANSIENT, diagnostics="the database cannot be reached; try again")
+            return _problem(503, (issue,), (("Retry-After", "5"),))
+        except Exception:
+            log.exception("fhir.failed", request_id=request_id, method=scope["method"])
+            text = f"failed; quote request {request_id}"
+            return _problem(500, (Issue(code=IssueType.EXCEPTION, diagnostics=text, severity="fatal"),))
+
+    def _answer(self, scope: Scope, body: bytes | None) -> Response:
+        path = scope["path"]
+        if path != "/fhir" and not path.startswith("/fhir/"):
+            raise FhirProblemError(404, IssueType.NOT_FOUND, "the API is at /fhir", "http.path")
+        if body is None:
+            raise FhirProblemError(413, IssueType.TOO_LONG, f"at most {MOST_BODY_BYTES} bytes", "http.body")
+        request = self._request(scope, body)
+        content_type = served_type(request)
+        response = handle(self.api, request)
+        if request.option("_pretty") == "true" and response.body:
+            response = replace(response, body=_pretty(response.body))
+        if response.content_type == FHIR_JSON and content_type == PLAIN_JSON:
+            return replace(response, content_type=PLAIN_JSON)
+        return response
+
+    def _request(self, scope: Scope, body: bytes) -> Request:
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        raw_path = scope.get("raw_path") or scope["path"].encode()
+        below = raw_path.decode("ascii", "replace").removeprefix("/fhir").strip("/")
+        path = tuple(unquote(segment) for segment in below.split("/")) if below else ()
+        if any("\x00" in segment for segment in path):
+            raise FhirProblemError(400, IssueType.VALUE, "a path has no NUL", "http.path")
+        query = _query(scope["query_string"])
+        return Request(
+            method=scope["method"], path=path, query=query, headers=headers, body=body, principal=EVERYTHING
+        )
+
+    def _health(self) -> Response:
+        try:
+            with transaction(self.api.pool, timeout_s=2) as connection:
+                connection.execute("SELECT 1")
+        except DatabaseUnavailableError:
+            return Response(status=503, body=b'{"status":"database unavailable"}', content_type=PLAIN_JSON)
+        return Response(body=b'{"status":"ok"}', content_type=PLAIN_JSON)
+
+    async def _send(self, scope: Scope, response: Response, request_id: str, send: Send) -> None:
+        headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
+        ]
+        body = response.body
+        if body or response.chunks:
+            charset = "; charset=utf-8" if response.content_type in (FHIR_JSON, PLAIN_JSON, NDJSON) else ""
+            headers.append((b"content-type", f"{response.content_type}{charset}".encode()))
+            headers.append((b"vary", b"accept, accept-encoding"))
+        headers.append((b"x-request-id", request_id.encode()))
+        headers.append((b"cache-control", b"no-store, private"))
+        if response.chunks is None and len(body) >= _LEAST_GZIP_BYTES and _takes_gzip(scope):
+            body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+            headers.append((b"content-encoding", b"gzip"))
+        if response.chunks is None and response.status != 304:
+            headers.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+        elif response.chunks is None:
+            await send({"type": "http.response.body", "body": body})
+        else:
+            await self._stream(response.chunks, send)
+
+    async def _stream(self, chunks: Iterable[bytes], send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        iterator = iter(chunks)
+        while True:
+            chunk = await loop.run_in_executor(self._threads, next, iterator, None)
+            if chunk is None:
+                break
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """Read the request's body; None when it is too long."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        part = message.get("body", b"")
+        size += len(part)
+        if size <= MOST_BODY_BYTES:
+            parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts) if size <= MOST_BODY_BYTES else None
+
+
+def _query(raw: bytes) -> tuple[tuple[str, str], ...]:
+    try:
+        pairs = parse_qsl(raw.decode("utf-8"), keep_blank_values=True, max_num_fields=200, errors="strict")
+    except ValueError as exc:
+        raise FhirProblemError(
+            400, IssueType.VALUE, f"the query cannot be read: {exc}", "http.query"
+        ) from exc
+    if any("\x00" in text for pair in pairs for text in pair):
+        raise FhirProblemError(400, IssueType.VALUE, "a parameter has no NUL", "http.query")
+    return tuple(pairs)
+
+
+def _takes_gzip(scope: Scope) -> bool:
+    for name, value in scope["headers"]:
+        if name == b"accept-encoding":
+            return any(
+                part.strip().startswith("gzip") and not part.replace(" ", "").endswith(";q=0")
+                for part in value.decode("latin-1").lower().split(",")
+            )
+    return False
+
+
+def _pretty(body: bytes) -> bytes:
+    text: str = simplejson.dumps(loads(body), ensure_ascii=False, indent=2, use_decimal=True)
+    return text.encode()
+
+
+def _refusal(error: FhirError) -> Response:
+    if isinstance(error, FhirProblemError):
+        return _problem(error.status, error.issues, error.headers)
+    if isinstance(error, FhirVersionConflictError):
+        issue = Issue(code=IssueType.CONFLICT, diagnostics=str(error), expression="http.if-match")
+        return _problem(412, (issue,))
+    return _problem(422, (Issue(code=IssueType.INVALID, diagnostics=str(error)),))
+
+
+def _problem(status: int, issues: tuple[Issue, ...], headers: tuple[tuple[str, str], ...] = ()) -> Response:
+    return Response(status=status, body=dumps(operation_outcome(issues)).encode(), headers=headers)

@@ -1,0 +1,208 @@
+"""Observation of an appraisal: what was measured, by what, on which photograph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reporting.dicom.context import ReportContext
+from reporting.fhir.builders.device import device_id
+from reporting.fhir.builders.imaging import media_id, study_id
+from reporting.fhir.elements import (
+    ASSERTED_BY_AI,
+    DATA_ABSENT_REASON,
+    INTERPRETATION,
+    OBSERVATION_CATEGORY,
+    URI_SYSTEM,
+    V2_0203,
+    Element,
+    codeable,
+    coded,
+    date_time,
+    issued,
+    quantity,
+    reference,
+    unknown_primitive,
+    without_empty,
+)
+from reporting.identifiers import fhir_id
+from reporting.terminology import (
+    DEGREE_UNIT,
+    FACE,
+    FRACTION_UNIT,
+    PERCENTILE,
+    PERCENTILE_UNIT,
+    PIXEL_UNIT,
+    QUALITY_BLOCKINESS,
+    QUALITY_CLIPPED,
+    QUALITY_FACES,
+    QUALITY_INTER_OCULAR,
+    QUALITY_LUMINANCE,
+    QUALITY_NOISE,
+    QUALITY_PITCH,
+    QUALITY_ROLL,
+    QUALITY_SHARPNESS,
+    QUALITY_YAW,
+    RATING,
+    RATING_UNIT,
+    REGION_SCORES,
+    REGION_Z_SCORES,
+    REJECTION_REASON,
+    REJECTION_REASONS,
+    SCORE,
+    SCORE_UNIT,
+    STANDARD_DEVIATION_UNIT,
+    Concept,
+)
+from service.records import Appraisal, AppraisalStatus, RejectionReason
+
+LOW_PERCENTILE = 5  # below it a score is marked low; the norm cohort's lowest twentieth
+
+# A photograph nobody could have judged is an error; one that was declined was not performed.
+_BROKEN = {RejectionReason.UNDECODABLE, RejectionReason.UNSUPPORTED}
+
+_QUALITY: tuple[tuple[str, Concept, Concept], ...] = (
+    ("faces", QUALITY_FACES, FRACTION_UNIT),
+    ("inter_ocular_px", QUALITY_INTER_OCULAR, PIXEL_UNIT),
+    ("sharpness", QUALITY_SHARPNESS, FRACTION_UNIT),
+    ("mean_luminance", QUALITY_LUMINANCE, FRACTION_UNIT),
+    ("clipped_fraction", QUALITY_CLIPPED, FRACTION_UNIT),
+    ("yaw_deg", QUALITY_YAW, DEGREE_UNIT),
+    ("pitch_deg", QUALITY_PITCH, DEGREE_UNIT),
+    ("roll_deg", QUALITY_ROLL, DEGREE_UNIT),
+    ("blockiness", QUALITY_BLOCKINESS, FRACTION_UNIT),
+    ("noise_sigma", QUALITY_NOISE, FRACTION_UNIT),
+)
+
+
+def observation_id(context: ReportContext) -> str:
+    """Logical id."""
+    return fhir_id("Observation", str(context.saved.appraisal.appraisal_id))
+
+
+def build_observation(context: ReportContext, patient: str) -> Element:
+    """Make the Observation.
+
+    Args:
+        context: The photograph and its appraisal.
+        patient: Logical id of the Patient.
+    """
+    identity, appraisal = context.source.identity, context.saved.appraisal
+    effective = date_time(identity.acquired_at, identity.acquired_on)
+    return without_empty(
+        {
+            "resourceType": "Observation",
+            "id": observation_id(context),
+            "meta": {"security": [ASSERTED_BY_AI]},
+            "identifier": [{"system": URI_SYSTEM, "value": f"urn:uuid:{appraisal.appraisal_id}"}],
+            "basedOn": accession(identity.accession_number),
+            "partOf": [reference("ImagingStudy", study_id(identity))],
+            "status": "final",
+            "category": [coded(OBSERVATION_CATEGORY, "imaging", "Imaging")],
+            "code": codeable(SCORE),
+            "subject": reference("Patient", patient),
+            "effectiveDateTime": effective,
+            "_effectiveDateTime": None if effective else unknown_primitive(),
+            "issued": issued(context.saved.created_at),
+            "performer": [{"type": "Organization", "display": context.organisation}],
+            **_value(appraisal),
+            "interpretation": _interpretation(appraisal),
+            "note": [{"text": warning} for warning in appraisal.warnings],
+            "bodySite": codeable(FACE),
+            "method": {"text": f"{appraisal.method.name} {appraisal.method.version}"},
+            "device": reference("Device", device_id(appraisal.method)),
+            "referenceRange": _reference_range(appraisal),
+            "derivedFrom": [reference("Media", media_id(identity.sop_instance_uid))],
+            "component": list(_components(appraisal)),
+        }
+    )
+
+
+def accession(number: str) -> list[Element] | None:
+    """The order, known by its accession number."""
+    if not number:
+        return None
+    identifier = {"type": coded(V2_0203, "ACSN", "Accession ID"), "value": number}
+    return [{"type": "ServiceRequest", "identifier": identifier}]
+
+
+def _value(appraisal: Appraisal) -> Element:
+    if appraisal.score is not None:
+        return {"valueQuantity": quantity(appraisal.score, SCORE_UNIT)}
+    broken = bool(_BROKEN & set(appraisal.reasons))
+    code, display = ("error", "Error") if broken else ("not-performed", "Not Performed")
+    return {"dataAbsentReason": coded(DATA_ABSENT_REASON, code, display)}
+
+
+def _interpretation(appraisal: Appraisal) -> list[Element] | None:
+    if appraisal.status is AppraisalStatus.REJECTED:
+        return [coded(INTERPRETATION, "QCF", "Quality control failure")]
+    if appraisal.percentile is None:
+        return None
+    low = appraisal.percentile < LOW_PERCENTILE
+    return [coded(INTERPRETATION, "L", "Low") if low else coded(INTERPRETATION, "N", "Normal")]
+
+
+def _reference_range(appraisal: Appraisal) -> list[Element] | None:
+    if appraisal.percentile is None:
+        return None
+    cohort = f"normal cohort of calibration {appraisal.method.calibration}"
+    return [
+        {
+            "type": coded(
+                "http://terminology.hl7.org/CodeSystem/referencerange-meaning", "normal", "Normal Range"
+            ),
+            "appliesTo": [{"text": cohort}],
+            "text": f"percentile {LOW_PERCENTILE} to 100 of the {cohort}; higher is more normal",
+        }
+    ]
+
+
+def _components(appraisal: Appraisal) -> Iterator[Element]:
+    for reason in appraisal.reasons:
+        # one component: several reasons are codings of one concept
+        yield {
+            "code": codeable(REJECTION_REASON),
+            "valueCodeableConcept": {
+                "coding": [
+                    {"system": c.system.uri, "code": c.code, "display": c.display}
+                    for c in (REJECTION_REASONS[r] for r in appraisal.reasons)
+                ],
+                "text": REJECTION_REASONS[reason].display,
+            },
+        }
+        break
+    if appraisal.rating is not None:
+        yield {
+            "code": codeable(RATING),
+            "valueQuantity": quantity(appraisal.rating, RATING_UNIT),
+            "referenceRange": [
+                {
+                    "low": quantity(1, RATING_UNIT),
+                    "high": quantity(7, RATING_UNIT),
+                    "text": "1 least to 7 most normal",
+                }
+            ],
+        }
+    if appraisal.percentile is not None:
+        yield {"code": codeable(PERCENTILE), "valueQuantity": quantity(appraisal.percentile, PERCENTILE_UNIT)}
+    if appraisal.status is AppraisalStatus.APPRAISED:
+        yield from _region_components(appraisal)
+    for attribute, concept, unit in _QUALITY:
+        value = getattr(appraisal.quality, attribute)
+        if value is not None:
+            yield {"code": codeable(concept), "valueQuantity": quantity(value, unit)}
+
+
+def _region_components(appraisal: Appraisal) -> Iterator[Element]:
+    for region in appraisal.regions:
+        score: Element = {"code": codeable(REGION_SCORES[region.region])}
+        if region.score is None:
+            score["dataAbsentReason"] = coded(DATA_ABSENT_REASON, "not-performed", "Not Performed")
+        else:
+            score["valueQuantity"] = quantity(region.score, SCORE_UNIT)
+        yield score
+        if region.z is not None:
+            yield {
+                "code": codeable(REGION_Z_SCORES[region.region]),
+                "valueQuantity": quantity(region.z, STANDARD_DEVIATION_UNIT),
+            }

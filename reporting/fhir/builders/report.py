@@ -1,0 +1,136 @@
+"""DiagnosticReport of a study and Provenance of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reporting.dicom.context import ReportContext
+from reporting.fhir.builders.device import device_id
+from reporting.fhir.builders.imaging import media_id, study_id
+from reporting.fhir.builders.observation import accession, observation_id
+from reporting.fhir.elements import (
+    ASSERTED_BY_AI,
+    DICOM_UID_SYSTEM,
+    SHA_256_SYSTEM,
+    Element,
+    codeable,
+    coded,
+    date_time,
+    issued,
+    reference,
+    unknown_primitive,
+    without_empty,
+)
+from reporting.identifiers import fhir_id
+from reporting.source import SourceIdentity
+from reporting.terminology import DIAGNOSTIC_IMAGING_STUDY
+
+_SECTION = "http://terminology.hl7.org/CodeSystem/v2-0074"
+_PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+_DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
+
+
+def report_id(identity: SourceIdentity) -> str:
+    """Logical id of the study's DiagnosticReport."""
+    return fhir_id("DiagnosticReport", identity.study_instance_uid)
+
+
+def build_report(context: ReportContext, heatmaps: Sequence[str], patient: str) -> Element:
+    """Make the DiagnosticReport as far as this appraisal is part of it.
+
+    Args:
+        context: The photograph and its appraisal.
+        heatmaps: Logical ids of its heatmaps' Media.
+        patient: Logical id of the Patient.
+    """
+    identity = context.source.identity
+    effective = date_time(
+        identity.study_at or identity.acquired_at, identity.study_date or identity.acquired_on
+    )
+    return without_empty(
+        {
+            "resourceType": "DiagnosticReport",
+            "id": report_id(identity),
+            "meta": {"security": [ASSERTED_BY_AI]},
+            "identifier": [{"system": DICOM_UID_SYSTEM, "value": f"urn:oid:{identity.study_instance_uid}"}],
+            "basedOn": accession(identity.accession_number),
+            "status": "final",
+            "category": [coded(_SECTION, "IMG", "Diagnostic Imaging")],
+            "code": codeable(DIAGNOSTIC_IMAGING_STUDY),
+            "subject": reference("Patient", patient),
+            "effectiveDateTime": effective,
+            "_effectiveDateTime": None if effective else unknown_primitive(),
+            "issued": issued(context.saved.created_at),
+            "performer": [{"type": "Organization", "display": context.organisation}],
+            "result": [reference("Observation", observation_id(context))],
+            "imagingStudy": [reference("ImagingStudy", study_id(identity))],
+            "media": [{"comment": "Heatmap", "link": reference("Media", heatmap)} for heatmap in heatmaps],
+        }
+    )
+
+
+def merge_report(current: Mapping[str, Any] | None, new: Element) -> Element:
+    """Add an appraisal to the report as it is; a final report that grows is ``appended``."""
+    if current is None:
+        return new
+    results = {r["reference"]: r for r in (*current.get("result", []), *new["result"])}
+    media = {m["link"]["reference"]: m for m in (*current.get("media", []), *new.get("media", []))}
+    grown = len(results) > len(current.get("result", [])) or len(media) > len(current.get("media", []))
+    merged = {
+        **new,
+        **current,
+        "issued": max(str(current["issued"]), str(new["issued"])),
+        "status": "appended" if grown and current["status"] == "final" else current["status"],
+        "result": [results[key] for key in sorted(results)],
+    }
+    if media:
+        merged["media"] = [media[key] for key in sorted(media)]
+    return merged
+
+
+def build_provenance(context: ReportContext, heatmaps: Sequence[str]) -> Element:
+    """Make the Provenance: who made the result of what, with digests of the pixels, weights and heatmap.
+
+    Args:
+        context: The photograph and its appraisal.
+        heatmaps: Logical ids of its heatmaps' Media.
+    """
+    appraisal, saved, identity = context.saved.appraisal, context.saved, context.source.identity
+    recorded = issued(saved.created_at)
+    targets = [reference("Observation", observation_id(context))]
+    for heatmap in heatmaps:
+        digest = {"system": SHA_256_SYSTEM, "value": saved.heatmap_sha256}
+        targets.append({**reference("Media", heatmap), "identifier": digest})
+    device = reference("Device", device_id(appraisal.method))
+    photograph = reference("Media", media_id(identity.sop_instance_uid))
+    if appraisal.pixel_sha256:
+        photograph["identifier"] = {"system": SHA_256_SYSTEM, "value": appraisal.pixel_sha256}
+    entities: list[Element] = [{"role": "source", "what": photograph}]
+    for digest_of, value in (
+        ("weights", appraisal.method.weights_sha256),
+        ("settings", appraisal.method.config_sha256),
+    ):
+        if value:
+            what = {
+                "identifier": {"system": SHA_256_SYSTEM, "value": value},
+                "display": f"SHA-256 of the {digest_of}",
+            }
+            entities.append({"role": "source", "what": what})
+    return {
+        "resourceType": "Provenance",
+        "id": fhir_id("Provenance", str(appraisal.appraisal_id)),
+        "meta": {"security": [ASSERTED_BY_AI]},
+        "target": targets,
+        "occurredDateTime": recorded,
+        "recorded": recorded,
+        "activity": coded(_DATA_OPERATION, "CREATE", "create"),
+        "agent": [
+            {"type": coded(_PARTICIPANT, "assembler", "Assembler"), "who": device},
+            {
+                "type": coded(_PARTICIPANT, "custodian", "Custodian"),
+                "who": {"type": "Organization", "display": context.organisation},
+            },
+        ],
+        "entity": entities,
+    }

@@ -1,0 +1,82 @@
+"""Patient of a photograph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reporting.fhir.elements import V2_0203, Element, coded, without_empty
+from reporting.identifiers import fhir_id, named_uid
+from reporting.source import PersonNameParts, SourceIdentity
+
+_GENDERS = {"M": "male", "F": "female", "O": "other"}
+_REPRESENTATIONS = {"alphabetic": "ABC", "ideographic": "IDE", "phonetic": "SYL"}
+_REPRESENTATION_EXTENSION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
+
+
+def identifier_system(identity: SourceIdentity, systems: Mapping[str, str]) -> str:
+    """URI of who issued the patient ID; "" when the photograph does not say.
+
+    Args:
+        identity: The photograph's.
+        systems: ``Settings.fhir_identifier_systems``: URI by (0010,0021), which win.
+    """
+    if identity.issuer_of_patient_id in systems:
+        return systems[identity.issuer_of_patient_id]
+    prefix = {"ISO": "urn:oid:", "UUID": "urn:uuid:", "URI": ""}.get(identity.issuer_universal_id_type)
+    if identity.issuer_universal_id and prefix is not None:
+        return prefix + identity.issuer_universal_id
+    if identity.issuer_of_patient_id:
+        return f"urn:oid:{named_uid('issuer-of-patient-id', identity.issuer_of_patient_id)}"
+    return ""
+
+
+def patient_id(identity: SourceIdentity) -> str:
+    """Logical id; a photograph without a patient ID has a Patient of its study's own."""
+    if identity.patient_id:
+        return fhir_id("Patient", identity.issuer_of_patient_id, identity.patient_id)
+    return fhir_id("Patient", "study", identity.study_instance_uid)
+
+
+def build_patient(identity: SourceIdentity, systems: Mapping[str, str]) -> Element:
+    """Make the Patient.
+
+    Args:
+        identity: The photograph's.
+        systems: URI of identifier systems by issuer.
+    """
+    identifier = without_empty(
+        {
+            "use": "usual",
+            "type": coded(V2_0203, "MR", "Medical record number"),
+            "system": identifier_system(identity, systems),
+            "value": identity.patient_id,
+            "assigner": {"display": identity.issuer_of_patient_id} if identity.issuer_of_patient_id else None,
+        }
+    )
+    return without_empty(
+        {
+            "resourceType": "Patient",
+            "id": patient_id(identity),
+            "identifier": [identifier] if identity.patient_id else None,
+            "name": [_name(name) for name in identity.patient_names],
+            "gender": _GENDERS.get(identity.patient_sex),
+            "birthDate": identity.patient_birth_date.isoformat() if identity.patient_birth_date else None,
+        }
+    )
+
+
+def _name(name: PersonNameParts) -> Element:
+    representation = _REPRESENTATIONS[name.representation]
+    parts = (name.prefix, name.given, name.middle, name.family, name.suffix)
+    return without_empty(
+        {
+            "extension": None
+            if representation == "ABC"
+            else [{"url": _REPRESENTATION_EXTENSION, "valueCode": representation}],
+            "text": " ".join(part for part in parts if part),
+            "family": name.family,
+            "given": [part for part in (name.given, name.middle) if part],
+            "prefix": [name.prefix] if name.prefix else None,
+            "suffix": [name.suffix] if name.suffix else None,
+        }
+    )

@@ -1,0 +1,269 @@
+"""What a resource can be found by, read from its JSON by the paths of the search table."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from reporting.fhir.search_table import RESOURCE_TYPES
+from service.database.fhir_records import (
+    ComponentEntry,
+    DateEntry,
+    ObservationColumns,
+    ReferenceEntry,
+    SearchIndex,
+    SearchParameter,
+    SearchType,
+    StringEntry,
+    TokenEntry,
+)
+from service.errors import FhirError
+
+Json = Mapping[str, Any]  # a parsed FHIR element: JSON is as typed as this
+
+UNDATED = "0001-01-01"  # in the hot columns: what has no date sorts last and is found by none
+END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
+_STEP = re.compile(r"(?P<name>\w+)(?:\[(?P<key>\w+)=(?P<value>[^\]]+)\])?$")
+_DATE = re.compile(
+    r"(?P<year>\d{4})(-(?P<month>\d\d)(-(?P<day>\d\d)"
+    r"(T(?P<hour>\d\d):(?P<minute>\d\d)(:(?P<second>\d\d)(\.(?P<fraction>\d+))?)?"
+    r"(?P<zone>Z|[+-]\d\d:\d\d)?)?)?)?$"
+)
+
+
+def values_at(element: Json, path: str) -> Iterator[Any]:
+    """Yield every value at a dotted path; arrays are walked, ``name[key=value]`` filters."""
+    head, _, rest = path.partition(".")
+    step = _STEP.match(head)
+    assert step is not None, path  # noqa: S101 - paths come from the search table
+    found = element.get(step["name"])
+    for value in found if isinstance(found, list) else [found]:
+        if value is None or (step["key"] and value.get(step["key"]) != step["value"]):
+            continue
+        if rest:
+            yield from values_at(value, rest)
+        else:
+            yield value
+
+
+def fold(text: str) -> str:
+    """Text without case and accents, its spaces single (R4 search, string)."""
+    plain = unicodedata.normalize("NFKD", text)
+    return " ".join("".join(c for c in plain if not unicodedata.combining(c)).casefold().split())
+
+
+def interval(text: str) -> tuple[datetime, datetime]:
+    """Interval a FHIR date, dateTime or instant spans, half-open; without a zone it is UTC.
+
+    Raises:
+        FhirError: It is none.
+    """
+    match = _DATE.match(text)
+    if match is None:
+        raise FhirError(
+            f"{text!r} is no date: use YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss[.fff]]zone"
+        )
+    try:
+        low = datetime(
+            int(match["year"]), int(match["month"] or 1), int(match["day"] or 1),
+            int(match["hour"] or 0), int(match["minute"] or 0), int(match["second"] or 0),
+            int((match["fraction"] or "0").ljust(6, "0")[:6]), tzinfo=_zone(match["zone"]),
+        ).astimezone(UTC)  # fmt: skip
+        return low, low + _span(match, low)
+    except (ValueError, OverflowError) as exc:
+        raise FhirError(f"{text!r} is no date: {exc}") from exc
+
+
+def _zone(text: str | None) -> Any:
+    return UTC if text in (None, "Z") else datetime.fromisoformat(f"2000-01-01T00:00:00{text}").tzinfo
+
+
+def _span(match: re.Match[str], low: datetime) -> timedelta:
+    if match["fraction"]:
+        return timedelta(microseconds=max(1, 10 ** (6 - len(match["fraction"][:6]))))
+    if match["second"]:
+        return timedelta(seconds=1)
+    if match["hour"]:
+        return timedelta(minutes=1)
+    if match["day"]:
+        return timedelta(days=1)
+    year, month = int(match["year"]), int(match["month"] or 1)
+    following = (year + month // 12, month % 12 + 1) if match["month"] else (year + 1, 1)
+    return datetime(*following, 1, tzinfo=UTC) - low
+
+
+def split_reference(reference: str, base_url: str) -> tuple[str, str] | None:
+    """(type, id) of a reference; type is "" for another server's URL; None for one inside the resource."""
+    if reference.startswith("#"):
+        return None
+    relative = reference.removeprefix(base_url + "/")
+    if "://" in relative or relative.startswith("urn:"):
+        return ("", relative)
+    parts = relative.split("/")
+    return (parts[0], parts[1]) if len(parts) >= 2 else ("", relative)
+
+
+def index_of(resource: Json, *, base_url: str, patient: str | None = None) -> SearchIndex:
+    """Extract every search value of a resource.
+
+    Args:
+        resource: As parsed JSON, numbers as Decimal.
+        base_url: Of this server; references under it are relative ones.
+        patient: Logical id of the Patient compartment, where the resource does not name it itself.
+
+    Raises:
+        FhirError: An Observation without the elements its hot columns need, or a malformed date.
+    """
+    row = RESOURCE_TYPES[resource["resourceType"]]
+    index = _Index(base_url)
+    for parameter in row.parameters.values():
+        if parameter.number:
+            index.add(parameter, resource)
+    compartment = patient or _compartment(resource, row.parameters.get("patient"), base_url)
+    made = SearchIndex(
+        patient=compartment,
+        occurred=_occurred(resource, row.parameters.get(row.main_date)),
+        tokens=tuple(index.tokens),
+        references=tuple(index.references),
+        dates=tuple(index.dates),
+        strings=tuple(index.strings),
+    )
+    if row.name != "Observation":
+        return made
+    return replace(
+        made,
+        observation=_observation(resource, compartment, base_url),
+        components=tuple(_components(resource)),
+    )
+
+
+def _compartment(resource: Json, parameter: SearchParameter | None, base_url: str) -> str | None:
+    if resource["resourceType"] == "Patient":
+        return str(resource["id"])
+    for path in parameter.paths if parameter else ():
+        for value in values_at(resource, path):
+            target = split_reference(str(value.get("reference", "#")), base_url)
+            if target is not None and target[0] == "Patient":
+                return target[1]
+    return None
+
+
+def _occurred(resource: Json, parameter: SearchParameter | None) -> datetime | None:
+    for path in parameter.paths if parameter else ():
+        for value in values_at(resource, path):
+            text = value if isinstance(value, str) else value.get("start")
+            if text:
+                return interval(text)[0]
+    return None
+
+
+class _Index:
+    """Collects the sparse search values of one resource."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self.tokens: list[TokenEntry] = []
+        self.references: list[ReferenceEntry] = []
+        self.dates: list[DateEntry] = []
+        self.strings: list[StringEntry] = []
+
+    def add(self, parameter: SearchParameter, resource: Json) -> None:
+        """Collect the values of a parameter."""
+        for path in parameter.paths:
+            for value in values_at(resource, path):
+                self._add_value(parameter, value)
+
+    def _add_value(self, parameter: SearchParameter, value: Any) -> None:
+        number = parameter.number
+        if parameter.type is SearchType.TOKEN:
+            for system, code in tokens_of(value, parameter.system):
+                self.tokens.append(TokenEntry(param=number, system=system, code=code))
+        elif parameter.type is SearchType.URI:
+            self.tokens.append(TokenEntry(param=number, system="", code=str(value)))
+        elif parameter.type is SearchType.REFERENCE:
+            self._add_reference(number, value)
+        elif parameter.type is SearchType.DATE:
+            low, high = _period(value)
+            self.dates.append(DateEntry(param=number, low=low, high=high))
+        elif parameter.type is SearchType.STRING and value:
+            self.strings.append(StringEntry(param=number, value=str(value), folded=fold(str(value))))
+
+    def _add_reference(self, number: int, value: Json) -> None:
+        if "reference" in value:
+            target = split_reference(str(value["reference"]), self.base_url)
+            if target is not None:
+                self.references.append(
+                    ReferenceEntry(param=number, target_type=target[0], target_id=target[1])
+                )
+        for system, code in tokens_of(value.get("identifier") or {}, ""):
+            self.tokens.append(TokenEntry(param=number, system=system, code=code))
+
+
+def tokens_of(value: Any, system: str) -> Iterator[tuple[str, str]]:
+    """(system, code) pairs of a code, boolean, Coding, CodeableConcept, Identifier or ContactPoint."""
+    if isinstance(value, bool):
+        yield "", str(value).lower()
+    elif isinstance(value, str):
+        yield system, value
+    elif "coding" in value:
+        for coding in value["coding"]:
+            yield from tokens_of(coding, "")
+    elif "code" in value:
+        yield str(value.get("system", "")), str(value["code"])
+    elif "value" in value:
+        yield str(value.get("system", "")), str(value["value"])
+
+
+def _period(value: Any) -> tuple[datetime, datetime]:
+    if isinstance(value, str):
+        return interval(value)
+    low = interval(value["start"])[0] if "start" in value else datetime(1, 1, 1, tzinfo=UTC)
+    high = interval(value["end"])[1] if "end" in value else END_OF_TIME
+    return low, high
+
+
+def _observation(resource: Json, patient: str | None, base_url: str) -> ObservationColumns:
+    codings = resource["code"].get("coding", [])
+    if len(codings) != 1:
+        raise FhirError("an Observation has one coding in code")
+    low, high = interval(resource.get("effectiveDateTime", UNDATED))
+    if high - low > timedelta(days=1):
+        raise FhirError("effectiveDateTime of an Observation is at least as precise as a day")
+    quantity = resource.get("valueQuantity", {})
+    device = split_reference(str(resource.get("device", {}).get("reference", "#")), base_url)
+    return ObservationColumns(
+        patient=patient,
+        code_system=codings[0].get("system", ""),
+        code=codings[0]["code"],
+        status=resource["status"],
+        device=device[1] if device else None,
+        effective=low,
+        effective_high=high,
+        value=_number(quantity),
+        value_unit=quantity.get("code"),
+    )
+
+
+def _components(resource: Json) -> Iterator[ComponentEntry]:
+    seen: set[str] = set()
+    for component in resource.get("component", []):
+        coding = component["code"]["coding"][0]
+        if coding["code"] in seen:
+            raise FhirError(f"component {coding['code']!r} is given twice")
+        seen.add(coding["code"])
+        quantity = component.get("valueQuantity", {})
+        yield ComponentEntry(
+            code_system=coding.get("system", ""),
+            code=coding["code"],
+            value=_number(quantity),
+            value_unit=quantity.get("code"),
+        )
+
+
+def _number(quantity: Json) -> Decimal | None:
+    return Decimal(str(quantity["value"])) if "value" in quantity else None

@@ -1,0 +1,214 @@
+"""Requests and answers as the FHIR handlers see them, free of any web framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any
+
+from reporting.fhir.access import Principal
+from reporting.fhir.outcome import FhirProblemError, IssueType
+from reporting.fhir.render import dumps, loads
+from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
+from service.config import Settings
+from service.database.fhir_records import StoredResource
+from service.database.pool import Pool
+from service.storage import InstanceStore
+
+FHIR_JSON = "application/fhir+json"
+PLAIN_JSON = "application/json"
+NDJSON = "application/fhir+ndjson"
+FORM = "application/x-www-form-urlencoded"
+_JSON_NAMES = {"json", FHIR_JSON, PLAIN_JSON, "text/json", "application/json+fhir"}
+MOST_BODY_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """What every handler works with; made once at the start of the process."""
+
+    settings: Settings
+    pool: Pool
+    store: InstanceStore
+    base_url: str  # without a trailing slash
+    page_key: bytes  # signs page links
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One request, its path below the base URL already split."""
+
+    method: str
+    path: tuple[str, ...]
+    query: tuple[tuple[str, str], ...]
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+    principal: Principal
+    parameters: Mapping[str, str] = field(default_factory=dict)  # named parts of the path
+
+    @property
+    def resource_type(self) -> ResourceType:
+        """The type in the path.
+
+        Raises:
+            FhirProblemError: It is not served.
+        """
+        name = self.parameters["type"]
+        if name not in RESOURCE_TYPES:
+            raise FhirProblemError(404, IssueType.NOT_SUPPORTED, f"{name} is not served here", "http.path")
+        return RESOURCE_TYPES[name]
+
+    def option(self, name: str) -> str | None:
+        """Last value of a query parameter."""
+        return next((value for key, value in reversed(self.query) if key == name), None)
+
+    def prefers(self, name: str) -> str | None:
+        """Value of a preference (RFC 7240), for example ``handling``."""
+        for part in self.headers.get("prefer", "").replace(",", ";").split(";"):
+            key, _, value = part.strip().partition("=")
+            if key.lower() == name:
+                return value.strip('" ').lower()
+        return None
+
+    @property
+    def strict(self) -> bool:
+        """Whether parameters that are not understood are refused."""
+        return self.prefers("handling") == "strict"
+
+    def resource(self) -> dict[str, Any]:
+        """Parse the body as one JSON object.
+
+        Raises:
+            FhirProblemError: 415 for another format, 400 when it is no JSON object.
+        """
+        content_type = self.headers.get("content-type", FHIR_JSON).partition(";")[0].strip().lower()
+        if content_type not in _JSON_NAMES:
+            raise FhirProblemError(
+                415,
+                IssueType.NOT_SUPPORTED,
+                f"bodies are {FHIR_JSON}, not {content_type}",
+                "http.content-type",
+            )
+        parsed = loads(self.body)
+        if not isinstance(parsed, dict):
+            raise FhirProblemError(400, IssueType.STRUCTURE, "the body is not a JSON object", "http.body")
+        return parsed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """One answer."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = FHIR_JSON
+    chunks: Iterator[bytes] | None = None  # a streamed body in place of ``body``
+    touched: tuple[str, ...] = ()  # references to what was read or written, for the audit
+    patients: tuple[str, ...] = ()  # logical ids of whose records they are
+
+
+Handler = Callable[[Api, Request], Response]
+
+
+def answer(
+    resource: Mapping[str, Any], status: int = 200, headers: tuple[tuple[str, str], ...] = ()
+) -> Response:
+    """Answer with a resource that is not stored."""
+    return Response(status=status, body=dumps(resource).encode(), headers=headers)
+
+
+def version_headers(stored: StoredResource) -> tuple[tuple[str, str], ...]:
+    """ETag and Last-Modified of a version."""
+    return (
+        ("ETag", f'W/"{stored.version_id}"'),
+        ("Last-Modified", format_datetime(stored.last_updated.astimezone(UTC), usegmt=True)),
+    )
+
+
+def not_modified(request: Request, stored: StoredResource) -> bool:
+    """Whether the client has this version already (RFC 9110 sections 13.1.2 and 13.1.3)."""
+    known = request.headers.get("if-none-match")
+    if known is not None:
+        tags = {tag.strip().removeprefix("W/").strip('"') for tag in known.split(",")}
+        return "*" in tags or str(stored.version_id) in tags
+    since = request.headers.get("if-modified-since")
+    if since is None:
+        return False
+    try:
+        moment = parsedate_to_datetime(since)
+    except ValueError:
+        return False
+    return stored.last_updated.replace(microsecond=0) <= (
+        moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    )
+
+
+def expected_version(request: Request) -> int | None:
+    """The version of If-Match; None without one.
+
+    Raises:
+        FhirProblemError: It is malformed.
+    """
+    tag = request.headers.get("if-match")
+    if tag is None or tag.strip() == "*":
+        return None
+    digits = tag.strip().removeprefix("W/").strip('"')
+    if not digits.isdigit():
+        raise FhirProblemError(400, IssueType.VALUE, 'If-Match is W/"<version>"', "http.if-match")
+    return int(digits)
+
+
+def served_type(request: Request) -> str:
+    """Content type of the answer.
+
+    Raises:
+        FhirProblemError: 406: nothing we can make is asked for.
+    """
+    asked = request.option("_format")
+    if asked is not None:
+        name = asked.replace(" ", "+").partition(";")[0].lower()
+        if name in _JSON_NAMES:
+            return FHIR_JSON
+        raise FhirProblemError(
+            406, IssueType.NOT_SUPPORTED, f"_format {asked!r}: only JSON is served", "http._format"
+        )
+    accept = request.headers.get("accept", "*/*").lower()
+    names = [part.partition(";")[0].strip() for part in accept.split(",")]
+    if not accept.strip() or FHIR_JSON in names or "*/*" in names or "application/*" in names:
+        return FHIR_JSON
+    if _JSON_NAMES & set(names):
+        return PLAIN_JSON
+    if NDJSON in names or "application/ndjson" in names:
+        return NDJSON
+    raise FhirProblemError(406, IssueType.NOT_SUPPORTED, f"only {FHIR_JSON} is served", "http.accept")
+
+
+def require(row: ResourceType, interaction: Interaction) -> None:
+    """Check that a type takes part in an interaction.
+
+    Raises:
+        FhirProblemError: 405.
+    """
+    if interaction not in row.interactions:
+        raise FhirProblemError(
+            405,
+            IssueType.NOT_SUPPORTED,
+            f"{row.name} does not take the interaction {interaction}",
+            "http.method",
+        )
+
+
+def moment_of(text: str, name: str) -> datetime:
+    """Moment of an instant parameter.
+
+    Raises:
+        FhirProblemError: It is none.
+    """
+    try:
+        moment = datetime.fromisoformat(text.replace(" ", "+"))
+    except ValueError as exc:
+        raise FhirProblemError(400, IssueType.VALUE, f"{name} is an instant", f"http.{name}") from exc
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

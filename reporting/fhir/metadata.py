@@ -1,0 +1,87 @@
+"""The CapabilityStatement, made of the tables that serve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import service
+from reporting.fhir.http import FHIR_JSON, PLAIN_JSON, Api, Request, Response, answer
+from reporting.fhir.search_table import (
+    FHIR_VERSION,
+    RESOURCE_TYPES,
+    Interaction,
+    ResourceType,
+    definition_url,
+)
+from reporting.identifiers import named_uid
+from service.database.fhir_records import SearchType
+
+RELEASE_DATE = "2026-11-21"  # of the capabilities, not of the process
+
+
+def capabilities(api: Api, _request: Request) -> Response:
+    """``GET metadata``."""
+    return answer(capability_statement(api))
+
+
+def capability_statement(api: Api) -> dict[str, Any]:
+    """Make the CapabilityStatement of this server."""
+    return {
+        "resourceType": "CapabilityStatement",
+        "id": "semblance",
+        "url": f"urn:oid:{named_uid('capability-statement')}",
+        "version": service.__version__,
+        "name": "Semblance",
+        "title": "Semblance FHIR API",
+        "status": "active",
+        "date": RELEASE_DATE,
+        "kind": "instance",
+        "software": {"name": "Semblance", "version": service.__version__},
+        "implementation": {"description": "Scores of facial appearance for EHRs", "url": api.base_url},
+        "fhirVersion": FHIR_VERSION,
+        "format": [FHIR_JSON, PLAIN_JSON, "json"],
+        "rest": [
+            {
+                "mode": "server",
+                "resource": [_resource(row) for row in RESOURCE_TYPES.values()],
+            }
+        ],
+    }
+
+
+def _resource(row: ResourceType) -> dict[str, Any]:
+    references = [p for p in row.parameters.values() if p.type is SearchType.REFERENCE]
+    made: dict[str, Any] = {
+        "type": row.name,
+        "profile": f"http://hl7.org/fhir/StructureDefinition/{row.name}",
+        "documentation": row.documentation,
+        "interaction": [{"code": interaction.value} for interaction in row.interactions],
+        "versioning": "versioned" if Interaction.VREAD in row.interactions else "no-version",
+        "readHistory": Interaction.VREAD in row.interactions,
+        "updateCreate": Interaction.UPDATE in row.interactions,
+        "conditionalCreate": Interaction.CREATE in row.interactions,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": False,
+        "conditionalDelete": "not-supported",
+        "searchInclude": [f"{row.name}:{p.name}" for p in references],
+        "searchRevInclude": _reverse(row.name),
+        "searchParam": [
+            {
+                "name": p.name,
+                "definition": definition_url(row.name, p),
+                "type": p.type.value,
+                **({"documentation": p.documentation} if p.documentation else {}),
+            }
+            for p in row.parameters.values()
+        ],
+    }
+    return {key: value for key, value in made.items() if value != []}
+
+
+def _reverse(name: str) -> list[str]:
+    return [
+        f"{row.name}:{p.name}"
+        for row in RESOURCE_TYPES.values()
+        for p in row.parameters.values()
+        if p.type is SearchType.REFERENCE and name in p.targets
+    ]

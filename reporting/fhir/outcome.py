@@ -1,0 +1,87 @@
+"""What goes wrong in the FHIR API, as an OperationOutcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from service.errors import FhirError
+
+
+class IssueType(StrEnum):
+    """Issue types we use (R4 CodeSystem issue-type)."""
+
+    STRUCTURE = "structure"
+    REQUIRED = "required"
+    VALUE = "value"
+    INVARIANT = "invariant"
+    INVALID = "invalid"
+    SECURITY = "security"
+    LOGIN = "login"
+    FORBIDDEN = "forbidden"
+    NOT_SUPPORTED = "not-supported"
+    NOT_FOUND = "not-found"
+    MULTIPLE_MATCHES = "multiple-matches"
+    TOO_COSTLY = "too-costly"
+    TOO_LONG = "too-long"
+    CONFLICT = "conflict"
+    DUPLICATE = "duplicate"
+    EXCEPTION = "exception"
+    TRANSIENT = "transient"
+    THROTTLED = "throttled"
+    INFORMATIONAL = "informational"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Issue:
+    """One issue of an OperationOutcome."""
+
+    code: IssueType
+    diagnostics: str
+    expression: str = ""  # FHIRPath to the fault, or ``http.<part>`` for one outside a resource
+    severity: str = "error"  # fatal | error | warning | information
+
+
+class FhirProblemError(FhirError):
+    """A request that is answered with an error status and an OperationOutcome.
+
+    Args:
+        status: HTTP status.
+        code: Issue type.
+        diagnostics: What is wrong and what would be right; no patient data.
+        expression: Where the fault is.
+        issues: More than one issue; replaces code, diagnostics and expression.
+        headers: Sent with the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: IssueType = IssueType.INVALID,
+        diagnostics: str = "",
+        expression: str = "",
+        *,
+        issues: tuple[Issue, ...] = (),
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.status = status
+        self.issues = issues or (Issue(code=code, diagnostics=diagnostics, expression=expression),)
+        self.headers = headers
+        super().__init__("; ".join(issue.diagnostics for issue in self.issues))
+
+
+def operation_outcome(issues: tuple[Issue, ...]) -> dict[str, Any]:
+    """Render issues."""
+    return {
+        "resourceType": "OperationOutcome",
+        "issue": [
+            {
+                "severity": issue.severity,
+                "code": issue.code.value,
+                "diagnostics": issue.diagnostics,
+                **({"expression": [issue.expression]} if issue.expression else {}),
+            }
+            for issue in issues
+        ],
+    }

@@ -1,0 +1,161 @@
+"""read, vread and history."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from reporting.fhir.access import Grant
+from reporting.fhir.bundles import bundle, history_entry, link, subset, url_with
+from reporting.fhir.http import (
+    Api,
+    Request,
+    Response,
+    moment_of,
+    not_modified,
+    require,
+    version_headers,
+)
+from reporting.fhir.outcome import FhirProblemError, IssueType
+from reporting.fhir.paging import PAGE_PARAMETER, seal, unseal
+from reporting.fhir.restrict import restriction
+from reporting.fhir.search_request import DEFAULT_COUNT, MOST_COUNT, Summary, parse
+from reporting.fhir.search_table import Interaction
+from service.database import fhir_resources, fhir_search
+from service.database.fhir_records import Search, StoredResource
+from service.database.pool import Connection, transaction
+
+
+def read(api: Api, request: Request) -> Response:
+    """``GET [type]/[id]``."""
+    row = request.resource_type
+    require(row, Interaction.READ)
+    grant = request.principal.grant(row.name, "r")
+    with transaction(api.pool) as connection:
+        stored = fhir_resources.read(connection, row.name, request.parameters["id"])
+        if stored is not None and not visible(connection, api, stored, grant):
+            stored = None
+    return _answer(request, stored)
+
+
+def vread(api: Api, request: Request) -> Response:
+    """``GET [type]/[id]/_history/[version]``."""
+    row = request.resource_type
+    require(row, Interaction.VREAD)
+    grant = request.principal.grant(row.name, "r")
+    version = request.parameters["version"]
+    stored = None
+    if version.isdigit() and len(version) < 10:
+        with transaction(api.pool) as connection:
+            stored = fhir_resources.read_version(connection, row.name, request.parameters["id"], int(version))
+            if stored is not None and not visible(connection, api, stored, grant):
+                stored = None
+    return _answer(request, stored)
+
+
+def visible(connection: Connection, api: Api, stored: StoredResource, grant: Grant) -> bool:
+    """Whether a grant admits a resource; one outside it is answered as if it did not exist."""
+    if grant.patient is not None and stored.patient != grant.patient:
+        return False
+    if not grant.alternatives:
+        return True
+    wanted = Search(
+        resource_type=stored.resource_type,
+        criteria=parse(
+            stored.resource_type, [("_id", stored.resource_id)], strict=True, base_url=api.base_url
+        ).search.criteria,
+        either=restriction(stored.resource_type, grant, api.base_url)[1],
+    )
+    return fhir_search.count(connection, wanted) > 0
+
+
+def _answer(request: Request, stored: StoredResource | None) -> Response:
+    if stored is None:
+        name = f"{request.parameters['type']}/{request.parameters['id']}"
+        raise FhirProblemError(404, IssueType.NOT_FOUND, f"there is no {name}", "http.path")
+    touched = (f"{stored.resource_type}/{stored.resource_id}",)
+    patients = (stored.patient,) if stored.patient else ()
+    if not_modified(request, stored):
+        return Response(status=304, headers=version_headers(stored), touched=touched, patients=patients)
+    summary = request.option("_summary") or "false"
+    elements = frozenset(filter(None, (request.option("_elements") or "").split(",")))
+    if summary not in tuple(Summary):
+        raise FhirProblemError(
+            400, IssueType.VALUE, f"_summary is one of {', '.join(Summary)}", "http._summary"
+        )
+    body = subset(stored, Summary(summary), elements)
+    return Response(body=body.encode(), headers=version_headers(stored), touched=touched, patients=patients)
+
+
+def instance_history(api: Api, request: Request) -> Response:
+    """``GET [type]/[id]/_history``."""
+    row = request.resource_type
+    require(row, Interaction.HISTORY_INSTANCE)
+    grant = request.principal.grant(row.name, "r")
+    resource_id = request.parameters["id"]
+    with transaction(api.pool) as connection:
+        stored = fhir_resources.read(connection, row.name, resource_id)
+        if stored is None or not visible(connection, api, stored, grant):
+            raise FhirProblemError(
+                404, IssueType.NOT_FOUND, f"there is no {row.name}/{resource_id}", "http.path"
+            )
+        total = fhir_resources.history_total(connection, row.name, resource_id)
+        return _history(api, request, connection, path=f"{row.name}/{resource_id}", total=total, grant=grant)
+
+
+def type_history(api: Api, request: Request) -> Response:
+    """``GET [type]/_history``."""
+    row = request.resource_type
+    require(row, Interaction.HISTORY_TYPE)
+    grant = request.principal.grant(row.name, "s")
+    if grant.alternatives:
+        raise FhirProblemError(
+            403,
+            IssueType.FORBIDDEN,
+            "a scope with search constraints does not reach histories",
+            "http.authorization",
+        )
+    with transaction(api.pool) as connection:
+        return _history(api, request, connection, path=row.name, total=None, grant=grant)
+
+
+def _history(
+    api: Api, request: Request, connection: Connection, *, path: str, total: int | None, grant: Grant
+) -> Response:
+    kind = f"history {path}"
+    pairs, before = list(request.query), None
+    token = request.option(PAGE_PARAMETER)
+    if token is not None:
+        pairs, after = unseal(api.page_key, kind, token)
+        before = (datetime.fromisoformat(str(after[0])), str(after[1]), int(str(after[2])))
+    options = dict(pairs)
+    count = _count(options.get("_count", str(DEFAULT_COUNT)))
+    since = moment_of(options["_since"], "_since") if "_since" in options else None
+    resource_type, _, resource_id = path.partition("/")
+    versions = fhir_resources.history(
+        connection,
+        resource_type,
+        resource_id or None,
+        count=count + 1,
+        since=since,
+        before=before,
+        patient=grant.patient,
+    )
+    page = versions[:count]
+    links = [link("self", url_with(f"{api.base_url}/{path}/_history", request.query))]
+    if len(versions) > count and page:
+        last = page[-1]
+        after_last = (last.last_updated.isoformat(), last.resource_id, str(last.version_id))
+        token = seal(api.page_key, kind, pairs, after_last)
+        links.append(link("next", f"{api.base_url}/{path}/_history?{PAGE_PARAMETER}={token}"))
+    entries = [history_entry(api.base_url, version) for version in page]
+    return Response(
+        body=bundle("history", entries, links=links, total=total),
+        touched=tuple(f"{v.resource_type}/{v.resource_id}" for v in page),
+        patients=tuple({v.patient for v in page if v.patient}),
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise FhirProblemError(400, IssueType.VALUE, "_count is a number", "http._count")
+    return min(int(text), MOST_COUNT)

@@ -1,0 +1,90 @@
+"""Which handler serves which path: one table, read by the router, the CapabilityStatement and OpenAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reporting.fhir import metadata, reading, searching
+from reporting.fhir.http import Api, Handler, Request, Response
+from reporting.fhir.outcome import FhirProblemError, IssueType
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One row of the table."""
+
+    method: str
+    pattern: tuple[str, ...]  # ``{name}`` takes any one segment
+    handler: Handler
+    public: bool = False  # needs no token
+    name: str = ""  # interaction or operation, for the audit and the documents
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="GET", pattern=("metadata",), handler=metadata.capabilities, public=True, name="capabilities"
+    ),
+    Route(method="GET", pattern=("{type}",), handler=searching.search, name="search-type"),
+    Route(method="POST", pattern=("{type}", "_search"), handler=searching.search_by_post, name="search-type"),
+    Route(method="GET", pattern=("{type}", "_history"), handler=reading.type_history, name="history-type"),
+    Route(method="GET", pattern=("{type}", "{id}"), handler=reading.read, name="read"),
+    Route(
+        method="GET",
+        pattern=("{type}", "{id}", "_history"),
+        handler=reading.instance_history,
+        name="history-instance",
+    ),
+    Route(
+        method="GET", pattern=("{type}", "{id}", "_history", "{version}"), handler=reading.vread, name="vread"
+    ),
+)
+
+
+def _matches(pattern: tuple[str, ...], path: tuple[str, ...]) -> Mapping[str, str] | None:
+    if len(pattern) != len(path):
+        return None
+    found = {}
+    for wanted, segment in zip(pattern, path, strict=True):
+        if wanted.startswith("{"):
+            if segment.startswith(("$", "_")) or not segment:
+                return None
+            found[wanted[1:-1]] = segment
+        elif wanted != segment:
+            return None
+    return found
+
+
+def route_of(method: str, path: tuple[str, ...]) -> tuple[Route, Mapping[str, str]]:
+    """Find the route of a path.
+
+    Raises:
+        FhirProblemError: 404, or 405 with the methods there are.
+    """
+    wanted = "GET" if method == "HEAD" else method
+    others = set()
+    for route in ROUTES:
+        parameters = _matches(route.pattern, path)
+        if parameters is None:
+            continue
+        if route.method == wanted:
+            return route, parameters
+        others.add(route.method)
+    if others:
+        allow = ", ".join(sorted(others | ({"HEAD"} if "GET" in others else set())))
+        raise FhirProblemError(
+            405,
+            IssueType.NOT_SUPPORTED,
+            f"{method} is not served here",
+            "http.method",
+            headers=(("Allow", allow),),
+        )
+    raise FhirProblemError(
+        404, IssueType.NOT_SUPPORTED, f"nothing is served at /{'/'.join(path)}", "http.path"
+    )
+
+
+def handle(api: Api, request: Request) -> Response:
+    """Serve a request whose principal is known."""
+    route, parameters = route_of(request.method, request.path)
+    return route.handler(api, replace(request, parameters=parameters))

@@ -1,0 +1,77 @@
+"""Makes the API from the settings and serves it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import sys
+
+import uvicorn
+
+from reporting.fhir.app import FhirApp
+from reporting.fhir.http import Api
+from service.config import Settings
+from service.database import fhir_keys
+from service.database.pool import open_pool, transaction
+from service.errors import ConfigurationError
+from service.storage import open_store
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def make_api(settings: Settings) -> Api:
+    """Open the database and the store, and make what the handlers work with; the caller closes the pool."""
+    pool = open_pool(settings)
+    with transaction(pool) as connection:
+        page_key = fhir_keys.get_or_make(connection, "page-links", secrets.token_bytes(32))
+    return Api(
+        settings=settings,
+        pool=pool,
+        store=open_store(settings),
+        base_url=settings.fhir_base_url(),
+        page_key=page_key,
+    )
+
+
+class _Announcing(uvicorn.Server):
+    """A server that says on its standard output where it listens, when it does."""
+
+    def __init__(self, config: uvicorn.Config, url: str) -> None:
+        super().__init__(config)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then announce."""
+        await super().startup(sockets)
+        if self.started:
+            sys.stdout.write(json.dumps({"event": "listening", "url": self._url}) + "\n")
+            sys.stdout.flush()
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are finished.
+
+    Raises:
+        ConfigurationError: No authorisation is configured and the address is not loopback.
+    """
+    if settings.api_host not in _LOOPBACK:
+        raise ConfigurationError(
+            f"api_host is {settings.api_host}, but no authorisation is configured: "
+            "without it the FHIR API listens on loopback only"
+        )
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.api_host, settings.api_port))
+        port = listener.getsockname()[1]
+        settings = settings.model_copy(update={"api_port": port})
+        api = make_api(settings)
+        try:
+            config = uvicorn.Config(
+                FhirApp(api), log_level="warning", access_log=False, http="httptools", loop="uvloop",
+                server_header=False, date_header=True, lifespan="on", timeout_graceful_shutdown=30,
+            )  # fmt: skip
+            _Announcing(config, settings.fhir_base_url()).run(sockets=[listener])
+        finally:
+            api.pool.close()

@@ -1,0 +1,105 @@
+"""Results saved by the reporting step, read as an EHR reads them."""
+
+from __future__ import annotations
+
+import json
+
+from reporting.fhir.http import Api
+from reporting.fhir.results import withdraw
+from service.database.fhir_records import SaveOutcome
+from service.database.pool import transaction
+from service.records import RejectionReason
+from tests.integration.reporting.fhir.conftest import Client, Save
+from tests.unit.reporting.photographs import context, photograph, rejected
+
+
+def test_an_appraisal_is_eight_resources_that_can_be_read(client: Client, save: Save) -> None:
+    saved = save()
+    types = sorted(s.resource.resource_type for s in saved)
+    assert types == [
+        "Device", "DiagnosticReport", "ImagingStudy", "Media", "Media", "Observation", "Patient",
+        "Provenance",
+    ]  # fmt: skip
+    for each in saved:
+        answer = client.get(f"{each.resource.resource_type}/{each.resource.resource_id}")
+        assert answer.status == 200
+        assert answer.content.decode() == each.resource.body
+        assert answer.json()["meta"]["versionId"] == "1"
+
+
+def test_saving_again_makes_no_version(save: Save) -> None:
+    save()
+    assert {s.outcome for s in save()} == {SaveOutcome.UNCHANGED}
+
+
+def test_a_second_photograph_grows_study_and_report(
+    client: Client, save: Save, save_photograph: Save
+) -> None:
+    study = {"StudyInstanceUID": "2.25.77"}
+    save_photograph(1, **study)
+    grown = save_photograph(2, **study)
+    by_type = {s.resource.resource_type: s for s in grown}
+    report = json.loads(by_type["DiagnosticReport"].resource.body)
+    assert by_type["DiagnosticReport"].outcome is SaveOutcome.UPDATED
+    assert report["status"] == "appended"
+    assert len(report["result"]) == 2
+    assert len(report["media"]) == 2
+    imaging = json.loads(by_type["ImagingStudy"].resource.body)
+    assert imaging["numberOfInstances"] == 4
+    assert by_type["Patient"].outcome is SaveOutcome.UNCHANGED
+    # the first one again, out of order: nothing changes
+    assert {s.outcome for s in save_photograph(1, **study)} == {SaveOutcome.UNCHANGED}
+
+
+def test_a_rejected_photograph_is_a_result_without_value(client: Client, save: Save) -> None:
+    saved = save(rejected(RejectionReason.YAW, RejectionReason.BLURRED))
+    observation = json.loads(
+        next(s.resource.body for s in saved if s.resource.resource_type == "Observation")
+    )
+    assert observation["status"] == "final"
+    assert "valueQuantity" not in observation
+    assert observation["dataAbsentReason"]["coding"][0]["code"] == "not-performed"
+    assert observation["interpretation"][0]["coding"][0]["code"] == "QCF"
+    reasons = [c["code"] for c in observation["component"][0]["valueCodeableConcept"]["coding"]]
+    assert reasons == ["yaw", "blurred"]
+    assert client.get("Observation?data-absent-reason=not-performed").ids() == [observation["id"]]
+    assert client.get("Observation?value-quantity:missing=true").ids() == [observation["id"]]
+
+
+def test_a_photograph_without_patient_id_has_a_patient_of_its_study(client: Client, save: Save) -> None:
+    saved = save(PatientID="", IssuerOfPatientID=None)
+    patient = json.loads(next(s.resource.body for s in saved if s.resource.resource_type == "Patient"))
+    assert "identifier" not in patient
+    assert client.get(f"Observation?patient={patient['id']}").json()["total"] == 1
+
+
+def test_a_photograph_without_any_date_is_found_by_no_date(client: Client, save: Save) -> None:
+    saved = save(AcquisitionDateTime=None, StudyDate="", StudyTime="")
+    observation = json.loads(
+        next(s.resource.body for s in saved if s.resource.resource_type == "Observation")
+    )
+    assert "effectiveDateTime" not in observation
+    assert observation["_effectiveDateTime"]["extension"][0]["valueCode"] == "unknown"
+    assert client.get("Observation?date=lt2100").ids() == []
+    assert client.get("Observation?date=gt1900").ids() == []
+    assert client.get("Observation?date:missing=true").ids() == [observation["id"]]
+    assert client.get("Observation").ids() == [observation["id"]]
+
+
+def test_names_keep_their_scripts(save: Save) -> None:
+    saved = save(SpecificCharacterSet="ISO_IR 192", PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう")
+    patient = json.loads(next(s.resource.body for s in saved if s.resource.resource_type == "Patient"))
+    assert [n["family"] for n in patient["name"]] == ["Yamada", "山田", "やまだ"]
+
+
+def test_a_withdrawn_result_keeps_its_history(api: Api, client: Client, save: Save) -> None:
+    observation_id = next(s.resource.resource_id for s in save() if s.resource.resource_type == "Observation")
+    with transaction(api.pool) as connection:
+        withdraw(connection, context(photograph()), api.settings)
+    now = client.get(f"Observation/{observation_id}").json()
+    before = client.get(f"Observation/{observation_id}/_history/1").json()
+    assert (now["status"], now["meta"]["versionId"]) == ("entered-in-error", "2")
+    assert (before["status"], before["meta"]["versionId"]) == ("final", "1")
+    assert client.get("Observation?status=entered-in-error").ids() == [observation_id]
+    report = client.get("DiagnosticReport").json()["entry"][0]["resource"]
+    assert report["status"] == "amended"
