@@ -164,7 +164,10 @@ def main() -> None:
     try:
         app()
     except SemblanceError as exc:
-        Console(stderr=True).print(f"semblance: {exc}", style="red", markup=False, highlight=False)
+        console = Console(stderr=True)
+        console.print(f"semblance: {exc}", style="red", markup=False, highlight=False)
+        if isinstance(exc, DatabaseUnavailableError):
+            console.print("Is SEMBLANCE_DATABASE_URL right? `semblance up` runs a database of its own.")
         sys.exit(_code_of(exc))
 
 

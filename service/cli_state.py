@@ -16,7 +16,7 @@ from rich.table import Table
 
 from service.config import CONFIG_VARIABLE, Settings, load_settings
 from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox
-from service.database.pool import Connection, open_pool, transaction
+from service.database.pool import Connection, connect
 from service.exit_codes import ExitCode
 from service.records import Instance, LedgerEntry
 from service.retry import dead_instances, retry_instance
@@ -52,7 +52,7 @@ def status(
 
     Example: `semblance status 2.25.1234` prints its ledger, appraisals and deliveries.
     """
-    with open_pool(settings_of(data_dir)) as pool, transaction(pool) as connection:
+    with connect(settings_of(data_dir)) as connection:
         found = _one(connection, uid) if uid else _all(connection)
     if output is Output.JSON:
         sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")
@@ -74,14 +74,14 @@ def retry(
     """
     if (uid is None) != every:
         raise typer.BadParameter("name one SOP Instance UID, or say --all")
-    with open_pool(settings_of(data_dir)) as pool:
-        with transaction(pool) as connection:
-            chosen = [_find(connection, uid).instance_id] if uid else dead_instances(connection)
-        for instance_id in chosen:
-            with transaction(pool) as connection:
-                step = retry_instance(connection, instance_id)
-                instance = instances.get(connection, instance_id)
-            sys.stdout.write(f"{instance.sop_instance_uid} goes back to {step.task}\n")
+    settings = settings_of(data_dir)
+    with connect(settings) as connection:
+        chosen = [_find(connection, uid).instance_id] if uid else dead_instances(connection)
+    for instance_id in chosen:
+        with connect(settings) as connection:
+            step = retry_instance(connection, instance_id)
+            instance = instances.get(connection, instance_id)
+        sys.stdout.write(f"{instance.sop_instance_uid} goes back to {step.task}\n")
     if not chosen:
         sys.stdout.write("nothing was given up\n")
 

@@ -18,6 +18,7 @@ from service.database.migrate import migrate
 from service.database.pool import Pool, open_pool
 from service.embedded import EmbeddedPostgres, EmbeddedRedis
 from service.storage import InstanceStore, open_store
+from tests.stack import RunningStack, run_stack
 
 _TEMPLATE = "template_semblance"
 
@@ -110,3 +111,10 @@ def pool(settings: Settings) -> Iterator[Pool]:
 def store(settings: Settings) -> InstanceStore:
     """The store of this test."""
     return open_store(settings)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[RunningStack]:
+    """The whole product, running, with a PACS of its own; shared by the tests of one module."""
+    with run_stack() as running:
+        yield running

@@ -56,3 +56,17 @@ def transaction(pool: Pool, timeout_s: float | None = None) -> Iterator[Connecti
             yield connection
     except (PoolTimeout, psycopg.OperationalError) as exc:
         raise DatabaseUnavailableError(f"PostgreSQL: {exc}") from exc
+
+
+@contextmanager
+def connect(settings: Settings) -> Iterator[Connection]:
+    """Run one transaction on a connection of its own, for commands that do one thing and end.
+
+    Raises:
+        DatabaseUnavailableError: See ``transaction``; does not wait for the server to come up.
+    """
+    try:
+        with psycopg.connect(settings.database_url, row_factory=dict_row, connect_timeout=5) as connection:
+            yield connection
+    except psycopg.OperationalError as exc:
+        raise DatabaseUnavailableError(f"PostgreSQL: {exc}") from exc
