@@ -6,31 +6,32 @@ from dataclasses import dataclass
 
 from reporting.dicom.context import ReportContext, ResultObject
 from reporting.dicom.results import build_results
+from reporting.fhir.results import save_results
 from reporting.source import default_zone, read_source
 from service.celery_app import task
+from service.config import Settings
 from service.context import Context
 from service.database import appraisals, deliveries, instances
 from service.database.pool import Connection, transaction
 from service.errors import ResultError
 from service.pipeline import reported
-from service.records import SavedAppraisal
 from service.steps import REPORT
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptResult:
-    """A result object in the store."""
+class Reported:
+    """One appraisal's results."""
 
-    saved: SavedAppraisal
-    result: ResultObject
-    sha256: str
+    context: ReportContext
+    results: tuple[ResultObject, ...]
+    sha256s: tuple[str, ...]  # of the results, in their order; keys in the store
 
 
 @task(REPORT)
 def report(context: Context, instance_id: int) -> None:
-    """Report one instance: every appraisal of it that is not reported yet, and again those that are.
+    """Report every appraisal of an instance.
 
-    Identifiers and bytes are derived, so what was reported before is made again and changes nothing.
+    Identifiers and bytes are derived: what was reported before is made again and changes nothing.
 
     Args:
         context: Of the process.
@@ -38,48 +39,56 @@ def report(context: Context, instance_id: int) -> None:
 
     Raises:
         RecordNotFoundError: No such instance.
-        ResultError: It has no appraisal, or a result object would be invalid.
+        ResultError: It has no appraisal, or a result object or resource would be invalid.
         StorageError: Photograph or maps are gone or corrupt, or results cannot be kept.
     """
+    settings = context.settings
     with transaction(context.pool) as connection:
         instance = instances.get(connection, instance_id)
         saved_appraisals = appraisals.for_instance(connection, instance_id)
     if not saved_appraisals:
         raise ResultError(f"instance {instance_id} has no appraisal to report")
-    source = read_source(context.store.read(instance.sha256), default_zone(context.settings.timezone))
-    kept = [
-        KeptResult(saved=saved, result=result, sha256=context.store.put(result.data).sha256)
-        for saved in saved_appraisals
-        for result in build_results(
-            ReportContext(source=source, saved=saved, organisation=context.settings.organisation),
-            context.settings,
-            context.store,
-        )
+    source = read_source(context.store.read(instance.sha256), default_zone(settings.timezone))
+    made = [
+        _make(context, ReportContext(source=source, saved=saved, organisation=settings.organisation))
+        for saved in reversed(saved_appraisals)
     ]
     with transaction(context.pool) as connection:
-        due = _add_deliveries(connection, context, instance_id, kept)
-        reported(connection, instance_id, due, _detail(kept))
+        due: list[int] = []
+        for each in made:
+            save_results(connection, each.context, each.results, settings)
+            due += _add_deliveries(connection, settings, each)
+        reported(connection, instance_id, due, _detail(made))
 
 
-def _add_deliveries(
-    connection: Connection, context: Context, instance_id: int, kept: list[KeptResult]
-) -> list[int]:
+def _make(context: Context, report_context: ReportContext) -> Reported:
+    """Build an appraisal's results and keep them in the store."""
+    results = tuple(build_results(report_context, context.settings, context.store))
+    return Reported(
+        context=report_context,
+        results=results,
+        sha256s=tuple(context.store.put(result.data).sha256 for result in results),
+    )
+
+
+def _add_deliveries(connection: Connection, settings: Settings, made: Reported) -> list[int]:
     """Make every result due at every destination; returns the new deliveries' ids."""
     added = [
         deliveries.add(
             connection,
-            instance_id=instance_id,
-            appraisal_id=each.saved.appraisal.appraisal_id,
+            instance_id=made.context.saved.instance_id,
+            appraisal_id=made.context.saved.appraisal.appraisal_id,
             destination=destination.name,
-            sop_class_uid=each.result.sop_class_uid,
-            sop_instance_uid=each.result.sop_instance_uid,
-            sha256=each.sha256,
+            sop_class_uid=result.sop_class_uid,
+            sop_instance_uid=result.sop_instance_uid,
+            sha256=sha256,
         )
-        for each in kept
-        for destination in context.settings.destinations
+        for result, sha256 in zip(made.results, made.sha256s, strict=True)
+        for destination in settings.destinations
     ]
     return [delivery_id for delivery_id in added if delivery_id is not None]
 
 
-def _detail(kept: list[KeptResult]) -> dict[str, str]:
-    return {each.result.kind.value: each.result.sop_instance_uid for each in kept}
+def _detail(made: list[Reported]) -> dict[str, str]:
+    """For the ledger: the newest appraisal's results, by kind."""
+    return {result.kind.value: result.sop_instance_uid for each in made for result in each.results}

@@ -200,6 +200,7 @@ PROCESSING_EQUIPMENT = _dcm("109102", "Processing Equipment")  # CID 7005
 PERCENTILE_RANKING = _dcm("121415", "Percentile Ranking of measurement")  # CID 221
 MEASUREMENT_NOT_ATTEMPTED = _dcm("114007", "Measurement not attempted")  # CID 42
 COMMENT = _dcm("121106", "Comment")  # TID 300
+ILLUSTRATION_OF_ROI = _dcm("121200", "Illustration of ROI")  # TID 1410
 IMAGE_QUALITY = _dcm("111101", "Image Quality")  # CID 6014
 QUALITY_ISSUE = _dcm("113010", "Quality Issue")  # CID 7010
 REJECTED_FOR_QUALITY = _dcm("113001", "Rejected for Quality Reasons")  # CID 7010

@@ -19,8 +19,8 @@ from service.storage import InstanceStore
 def build_results(context: ReportContext, settings: Settings, store: InstanceStore) -> list[ResultObject]:
     """Make every result object of an appraisal.
 
-    An appraised photograph gives a Secondary Capture and, as configured, a structured report and a
-    parametric map; a rejected one gives the structured report alone, which says why.
+    An appraised photograph gives a Secondary Capture and, as configured, a parametric map and a structured
+    report that refers to both; a rejected one gives the structured report alone, which says why.
 
     Args:
         context: The photograph and its appraisal.
@@ -36,11 +36,11 @@ def build_results(context: ReportContext, settings: Settings, store: InstanceSto
     results = []
     if appraised:
         results.append(secondary_capture.build(context, decode_png(store.read(saved.heatmap_sha256))))
-    if settings.structured_report:
-        results.append(structured_report.build(context))
     if appraised and settings.parametric_map:
         difference_map = decode_npy(store.read(saved.difference_map_sha256))
         results.append(parametric_map.build(context, difference_map))
+    if settings.structured_report:
+        results.append(structured_report.build(context, results))
     return results
 
 

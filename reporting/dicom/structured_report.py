@@ -2,10 +2,12 @@
 
 One measurement group for the face, one for each region, one for the quality of the photograph. A
 rejected photograph gives a report too: an outcome and its reasons, with what was measured, and no score.
+The report is the root of the results: heatmap and difference map are referenced from the face's group.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from io import BytesIO
 
@@ -14,6 +16,7 @@ from highdicom.sr import (
     Comprehensive3DSR,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
+    ImageContentItem,
     Measurement,
     MeasurementProperties,
     MeasurementReport,
@@ -47,7 +50,9 @@ from reporting.terminology import (
     AI_RESULT_TITLE,
     ARTIFICIAL_INTELLIGENCE,
     COMMENT,
+    DIFFERENCE_MAP,
     FRACTION_UNIT,
+    ILLUSTRATION_OF_ROI,
     IMAGE_QUALITY,
     JUDGED_FRACTION,
     MEASUREMENT_NOT_ATTEMPTED,
@@ -74,6 +79,11 @@ from service.records import AppraisalStatus, Region, RegionScore
 
 SERIES_NUMBER = 9802
 SERIES_DESCRIPTION = "Semblance measurements"
+# What the other results are to the report.
+_PURPOSES = {
+    ResultKind.SECONDARY_CAPTURE: ILLUSTRATION_OF_ROI,
+    ResultKind.PARAMETRIC_MAP: DIFFERENCE_MAP,
+}
 _REQUIRED = (
     "ValueType",
     "ConceptNameCodeSequence",
@@ -85,8 +95,12 @@ _REQUIRED = (
 )
 
 
-def build(context: ReportContext) -> ResultObject:
+def build(context: ReportContext, others: Sequence[ResultObject] = ()) -> ResultObject:
     """Make the structured report of an appraisal, of a rejection too.
+
+    Args:
+        context: The photograph and its appraisal.
+        others: The appraisal's other results, which the report refers to.
 
     Raises:
         ResultError: The report would be invalid.
@@ -95,8 +109,8 @@ def build(context: ReportContext) -> ResultObject:
     photograph = stand_in(context)
     try:
         report = Comprehensive3DSR(
-            evidence=[photograph],
-            content=_content(context, photograph),
+            evidence=[photograph, *(_as_evidence(context, other) for other in others)],
+            content=_content(context, photograph, others),
             series_instance_uid=context.series_uid(kind),
             series_number=SERIES_NUMBER,
             series_description=SERIES_DESCRIPTION,
@@ -118,7 +132,9 @@ def build(context: ReportContext) -> ResultObject:
     return result
 
 
-def _content(context: ReportContext, photograph: Dataset) -> MeasurementReport:
+def _content(
+    context: ReportContext, photograph: Dataset, others: Sequence[ResultObject]
+) -> MeasurementReport:
     method = context.saved.appraisal.method
     observer = ObserverContext(
         observer_type=codes.DCM.Device,
@@ -133,23 +149,45 @@ def _content(context: ReportContext, photograph: Dataset) -> MeasurementReport:
     return MeasurementReport(
         observation_context=ObservationContext(observer_device_context=observer),
         procedure_reported=code(PHOTOGRAPHY_OF_PATIENT),
-        imaging_measurements=[*_groups(context)],
+        imaging_measurements=_groups(context, others),
         title=code(AI_RESULT_TITLE),
         referenced_images=[photograph] if "Rows" in photograph else None,
     )
 
 
-def _groups(context: ReportContext) -> list[MeasurementsAndQualitativeEvaluations]:
+def _groups(
+    context: ReportContext, others: Sequence[ResultObject]
+) -> list[MeasurementsAndQualitativeEvaluations]:
     appraisal = context.saved.appraisal
     if appraisal.status is AppraisalStatus.REJECTED:
         return [_quality(context)]
     regions = {score.region: score for score in appraisal.regions}
-    others = [score for score in appraisal.regions if score.region is not Region.FACE]
+    face = _face(context, regions.get(Region.FACE))
+    for other in others:
+        face[0].ContentSequence.append(_reference(other))
     return [
-        _face(context, regions.get(Region.FACE)),
-        *(_region(context, score) for score in others),
+        face,
+        *(_region(context, score) for score in appraisal.regions if score.region is not Region.FACE),
         _quality(context),
     ]
+
+
+def _reference(other: ResultObject) -> ImageContentItem:
+    return ImageContentItem(
+        name=code(_PURPOSES[other.kind]),
+        referenced_sop_class_uid=other.sop_class_uid,
+        referenced_sop_instance_uid=other.sop_instance_uid,
+        relationship_type=RelationshipTypeValues.CONTAINS,
+    )
+
+
+def _as_evidence(context: ReportContext, other: ResultObject) -> Dataset:
+    dataset = Dataset()
+    dataset.StudyInstanceUID = context.source.identity.study_instance_uid
+    dataset.SeriesInstanceUID = other.series_instance_uid
+    dataset.SOPClassUID = other.sop_class_uid
+    dataset.SOPInstanceUID = other.sop_instance_uid
+    return dataset
 
 
 def _face(context: ReportContext, whole: RegionScore | None) -> MeasurementsAndQualitativeEvaluations:

@@ -38,11 +38,8 @@ COMPLETE = {"ReferringPhysicianName": "", "PatientOrientation": "", "LossyImageC
 
 
 def everything(given: ReportContext) -> list[ResultObject]:
-    return [
-        secondary_capture.build(given, HEATMAP),
-        structured_report.build(given),
-        parametric_map.build(given, MAP),
-    ]
+    images = [secondary_capture.build(given, HEATMAP), parametric_map.build(given, MAP)]
+    return [*images, structured_report.build(given, images)]
 
 
 def faults(path: Path) -> list[str]:

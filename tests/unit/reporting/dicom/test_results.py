@@ -52,7 +52,7 @@ def kept(store: InstanceStore) -> SavedAppraisal:
         (
             True,
             True,
-            [ResultKind.SECONDARY_CAPTURE, ResultKind.STRUCTURED_REPORT, ResultKind.PARAMETRIC_MAP],
+            [ResultKind.SECONDARY_CAPTURE, ResultKind.PARAMETRIC_MAP, ResultKind.STRUCTURED_REPORT],
         ),
     ],
 )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from io import BytesIO
 
+import numpy as np
 import pytest
 from highdicom.sr import MeasurementReport, srread
 from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage
 
-from reporting.dicom import structured_report
+from reporting.dicom import parametric_map, secondary_capture, structured_report
 from reporting.dicom.context import ResultObject, code, device_uid
 from reporting.identifiers import tracking_uid
 from reporting.terminology import (
@@ -31,13 +32,16 @@ from reporting.terminology import (
 from service.errors import ResultError
 from service.records import Region, RejectionReason
 from tests.unit.reporting.photographs import (
+    COLUMNS,
     METHOD,
+    ROWS,
     SERIES_UID,
     SOP_UID,
     STUDY_UID,
     appraised,
     context,
     photograph,
+    pixels,
     rejected,
 )
 
@@ -178,6 +182,34 @@ def test_a_photograph_without_readable_size_is_evidence_only() -> None:
     names = {item.ConceptNameCodeSequence[0].CodeValue for item in report.ContentSequence}
     assert "111028" not in names
     assert len(report.CurrentRequestedProcedureEvidenceSequence) == 1
+
+
+def test_it_is_the_root_of_the_results() -> None:
+    heatmap = secondary_capture.build(context(), pixels())
+    differences = parametric_map.build(context(), np.zeros((ROWS, COLUMNS), np.float32))
+    result = structured_report.build(context(), [heatmap, differences])
+    report = dataset(result)
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    evidence = {
+        instance.ReferencedSOPInstanceUID
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+    assert evidence == {SOP_UID, heatmap.sop_instance_uid, differences.sop_instance_uid}
+    (measurements,) = [
+        i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"
+    ]
+    referenced = {
+        item.ConceptNameCodeSequence[0].CodeValue: item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for item in measurements.ContentSequence[0].ContentSequence
+        if item.ValueType == "IMAGE"
+    }
+    assert referenced == {
+        "121112": SOP_UID,
+        "121200": heatmap.sop_instance_uid,
+        "difference-map": differences.sop_instance_uid,
+    }
+    assert len(parse(result).get_image_measurement_groups()) == len(GROUPS)
 
 
 def test_the_order_is_referenced_where_there_is_one() -> None:
