@@ -9,14 +9,9 @@ from __future__ import annotations
 
 from io import BytesIO
 
-import structlog
 from pydicom import Dataset, dcmread, dcmwrite
-from pydicom.charset import convert_encodings, default_encoding
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.uid import UID, ExplicitVRLittleEndian
-from pydicom.valuerep import VR
 
 from reporting.dicom.context import (
     MANUFACTURER,
@@ -27,8 +22,9 @@ from reporting.dicom.context import (
     device_uid,
     software_versions,
 )
+from reporting.dicom.identity import COPIED, TYPE_2, copied, name_institution
 from reporting.identifiers import IMPLEMENTATION_CLASS_UID, ResultKind
-from reporting.source import encodings, text
+from reporting.source import text
 from reporting.terminology import (
     ACQUISITION_EQUIPMENT,
     CODE_SYSTEM,
@@ -39,83 +35,7 @@ from reporting.terminology import (
 from service.errors import ResultError
 
 IMPLEMENTATION_VERSION_NAME = "SEMBLANCE"
-_UTF_8 = "ISO_IR 192"
-_ASCII_ONLY = {"", "ISO_IR 6", "ISO 2022 IR 6"}
-_log = structlog.get_logger(__name__)
 
-# Patient, Clinical Trial Subject, General Study, Patient Study and Clinical Trial Study modules
-# (PS3.3 sections C.7.1.1, C.7.1.3, C.7.2.1, C.7.2.2, C.7.2.3), and what of SOP Common gives them meaning.
-COPIED = (
-    "SpecificCharacterSet",
-    "TimezoneOffsetFromUTC",
-    "PatientName",
-    "PatientID",
-    "TypeOfPatientID",
-    "IssuerOfPatientID",
-    "IssuerOfPatientIDQualifiersSequence",
-    "PatientBirthDate",
-    "PatientBirthTime",
-    "PatientSex",
-    "OtherPatientIDs",
-    "OtherPatientIDsSequence",
-    "OtherPatientNames",
-    "EthnicGroup",
-    "PatientComments",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "ReferencedPatientSequence",
-    "QualityControlSubject",
-    "ClinicalTrialSponsorName",
-    "ClinicalTrialProtocolID",
-    "ClinicalTrialProtocolName",
-    "ClinicalTrialSiteID",
-    "ClinicalTrialSiteName",
-    "ClinicalTrialSubjectID",
-    "ClinicalTrialSubjectReadingID",
-    "ClinicalTrialTimePointID",
-    "ClinicalTrialTimePointDescription",
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "StudyDescription",
-    "AccessionNumber",
-    "IssuerOfAccessionNumberSequence",
-    "ReferringPhysicianName",
-    "ReferringPhysicianIdentificationSequence",
-    "PhysiciansOfRecord",
-    "ConsultingPhysicianName",
-    "ProcedureCodeSequence",
-    "ReferencedStudySequence",
-    "ReasonForPerformedProcedureCodeSequence",
-    "AdmittingDiagnosesDescription",
-    "AdmittingDiagnosesCodeSequence",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "PatientSexNeutered",
-    "Occupation",
-    "AdditionalPatientHistory",
-    "AdmissionID",
-    "IssuerOfAdmissionIDSequence",
-    "ServiceEpisodeID",
-    "IssuerOfServiceEpisodeIDSequence",
-    "ServiceEpisodeDescription",
-    "PatientState",
-)
-# Type 2: present even where the photograph leaves them out.
-_TYPE_2 = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
 # Type 1 of the modules every result has (Patient/Study/Series/Equipment/SOP Common).
 _TYPE_1 = (
     "SOPClassUID",
@@ -168,7 +88,7 @@ def stand_in(context: ReportContext) -> Dataset:
     dataset.StudyInstanceUID = identity.study_instance_uid
     dataset.SeriesInstanceUID = identity.series_instance_uid
     dataset.Modality = "XC"
-    for keyword in _TYPE_2:
+    for keyword in TYPE_2:
         setattr(dataset, keyword, None)
     if identity.rows is not None and identity.columns is not None:
         dataset.Rows, dataset.Columns = identity.rows, identity.columns
@@ -265,28 +185,6 @@ def _check(dataset: Dataset, required: tuple[str, ...]) -> None:
             raise ResultError(f"{keyword} is malformed")
 
 
-def _copied(context: ReportContext) -> list[DataElement | RawDataElement]:
-    """The photograph's patient and study elements, fit to be written to explicit VR little endian."""
-    header = context.source.header
-    elements: list[DataElement | RawDataElement] = []
-    for keyword in COPIED:
-        tag = tag_for_keyword(keyword)
-        assert tag is not None  # noqa: S101 -- COPIED is a constant; a test checks every keyword
-        if tag not in header:
-            continue
-        if dictionary_VR(tag) == VR.SQ:
-            elements.append(header[tag])
-            continue
-        element = header.get_item(tag)
-        if isinstance(element, RawDataElement):
-            value = element.value or b""
-            pad = b"\0" if dictionary_VR(tag) == VR.UI else b" "
-            value += pad * (len(value) % 2)
-            element = element._replace(VR=dictionary_VR(tag), value=value, length=len(value))
-        elements.append(element)
-    return elements
-
-
 def _encode(dataset: Dataset, context: ReportContext) -> bytes:
     """Encode as a Part 10 file in the photograph's character set.
 
@@ -296,12 +194,12 @@ def _encode(dataset: Dataset, context: ReportContext) -> bytes:
     for keyword in COPIED:
         if keyword in dataset:
             delattr(dataset, keyword)
-    for keyword in _TYPE_2:
+    for keyword in TYPE_2:
         setattr(dataset, keyword, None)
-    copied = _copied(context)
-    character_set = _name_institution(dataset, context, copied)
+    elements = copied(context)
+    character_set = name_institution(dataset, context, elements)
     correct_ambiguous_vr(dataset, True)
-    for element in copied:
+    for element in elements:
         dataset[element.tag] = element
     # What pydicom takes for unchanged it writes as it stands: the copied values stay as sent.
     dataset.set_original_encoding(False, True, character_set)
@@ -311,47 +209,6 @@ def _encode(dataset: Dataset, context: ReportContext) -> bytes:
     except (ValueError, TypeError, AttributeError, KeyError, OSError) as exc:
         raise ResultError(f"{dataset.SOPClassUID} cannot be encoded") from exc
     return stream.getvalue()
-
-
-def _name_institution(
-    dataset: Dataset, context: ReportContext, copied: list[DataElement | RawDataElement]
-) -> str | list[str]:
-    """Name the institution where the character set has its letters; type 3, so it may be left out.
-
-    A photograph that declares no character set and uses none but ASCII becomes UTF-8 for its sake.
-
-    Returns:
-        Python encodings of the object's text.
-    """
-    header, name = context.source.header, context.organisation
-    declared = text(header, "SpecificCharacterSet")
-    if name.isascii():
-        dataset.InstitutionName = name[:64]
-    elif not declared and all(_is_ascii(element) for element in copied):
-        dataset.InstitutionName = name[:64]
-        dataset.SpecificCharacterSet = _UTF_8
-        return convert_encodings(_UTF_8)
-    elif declared.split("\\")[0] not in _ASCII_ONLY and _fits(name, encodings(header)[0]):
-        dataset.InstitutionName = name[:64]
-    else:
-        _log.warning(
-            "institution-left-out",
-            sop_instance_uid=context.source.identity.sop_instance_uid,
-            character_set=declared,
-        )
-    return encodings(header) if declared else default_encoding
-
-
-def _is_ascii(element: DataElement | RawDataElement) -> bool:
-    return not isinstance(element.value, bytes) or element.value.isascii()
-
-
-def _fits(value: str, python_encoding: str) -> bool:
-    try:
-        value.encode(python_encoding)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _compare(read: Dataset, written: Dataset, context: ReportContext) -> None:

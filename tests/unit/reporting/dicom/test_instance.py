@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from reporting.dicom import parametric_map, secondary_capture, structured_report
 from reporting.dicom.context import ReportContext, ResultObject
-from reporting.dicom.instance import COPIED, finish
+from reporting.dicom.identity import COPIED
+from reporting.dicom.instance import finish
 from reporting.identifiers import ResultKind
 from service.errors import ResultError
 from tests.unit.reporting.charsets import CHARSETS, Charset
