@@ -18,6 +18,13 @@ from service.database.fhir_records import SearchType
 
 RELEASE_DATE = "2026-11-21"  # of the capabilities, not of the process
 
+# Operations, their definitions in R4, and the types they are of; () for every type.
+OPERATIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("lastn", "http://hl7.org/fhir/OperationDefinition/Observation-lastn", ("Observation",)),
+    ("everything", "http://hl7.org/fhir/OperationDefinition/Patient-everything", ("Patient",)),
+    ("validate", "http://hl7.org/fhir/OperationDefinition/Resource-validate", ()),
+)
+
 
 def capabilities(api: Api, _request: Request) -> Response:
     """``GET metadata``."""
@@ -44,6 +51,7 @@ def capability_statement(api: Api) -> dict[str, Any]:
             {
                 "mode": "server",
                 "resource": [_resource(row) for row in RESOURCE_TYPES.values()],
+                "interaction": [{"code": "transaction"}, {"code": "batch"}],
             }
         ],
     }
@@ -73,6 +81,11 @@ def _resource(row: ResourceType) -> dict[str, Any]:
                 **({"documentation": p.documentation} if p.documentation else {}),
             }
             for p in row.parameters.values()
+        ],
+        "operation": [
+            {"name": name, "definition": definition}
+            for name, definition, types in OPERATIONS
+            if not types or row.name in types
         ],
     }
     return {key: value for key, value in made.items() if value != []}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reporting.fhir import metadata, reading, searching
+from reporting.fhir import metadata, operations, reading, searching, writing
 from reporting.fhir.http import Api, Handler, Request, Response
 from reporting.fhir.outcome import FhirProblemError, IssueType
 
@@ -25,6 +25,21 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET", pattern=("metadata",), handler=metadata.capabilities, public=True, name="capabilities"
     ),
+    Route(method="POST", pattern=(), handler=writing.transaction_bundle, name="transaction"),
+    Route(method="GET", pattern=("Binary", "{id}"), handler=operations.heatmap, name="read"),
+    Route(method="GET", pattern=("Observation", "$lastn"), handler=operations.last_n, name="$lastn"),
+    Route(
+        method="GET",
+        pattern=("Patient", "{id}", "$everything"),
+        handler=operations.everything,
+        name="$everything",
+    ),
+    Route(method="POST", pattern=("{type}", "$validate"), handler=operations.validate, name="$validate"),
+    Route(
+        method="POST", pattern=("{type}", "{id}", "$validate"), handler=operations.validate, name="$validate"
+    ),
+    Route(method="POST", pattern=("{type}",), handler=writing.create, name="create"),
+    Route(method="PUT", pattern=("{type}", "{id}"), handler=writing.update, name="update"),
     Route(method="GET", pattern=("{type}",), handler=searching.search, name="search-type"),
     Route(method="POST", pattern=("{type}", "_search"), handler=searching.search_by_post, name="search-type"),
     Route(method="GET", pattern=("{type}", "_history"), handler=reading.type_history, name="history-type"),

@@ -10,6 +10,7 @@ import sys
 import uvicorn
 
 from reporting.fhir.app import FhirApp
+from reporting.fhir.definitions import publish
 from reporting.fhir.http import Api
 from service.config import Settings
 from service.database import fhir_keys
@@ -25,6 +26,7 @@ def make_api(settings: Settings) -> Api:
     pool = open_pool(settings)
     with transaction(pool) as connection:
         page_key = fhir_keys.get_or_make(connection, "page-links", secrets.token_bytes(32))
+        publish(connection, settings.fhir_base_url())
     return Api(
         settings=settings,
         pool=pool,

@@ -94,8 +94,13 @@ def _missing(parameter: SearchParameter, row_id: str, missing: bool, parameters:
     if parameter.column:
         return f"{parameter.column} IS {'' if missing else 'NOT '}NULL"
     word = "NOT EXISTS" if missing else "EXISTS"
-    if parameter.name.startswith("component-"):
-        return f"{word} (SELECT 1 FROM fhir_component x WHERE x.resource_id = {row_id})"
+    if parameter.name.startswith(("component-", "combo-")):
+        valued = " AND x.value IS NOT NULL" if parameter.type is SearchType.QUANTITY else ""
+        present = f"EXISTS (SELECT 1 FROM fhir_component x WHERE x.resource_id = {row_id}{valued})"
+        if parameter.name.startswith("combo-"):
+            own = "o.value IS NOT NULL" if parameter.type is SearchType.QUANTITY else "TRUE"
+            present = f"({own} OR {present})"
+        return f"NOT {present}" if missing else present
     parameters.append(parameter.number)
     table = _TABLES[parameter.type]
     return f"{word} (SELECT 1 FROM {table} x WHERE x.resource_id = {row_id} AND x.param = %s)"

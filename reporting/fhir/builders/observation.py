@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from reporting.dicom.context import ReportContext
 from reporting.fhir.builders.device import device_id
 from reporting.fhir.builders.imaging import media_id, study_id
+from reporting.fhir.definitions import PROFILE
 from reporting.fhir.elements import (
     ASSERTED_BY_AI,
     DATA_ABSENT_REASON,
@@ -92,7 +93,7 @@ def build_observation(context: ReportContext, patient: str) -> Element:
         {
             "resourceType": "Observation",
             "id": observation_id(context),
-            "meta": {"security": [ASSERTED_BY_AI]},
+            "meta": {"profile": [PROFILE], "security": [ASSERTED_BY_AI]},
             "identifier": [{"system": URI_SYSTEM, "value": f"urn:uuid:{appraisal.appraisal_id}"}],
             "basedOn": accession(identity.accession_number),
             "partOf": [reference("ImagingStudy", study_id(identity))],

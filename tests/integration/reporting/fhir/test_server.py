@@ -1,0 +1,65 @@
+"""The process: announces itself, serves over a socket, ends when told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from service.config import Settings
+
+
+def environment(settings: Settings, **more: str) -> dict[str, str]:
+    return os.environ | {
+        "SEMBLANCE_DATABASE_URL": settings.database_url,
+        "SEMBLANCE_STORAGE_DIR": str(settings.storage_dir),
+        "SEMBLANCE_API_PORT": "0",
+        **more,
+    }
+
+
+@pytest.fixture
+def process(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "reporting"]
+    with subprocess.Popen(command, env=environment(settings), stdout=subprocess.PIPE, text=True) as running:
+        yield running
+        running.kill()
+
+
+def test_serves_until_told_to_stop(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    said = json.loads(process.stdout.readline())
+    assert said["event"] == "listening"
+    with httpx.Client(base_url=said["url"]) as http:
+        assert http.get(said["url"].removesuffix("/fhir") + "/healthz").json() == {"status": "ok"}
+        metadata = http.get("/metadata", headers={"Accept-Encoding": "gzip"})
+        assert metadata.headers["content-encoding"] == "gzip"
+        assert metadata.json()["implementation"]["url"] == said["url"]
+        plain = http.get("/metadata", headers={"Accept-Encoding": "identity"})
+        assert "content-encoding" not in plain.headers
+        assert plain.json() == metadata.json()
+        head = http.head("/metadata")
+        assert (head.status_code, head.content) == (200, b"")
+        big = http.post("/Patient", content=b"x" * (16 * 1024 * 1024 + 1))
+        assert big.status_code == 413
+        assert http.get("/Observation").json()["total"] == 0
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+
+
+def test_refuses_to_be_open_to_the_network_without_authorisation(settings: Settings) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "reporting"],
+        env=environment(settings, SEMBLANCE_API_HOST="0.0.0.0"),  # noqa: S104
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "loopback only" in done.stderr
