@@ -35,18 +35,18 @@ def light(image: Image, rng: np.random.Generator) -> Image:
         out = out * np.exp(np.float32(rng.normal(0, 0.2)) * ramp)[..., None]
     if rng.random() < 0.06:
         out = np.repeat(out.mean(axis=2, keepdims=True), 3, axis=2)
-    return np.clip(np.rint(out * 255), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(out * 255), 0, 255), np.uint8)
 
 
 def camera(image: Image, rng: np.random.Generator) -> Image:
     """Blur, lost resolution, noise and JPEG compression."""
     size = image.shape[0]
     if rng.random() < 0.25:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.5)))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.5))), np.uint8)
     if rng.random() < 0.25:
         less = int(size / rng.uniform(1.2, 2.6))
         small = cv2.resize(image, (less, less), interpolation=cv2.INTER_AREA)
-        image = cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC)
+        image = np.asarray(cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
     if rng.random() < 0.35:
         sigma = float(rng.uniform(1, 9))
         grain = rng.standard_normal(image.shape, dtype=np.float32) * sigma

@@ -1,126 +1,125 @@
-"""Makes a method's calibration from normal faces of the calibration split and their altered copies.
-
-Run: ``python -m service.training.calibrate METHOD --data DIR [--faces N]``. The rating's top is
-the median normal face, its bottom the mean of the same faces altered with severity 1, or three
-standard deviations under the median where that is lower. It is no human rating.
-"""
+"""Calibration of the default method on faces kept out of training, with the random family only."""
 
 from __future__ import annotations
 
-import argparse
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
-from service.appraisal.anomalies import NAMED, Canvas, inter_ocular_distance, render
-from service.appraisal.appraiser import Appraised, Appraiser
-from service.appraisal.calibration import (
-    Calibration,
-    load_calibration,
-    map_range,
-    normal_cohort,
-    region_statistics,
-    save_calibration,
-)
-from service.appraisal.methods import METHODS
-from service.appraisal.models import ModelStore
+from service.appraisal.alignment import AlignedFace, align
+from service.appraisal.anomalies import Canvas, Maker, inter_ocular_distance, render
+from service.appraisal.anomaly_network import INPUT_SIZE
+from service.appraisal.asymmetry import measure
+from service.appraisal.comparators.localised import face_reading
+from service.appraisal.face import FaceFinder
+from service.appraisal.fusion import FEATURES, FaceReading, Fusion
 from service.appraisal.photograph import photograph_from_rgb
-from service.errors import ConfigurationError
-from service.records import Region
-from service.training.faces import NormalFace, Split, open_pool
+from service.appraisal.reading import NetworkReader
+from service.training import augmentation
+from service.training.examples import make_change
+from service.training.faces import FacePool, NormalFace
 
-_SIZE = 256  # side the faces are read at; the method aligns them again at its own
-_LEAST_FACES = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Cohort:
-    """Scores of one group of faces."""
-
-    scores: Sequence[float]
-    regions: Mapping[Region, Sequence[float]]
-    maps: Sequence[NDArray[np.float32]]
+SHAMS = 3  # of each face, under different light, camera and placement
+ANOMALIES = 5  # of each face
+_SMOOTH_CELLS = 2.0
 
 
-def make_calibration(method: str, version: str, appraiser: Appraiser, data: Path, faces: int) -> Calibration:
-    """Score normal and altered faces and say what the scores mean.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """One reading with what is known of the image."""
+
+    seen: FaceReading
+    severity: float  # 0 for a sham
+    kind: str  # "sham" or the anomaly type
+
+
+def collect(
+    pool: FacePool,
+    makers: Mapping[str, Maker],
+    reader: NetworkReader,
+    finder: FaceFinder,
+    *,
+    faces: int,
+    seed: int,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Sample]:
+    """Read shams and random anomalies of the pool's faces.
 
     Args:
-        method: Key in METHODS.
-        version: Of the calibration to make.
-        appraiser: Of that method.
-        data: Folder of face archives.
-        faces: Normal faces to take at most.
-
-    Raises:
-        ConfigurationError: Too few faces could be appraised.
+        pool: calibration faces.
+        makers: anomaly types.
+        reader: the trained network.
+        finder: finds the mesh, as in the product.
+        faces: how many faces at most.
+        seed: of all chance.
+        tell: told how many of how many faces are done.
     """
-    pool = open_pool(data, Split.CALIBRATION)
-    rng = np.random.default_rng(0)
-    chosen = [pool.face(int(i), _SIZE) for i in rng.permutation(len(pool))[:faces]]
-    normal = _cohort(appraiser, [face.image for face in chosen])
-    altered = _cohort(appraiser, [_altered(face, rng) for face in chosen])
-    if len(normal.scores) < _LEAST_FACES or len(altered.scores) < _LEAST_FACES:
-        raise ConfigurationError(f"{len(normal.scores)} faces could be appraised; {_LEAST_FACES} are needed")
-    high = float(np.median(normal.scores))
-    low = min(float(np.mean(altered.scores)), high - 3.0 * float(np.std(normal.scores)))
-    return Calibration(
-        version=version,
-        method=method,
-        method_version=METHODS[method].version,
-        basis=f"{len(normal.scores)} normal faces of the training material's calibration split and as many "
-        "copies with a synthetic anomaly of severity 1; no human ratings",
-        rating_knots=((low, 1.0), (high, 7.0)),
-        normal_quantiles=normal_cohort(normal.scores),
-        regions=region_statistics(normal.regions),
-        map_range=map_range(normal.maps),
+    rng = np.random.default_rng(seed)
+    chosen = np.linspace(0, len(pool) - 1, min(faces, len(pool))).astype(int)
+    samples: list[Sample] = []
+    for done, number in enumerate(chosen):
+        face = pool.face(int(number), INPUT_SIZE)
+        samples.extend(_samples(face, makers, reader, finder, rng))
+        tell(done + 1, len(chosen))
+    return samples
+
+
+def _samples(
+    face: NormalFace,
+    makers: Mapping[str, Maker],
+    reader: NetworkReader,
+    finder: FaceFinder,
+    rng: np.random.Generator,
+) -> list[Sample]:
+    unit = inter_ocular_distance(face.landmarks)
+    canvas = Canvas(image=face.image, landmarks=face.landmarks, unit=unit)
+    faces: list[AlignedFace] = []
+    truths: list[tuple[float, str]] = []
+    for severity in [0.0] * SHAMS + [float(rng.uniform(0.15, 1.0)) for _ in range(ANOMALIES)]:
+        change = make_change(canvas, makers, severity, rng)[0] if severity else None
+        shift = rng.uniform(-0.5, 0.5, 2)
+        place = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+        image = augmentation.light(render(face.image, change, place).image, rng)
+        if rng.random() < 0.6:
+            image = augmentation.camera(image, rng)
+        found = finder.find(image)
+        if len(found) == 1:
+            faces.append(align(photograph_from_rgb(image), found[0], INPUT_SIZE))
+            truths.append((severity, change.kind if change else "sham"))
+    return [
+        Sample(seen=face_reading(aligned, reading), severity=severity, kind=kind)
+        for reading, aligned, (severity, kind) in zip(reader.read(faces), faces, truths, strict=True)
+    ]
+
+
+def fit(samples: Sequence[Sample]) -> Fusion:
+    """Fit what is usual at each place, and the weights of the evidence.
+
+    Args:
+        samples: shams and anomalies of faces kept out of training.
+    """
+    shams = [s.seen for s in samples if s.severity == 0]
+    local = np.stack([seen.reading.localisation for seen in shams])
+    mean = cv2.GaussianBlur(local.mean(axis=0), (0, 0), _SMOOTH_CELLS)
+    spread = cv2.GaussianBlur(local.var(axis=0), (0, 0), _SMOOTH_CELLS)
+    deviation = np.sqrt(spread + 0.05 * float(spread.mean()))
+    odd = np.stack([measure(seen.landmarks, seen.size) for seen in shams])
+    draft = Fusion(
+        mean=np.asarray((mean + mean[:, ::-1]) / 2, np.float32),
+        deviation=np.asarray((deviation + deviation[:, ::-1]) / 2, np.float32),
+        asymmetry_mean=odd.mean(axis=0),
+        asymmetry_deviation=odd.std(axis=0) + 1e-6,
+        weights=np.zeros(len(FEATURES)),
+        bias=0.0,
     )
-
-
-def _cohort(appraiser: Appraiser, images: Sequence[NDArray[np.uint8]]) -> _Cohort:
-    scores: list[float] = []
-    regions: dict[Region, list[float]] = defaultdict(list)
-    maps: list[NDArray[np.float32]] = []
-    for image in images:
-        result: Appraised = appraiser.appraise(photograph_from_rgb(image))
-        if result.appraisal.score is None or result.maps is None:
-            continue
-        scores.append(result.appraisal.score)
-        maps.append(result.maps.difference_aligned)
-        for part in result.appraisal.regions:
-            if part.score is not None:
-                regions[part.region].append(part.score)
-    return _Cohort(scores=scores, regions=regions, maps=maps)
-
-
-def _altered(face: NormalFace, rng: np.random.Generator) -> NDArray[np.uint8]:
-    canvas = Canvas(image=face.image, landmarks=face.landmarks, unit=inter_ocular_distance(face.landmarks))
-    names = sorted(NAMED)
-    maker = NAMED[names[int(rng.integers(len(names)))]]
-    return render(face.image, maker(canvas, 1.0, rng)).image
-
-
-def main() -> None:
-    """Make and store a calibration."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("method", choices=sorted(METHODS))
-    parser.add_argument("--data", type=Path, required=True, help="folder of faces_*.npz")
-    parser.add_argument("--faces", type=int, default=400, help="normal faces to take at most")
-    parser.add_argument("--model-dir", type=Path, help="directory of model files not shipped")
-    options = parser.parse_args()
-    row = METHODS[options.method]
-    pair = f"{row.normaliser}+{row.comparator}"
-    appraiser = Appraiser(pair, store=ModelStore(options.model_dir), size=row.size)
-    made = make_calibration(
-        options.method, row.calibration or f"{row.name}-{row.version}", appraiser, options.data, options.faces
-    )
-    save_calibration(made)
-    load_calibration(made.version)
-
-
-if __name__ == "__main__":
-    main()
+    table = np.stack([draft.features(s.seen) for s in samples])
+    present = np.array([s.severity > 0 for s in samples])
+    importance = np.array([1.0 if s.severity == 0 else 0.5 + s.severity for s in samples])
+    centre, scale = table.mean(axis=0), table.std(axis=0) + 1e-9
+    model = LogisticRegression(C=0.3, max_iter=2000, class_weight="balanced")
+    model.fit((table - centre) / scale, present, sample_weight=importance)
+    weights = model.coef_[0] / scale
+    return replace(draft, weights=weights, bias=float(model.intercept_[0]) - float(weights @ centre))

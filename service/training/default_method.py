@@ -38,6 +38,7 @@ class TrainingPlan:
     start: Path | None = None  # weights of an earlier training to continue from
     steps: int = 12_000  # optimiser steps in all
     faces_per_batch: int = 6  # each gives PER_FACE images
+    minutes: float | None = None  # wall-clock budget of this run; the rate falls to its end by then
     curriculum_steps: int = 3_000  # over which anomalies become subtle
     learning_rate: float = 1.2e-3  # of the decoder, at its peak
     encoder_rate: float = 0.2  # of the encoder, relative to the decoder's
@@ -124,11 +125,19 @@ def save_weights(network: AnomalyNetwork, path: Path) -> None:
     save_file(weights, path)
 
 
-def _rate(step: int, plan: TrainingPlan) -> float:
+def _done(plan: TrainingPlan, first: int, step: int, seconds: float) -> float:
+    """How much of the training is done, 0..1, by steps or by the time this run may take."""
+    by_steps = step / plan.steps
+    if plan.minutes is None:
+        return by_steps
+    before = first / plan.steps
+    return max(by_steps, min(before + (1 - before) * seconds / (60 * plan.minutes), 1.0))
+
+
+def _rate(step: int, done: float, plan: TrainingPlan) -> float:
     """Warm-up over 200 steps, then a cosine down to 3 %."""
     if step < 200:
         return plan.learning_rate * (step + 1) / 200
-    done = min((step - 200) / max(plan.steps - 200, 1), 1.0)
     return plan.learning_rate * (0.03 + 0.97 * 0.5 * (1 + float(np.cos(np.pi * done))))
 
 
@@ -180,7 +189,8 @@ def train(
     began = time.monotonic()
     for step in range(state.step, plan.steps):
         batch = next(batches)
-        parts, output = _step(state, batch, _rate(step, plan), device)
+        done = _done(plan, state.step, step + 1, time.monotonic() - began)
+        parts, output = _step(state, batch, _rate(step, done, plan), device)
         _follow(state.average, state.network, step)
         recent.append({f.name: float(getattr(parts, f.name).detach()) for f in fields(parts)})
         if (step + 1) % 50 == 0:
@@ -190,7 +200,7 @@ def train(
             recent.clear()
             if progress is not None:
                 progress(step + 1, plan.steps, means)
-        last = step + 1 == plan.steps
+        last = done >= 1.0
         if (step + 1) % plan.save_every == 0 or last:
             _save(plan, state, step + 1)
         if (step + 1) % plan.steer_every == 0 or last:
@@ -201,6 +211,8 @@ def train(
                 _log(plan.out / "steering.csv", step + 1, figures)
                 if progress is not None:
                     progress(step + 1, plan.steps, figures)
+        if last:
+            break
     return plan.out / "network.safetensors"
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from service.errors import ConfigurationError
 
 HELD_OUT_SOURCES = frozenset({"webmorph-3dsk", "webmorph-canada"})
-FINE_SHARE = 0.45  # of draws made from the archive of the highest resolution alone
+FINE_SHARE = 0.55  # of draws made from the archive of the highest resolution alone
 _LANDMARK_UNIT = 16  # landmarks are stored in 1/16 pixel
 
 
@@ -70,10 +70,14 @@ class FaceArchive:
                 self._landmarks = archive["landmarks"]
                 self._source = archive["source"]
                 self._people = np.stack([archive[key] for key in ("age", "gender", "race")], 1)
+                given = archive["identity"] if "identity" in archive.files else None
         except (OSError, KeyError, ValueError) as exc:
             raise ConfigurationError(f"{path} is not an archive of faces: {exc}") from exc
         wanted = [i for i, name in enumerate(self._source) if str(name) not in skip_sources]
-        self._identity = {i: sha256(self._bytes(i)).hexdigest()[:16] for i in wanted}
+        self._identity = {
+            i: sha256(self._bytes(i).tobytes()).hexdigest()[:16] if given is None else str(given[i])
+            for i in wanted
+        }
         self.sources = frozenset(str(self._source[i]) for i in wanted)
 
     def _bytes(self, index: int) -> npt.NDArray[np.uint8]:

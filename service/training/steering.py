@@ -74,7 +74,7 @@ def steer(network: AnomalyNetwork, held: SteeringSet, device: torch.device) -> d
 
 def _scores(network: AnomalyNetwork, images: Tensor, device: torch.device) -> tuple[Scores, Scores]:
     evidence, local = [], []
-    for chunk in images.split(16):
+    for chunk in torch.split(images, 16):
         faces = chunk.to(device).float().div(255).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             output = network(faces)

@@ -91,7 +91,7 @@ def _pair(sheet: Sheet) -> npt.NDArray[np.uint8]:
         values = np.nan_to_num(sheet.difference, nan=0.0)
         scaled = np.clip(255 * values / max(float(np.nanmax(sheet.difference)), 1e-6), 0, 255)
         colours = cv2.applyColorMap(scaled.astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-        shown = cv2.addWeighted(image, 0.4, np.ascontiguousarray(colours), 0.6, 0)
+        shown = np.asarray(cv2.addWeighted(image, 0.4, np.ascontiguousarray(colours), 0.6, 0), np.uint8)
     outline, _ = cv2.findContours(
         sheet.rendered.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )

@@ -34,7 +34,7 @@ def restore(rgb: NDArray[np.uint8], reading: Reading) -> NDArray[np.uint8]:
     size = rgb.shape[0]
     probability = 1 / (1 + np.exp(-reading.localisation))
     share = np.clip((probability - KEPT_BELOW) / (REPLACED_ABOVE - KEPT_BELOW), 0, 1)
-    share = cv2.dilate(share.astype(np.float32), np.ones((3, 3), np.uint8))
+    share = np.asarray(cv2.dilate(share.astype(np.float32), np.ones((3, 3), np.uint8)), np.float32)
     blend = _enlarged(share, size)[..., None]
     cleaned = np.clip(rgb + 255 * _enlarged(reading.residual * share[..., None], size), 0, 255)
     move = _enlarged(reading.flow, size) * np.float32(size)

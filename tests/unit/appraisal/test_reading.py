@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+
+from service.appraisal.alignment import align
+from service.appraisal.anomaly_network import INPUT_SIZE, LANDMARKS, MIRRORED, AnomalyNetwork
+from service.appraisal.face import Face
+from service.appraisal.photograph import photograph_from_rgb
+from service.appraisal.pose import Pose
+from service.appraisal.reading import NetworkReader, found_landmarks
+from service.errors import ModelIntegrityError
+from tests.unit.appraisal.drawn_face import drawn_face
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    torch.manual_seed(0)
+    return AnomalyNetwork().state_dict()
+
+
+@pytest.fixture(scope="module")
+def reader(tensors):
+    return NetworkReader(tensors)
+
+
+def aligned(image, landmarks, size=INPUT_SIZE):
+    mesh = np.hstack([landmarks.astype(np.float64), np.zeros((478, 1))])
+    mesh[468, :2], mesh[473, :2] = (
+        landmarks[[33, 133]].mean(0),
+        landmarks[[263, 362]].mean(0),
+    )
+    face = Face(mesh=mesh, pose=Pose(yaw_deg=0, pitch_deg=0, roll_deg=0))
+    return align(photograph_from_rgb(image), face, size)
+
+
+def test_mirroring_a_face_mirrors_its_reading(reader):
+    drawn = drawn_face()
+    rgb = aligned(drawn.image, drawn.landmarks)
+    other = type(rgb)(**{**vars(rgb), "rgb": np.ascontiguousarray(rgb.rgb[:, ::-1])})
+    one, two = reader.read([rgb])[0], reader.read([other])[0]
+    assert one.evidence == pytest.approx(two.evidence, abs=1e-4)
+    np.testing.assert_allclose(one.localisation, two.localisation[:, ::-1], atol=1e-4)
+    np.testing.assert_allclose(one.flow[..., 0], -two.flow[:, ::-1, 0], atol=1e-5)
+    mirrored = two.landmarks[list(MIRRORED)]
+    np.testing.assert_allclose(one.landmarks[:, 0], 1 - mirrored[:, 0], atol=1e-4)
+
+
+def test_a_batch_reads_as_its_members(reader):
+    drawn = drawn_face()
+    face = aligned(drawn.image, drawn.landmarks)
+    dark = type(face)(**{**vars(face), "rgb": (face.rgb * 0.7).astype(np.uint8)})
+    together, alone = reader.read([face, dark]), reader.read([dark])
+    np.testing.assert_allclose(together[1].localisation, alone[0].localisation, atol=1e-3)
+    assert reader.read([]) == []
+
+
+def test_a_face_of_another_size_is_brought_to_the_networks(reader):
+    drawn = drawn_face(512)
+    small = drawn_face(256)
+    big = reader.read([aligned(drawn.image, drawn.landmarks, 512)])[0]
+    assert big.localisation.shape == (64, 64)
+    assert reader.read([aligned(small.image, small.landmarks, 128)])[0].flow.shape == (64, 64, 2)
+
+
+def test_landmarks_are_put_where_the_network_finds_them(reader):
+    drawn = drawn_face()
+    face = aligned(drawn.image, drawn.landmarks)
+    reading = reader.read([face])[0]
+    found = found_landmarks(reading, face.landmarks, face.size)
+    untouched = sorted(set(range(478)) - set(LANDMARKS))
+    np.testing.assert_array_equal(found[untouched], face.landmarks[untouched])
+    np.testing.assert_allclose(found[list(LANDMARKS)], reading.landmarks * face.size - 0.5)
+
+
+def test_mirrored_is_an_involution_without_gaps():
+    order = np.array(MIRRORED)
+    np.testing.assert_array_equal(order[order], np.arange(len(LANDMARKS)))
+
+
+def test_foreign_weights_are_refused(tensors):
+    with pytest.raises(ModelIntegrityError, match="not weights"):
+        NetworkReader({k: v for k, v in tensors.items() if "heads" not in k})

@@ -1,0 +1,112 @@
+import tomllib
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from service.appraisal.anomaly_network import LANDMARKS, AnomalyNetwork
+from service.appraisal.asymmetry import NAMES, measure
+from service.appraisal.fusion import FaceReading, fusion_from
+from service.appraisal.reading import Reading
+from service.errors import ConfigurationError
+from service.training.calibrate import Sample, fit
+from service.training.cohort import cohort
+from service.training.release import release
+from tests.unit.appraisal.drawn_face import drawn_mesh
+from tests.unit.training.test_faces import write_archive
+
+SIZE = 256
+
+
+def samples(count=40):
+    """Readings of a network that sees: evidence and local logits rise with severity."""
+    rng = np.random.default_rng(0)
+    mesh = drawn_mesh(SIZE).astype(np.float64)
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE]
+    face = ((columns - 128) / 92) ** 2 + ((rows - 138) / 112) ** 2 < 1
+    for number in range(count):
+        severity = 0.0 if number % 2 else float(rng.uniform(0.3, 1))
+        local = rng.normal(-3, 0.5, (64, 64)).astype(np.float32)
+        local[30:36, 30:36] += 5 * severity
+        moved = mesh + rng.normal(0, 0.5, mesh.shape)
+        reading = Reading(
+            localisation=local,
+            flow=np.zeros((64, 64, 2), np.float32),
+            residual=np.zeros((64, 64, 3), np.float32),
+            evidence=float(3 * severity + rng.normal(0, 0.3)),
+            severity=severity,
+            landmarks=((moved[list(LANDMARKS)] + 0.5) / SIZE).astype(np.float32),
+        )
+        seen = FaceReading(reading=reading, landmarks=moved, face=face)
+        yield Sample(seen=seen, severity=severity, kind="x" if severity else "sham")
+
+
+def test_the_fit_tells_anomalous_from_normal_and_knows_the_usual():
+    made = list(samples())
+    fusion = fit(made)
+    totals = np.array([fusion.total(s.seen) for s in made])
+    present = np.array([s.severity > 0 for s in made])
+    assert totals[present].min() > totals[~present].max()
+    usual = np.mean([measure(s.seen.landmarks, SIZE) for s in made if s.severity == 0], axis=0)
+    np.testing.assert_allclose(fusion.asymmetry_mean, usual)
+    assert fusion.mean[5, 5] == pytest.approx(-3, abs=0.3)
+    assert len(fusion.asymmetry_deviation) == len(NAMES)
+
+
+def test_the_cohort_rates_normal_high_and_severe_low():
+    made = list(samples(80))
+    fusion = fit(made)
+    calibration = cohort(made, fusion, version="t-1", basis="drawn")
+    assert calibration.rating(calibration.normal_quantiles[50]) == 7.0
+    worst = max(made, key=lambda s: s.severity).seen
+    assert calibration.rating(-fusion.total(worst)) < 3
+    assert calibration.map_range[1] > calibration.map_range[0]
+    assert "oronasal" in calibration.regions
+
+
+def test_too_few_faces_are_no_cohort():
+    made = list(samples(12))
+    with pytest.raises(ConfigurationError, match="too few"):
+        cohort(made, fit(made), version="t-1", basis="drawn")
+
+
+class NoFaces:
+    """A finder that finds nothing."""
+
+    def find(self, rgb):
+        return ()
+
+
+def test_release_refuses_an_unknown_line_and_a_folder_without_faces(tmp_path):
+    weights = tmp_path / "network.safetensors"
+    save_file({k: v.contiguous() for k, v in AnomalyNetwork().state_dict().items()}, weights)
+    with pytest.raises(ConfigurationError, match="no line"):
+        release(weights, tmp_path, tmp_path / "out", NoFaces(), faces=4, line="best", seed=0)
+    with pytest.raises(ConfigurationError, match="no faces_"):
+        release(weights, tmp_path, tmp_path / "out", NoFaces(), faces=4, line="site", seed=0)
+
+
+class Mesh:
+    """A finder that knows where the drawn face is."""
+
+    def find(self, rgb):
+        from service.appraisal.face import Face
+        from service.appraisal.pose import Pose
+
+        points = drawn_mesh(rgb.shape[0])
+        points[468], points[473] = points[[33, 133]].mean(0), points[[263, 362]].mean(0)
+        mesh = np.hstack([points.astype(np.float64), np.zeros((478, 1))])
+        return (Face(mesh=mesh, pose=Pose(yaw_deg=0, pitch_deg=0, roll_deg=0)),)
+
+
+def test_a_release_is_weights_fusion_rows_and_calibration(tmp_path):
+    torch.manual_seed(0)
+    weights = tmp_path / "network.safetensors"
+    save_file({k: v.contiguous() for k, v in AnomalyNetwork().state_dict().items()}, weights)
+    write_archive(tmp_path, 256, ["one"] * 120)
+    made = release(weights, tmp_path, tmp_path / "out", Mesh(), faces=12, line="site", seed=0)
+    rows = tomllib.loads((tmp_path / "out" / "manifest-rows.toml").read_text())["model"]
+    assert [row["line"] for row in rows] == ["site", "site"]
+    assert {row["file"] for row in rows} <= {path.name for path in made}
+    fusion_from(load_file(tmp_path / "out" / "default-fusion.safetensors"))
