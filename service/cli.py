@@ -43,15 +43,22 @@ app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 
 
+def _print_version(wanted: bool) -> None:
+    """Answer ``--version`` before a command is asked for."""
+    if wanted:
+        sys.stdout.write(f"semblance {__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     *,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
 ) -> None:
     """Appraise facial difference from clinical photographs: DICOM in, heatmap and score out."""
-    if version:
-        sys.stdout.write(f"semblance {__version__}\n")
-        raise typer.Exit
 
 
 @app.command()

@@ -17,7 +17,7 @@ import service
 from scripts.pins import closure
 
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST_MODULE = 400  # lines; the aim is 300
+LONGEST_MODULE = 500  # lines; the aim is 300, and a plain table may be longer
 
 PINS = dict(
     line.split("==")
