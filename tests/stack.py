@@ -88,7 +88,10 @@ class RunningStack:
 
         def arrived() -> bool:
             now = self.instance(uid).state
-            assert now is state or now is not InstanceState.DEAD, f"dead: {self.ledger(uid)}"
+            if now is InstanceState.DEAD and state is not now:
+                raise AssertionError(
+                    "\n".join(f"{each.error}\n{each.traceback}" for each in self.dead_letters())
+                )
             return now is state
 
         try:

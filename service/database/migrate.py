@@ -11,6 +11,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError
 
 from service.errors import DatabaseUnavailableError
 
@@ -51,8 +52,8 @@ def current(database_url: str) -> str | None:
     try:
         with engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
-    except psycopg.OperationalError as exc:
-        raise DatabaseUnavailableError(f"PostgreSQL: {exc}") from exc
+    except OperationalError as exc:
+        raise DatabaseUnavailableError(f"PostgreSQL: {exc.orig}") from exc
     finally:
         engine.dispose()
 
@@ -73,7 +74,7 @@ def migrate(database_url: str, revision: str = "head") -> None:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
-    except psycopg.OperationalError as exc:
-        raise DatabaseUnavailableError(f"PostgreSQL: {exc}") from exc
+    except OperationalError as exc:
+        raise DatabaseUnavailableError(f"PostgreSQL: {exc.orig}") from exc
     finally:
         engine.dispose()
