@@ -28,6 +28,7 @@ RIGHT_COMMISSURE, LEFT_COMMISSURE = 61, 291
 _TILING_SIDE = 480  # px; smaller photographs are searched whole only
 # Side reduced to, tiles a side, share of a tile; the finer search only when the coarser finds nothing.
 _SEARCHES = ((1280, 2, 0.6), (2560, 4, 0.34))
+_LARGE_FACE = 0.2  # of the larger side; beside such a face any that counts is found without tiles
 _CROP_SIDE = 448  # px; the square the mesh is fitted in
 _CROP_MARGIN = 2.0  # side of that square over the detected face's
 _CONFIRMED = 0.7  # overlap of the first and second fit
@@ -127,8 +128,9 @@ class MediapipeFaceFinder:
             for detector in self._detectors
             for box in _found(detector, np.asarray(padded, dtype=np.uint8), -margin, -margin)
         ]
-        for left, top, tile in _tiles(small, tiles, share):
-            boxes += _found(self._detectors[-1], tile, left, top)
+        if max((box[2] - box[0] for box in boxes), default=0.0) < _LARGE_FACE * max(small.shape[:2]):
+            for left, top, tile in _tiles(small, tiles, share):
+                boxes += _found(self._detectors[-1], tile, left, top)
         return [(box[0] / scale, box[1] / scale, box[2] / scale, box[3] / scale) for box in boxes]
 
     def _confirm(self, rgb: NDArray[np.uint8], box: _Box) -> Face | None:

@@ -56,13 +56,23 @@ def render_heatmap(
         (H, W + panel, 3) uint8, sRGB.
     """
     judged = np.isfinite(difference)
-    strength = np.clip((np.where(judged, difference, scale.low) - scale.low) / (scale.high - scale.low), 0, 1)
-    colours = _colours(strength.astype(np.float64))
-    alpha = (MAX_ALPHA * np.sqrt(strength)).astype(np.float32)[..., None] * judged[..., None]
-    overlay = photograph.rgb * (1 - alpha) + colours * alpha
-    painted = np.clip(np.rint(overlay), 0, 255).astype(np.uint8)
+    painted = photograph.rgb.copy()
+    rows, columns = np.flatnonzero(judged.any(1)), np.flatnonzero(judged.any(0))
+    if rows.size:
+        part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        painted[part] = _paint(painted[part], difference[part], scale)
     _outline(painted, judged)
     return np.concatenate([painted, _colour_bar(photograph.height, scale)], axis=1)
+
+
+def _paint(rgb: NDArray[np.uint8], difference: NDArray[np.float32], scale: HeatmapScale) -> NDArray[np.uint8]:
+    judged = np.isfinite(difference)
+    span = np.float32(scale.high - scale.low)
+    strength = np.clip((np.where(judged, difference, scale.low) - np.float32(scale.low)) / span, 0, 1)
+    strength = np.asarray(strength, dtype=np.float32)
+    alpha = np.where(judged, np.float32(MAX_ALPHA) * np.sqrt(strength), np.float32(0))[..., None]
+    overlay = rgb + alpha * (_colours(strength).astype(np.float32) - rgb)
+    return np.asarray(np.clip(np.rint(overlay), 0, 255), dtype=np.uint8)
 
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:
@@ -73,7 +83,7 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     return bytes(encoded.tobytes())
 
 
-def _colours(strength: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _colours(strength: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(..., 3) uint8 sRGB of strengths 0..1."""
     table = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
     # Neither nearly black, which reads as shadow, nor pale yellow, which is lost on light skin.
@@ -93,7 +103,7 @@ def _colour_bar(height: int, scale: HeatmapScale) -> NDArray[np.uint8]:
     width, margin, bar = round(unit * 5.2), 2 * unit, round(unit * 0.9)
     panel = np.full((height, width, 3), _PANEL, dtype=np.uint8)
     rows = max(2, height - 2 * margin)
-    ramp = np.linspace(1.0, 0.0, rows)
+    ramp = np.linspace(1.0, 0.0, rows, dtype=np.float32)
     panel[margin : margin + rows, unit : unit + bar] = _colours(ramp)[: height - margin, None, :]
     image = Image.fromarray(panel)
     draw = ImageDraw.Draw(image)

@@ -31,6 +31,7 @@ MANIFEST_PATH = _PACKAGE / "models_manifest.toml"
 SHIPPED_WEIGHTS_DIR = _PACKAGE / "weights"
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60.0
+_HASH_DIGITS, _LEAST_DIGITS = 64, 8
 _UNPICKLING_ERRORS = (
     AttributeError,
     EOFError,
@@ -49,7 +50,7 @@ class ModelEntry:
 
     id: str  # what methods ask for
     file: str  # name in a directory
-    sha256: str  # lower-case hexadecimal, of the file
+    sha256: str  # lower-case hexadecimal, of the file; or its first digits, where no more is published
     licence: str  # SPDX identifier or plain words
     intended_use: str
     line: str  # "shipped", "research" (not for commercial use), "site" or "external"
@@ -88,7 +89,7 @@ def read_manifest(path: Path = MANIFEST_PATH) -> Mapping[str, ModelEntry]:
     if len(table) != len(entries):
         raise ConfigurationError(f"model manifest {path}: an id appears twice")
     for entry in entries:
-        if Path(entry.file).name != entry.file or len(entry.sha256) != 64:
+        if Path(entry.file).name != entry.file or not _LEAST_DIGITS <= len(entry.sha256) <= _HASH_DIGITS:
             raise ConfigurationError(f"model manifest {path}: {entry.id}: bad file name or SHA-256")
     return table
 
@@ -137,11 +138,19 @@ class ModelStore:
         raise ModelNotFoundError(f"model {model_id!r}: no {entry.file} in {places}; {hint}")
 
     def sha256(self, model_ids: Sequence[str]) -> str:
-        """Return one hash over the weights of several models in that order; "" for none."""
+        """Return one hash over the weights of several models in that order; "" for none.
+
+        Raises:
+            ModelNotFoundError: A model is not in the manifest, or only its file tells its whole hash
+                and that is not there.
+        """
         if not model_ids:
             return ""
-        hashes = [self.entry(model_id).sha256 for model_id in model_ids]
+        hashes = [self._whole_hash(self.entry(model_id)) for model_id in model_ids]
         return hashes[0] if len(hashes) == 1 else hashlib.sha256(":".join(hashes).encode()).hexdigest()
+
+    def _whole_hash(self, entry: ModelEntry) -> str:
+        return entry.sha256 if len(entry.sha256) == _HASH_DIGITS else self._hash(self.path(entry.id))
 
     def status(self) -> tuple[ModelStatus, ...]:
         """Say for every row whether its file is there and right."""
@@ -206,13 +215,15 @@ class ModelStore:
         for directory in self._directories:
             path = directory / entry.file
             if path.is_file():
-                state = ModelState.PRESENT if self._hash(path) == entry.sha256 else ModelState.CORRUPT
+                state = (
+                    ModelState.PRESENT if self._hash(path).startswith(entry.sha256) else ModelState.CORRUPT
+                )
                 return ModelStatus(entry=entry, state=state, path=path)
         return ModelStatus(entry=entry, state=ModelState.MISSING, path=None)
 
     def _verify(self, entry: ModelEntry, path: Path) -> None:
         found = self._hash(path)
-        if found != entry.sha256:
+        if not found.startswith(entry.sha256):
             raise ModelIntegrityError(f"{path}: SHA-256 is {found}, the manifest says {entry.sha256}")
 
     def _hash(self, path: Path) -> str:
