@@ -127,7 +127,7 @@ class Settings(BaseSettings):
         "", description="Base URL the API is reached under; empty: http://<api_host>:<api_port>/fhir."
     )
     dicomweb_url: str = Field(
-        "", description="Base URL of the archive's DICOMweb service, for links in FHIR resources; empty: none."
+        "", description="Base URL of the archive's DICOMweb service, for links in FHIR; empty: none."
     )
     fhir_identifier_systems: dict[str, str] = Field(
         default_factory=dict,

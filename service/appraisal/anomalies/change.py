@@ -168,11 +168,12 @@ def undoing_displacement(displacement: Field, iterations: int = 3) -> Field:
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     undo = -displacement
     for _ in range(iterations):
-        undo = -cv2.remap(
+        moved = cv2.remap(
             displacement,
             columns + undo[..., 0],
             rows + undo[..., 1],
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
+        undo = -np.asarray(moved, np.float32)
     return np.asarray(undo, np.float32)

@@ -51,7 +51,7 @@ def _direction(rng: np.random.Generator) -> Field:
 def _site(canvas: Canvas, rng: np.random.Generator, spread: float = 0.06) -> Field:
     part = _PARTS[int(rng.integers(len(_PARTS)))]
     point = canvas.landmarks[part[int(rng.integers(len(part)))]]
-    return (point + rng.normal(0, spread * canvas.unit, 2)).astype(np.float32)
+    return np.asarray(point + rng.normal(0, spread * canvas.unit, 2), dtype=np.float32)
 
 
 def _width(canvas: Canvas, rng: np.random.Generator, low: float = 0.07, high: float = 0.4) -> float:
@@ -220,10 +220,10 @@ def texture(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change
     alpha, diameter = _disc(canvas, min(1.0, 1.4 * severity), rng)
     image = canvas.image.astype(np.float32)
     if rng.random() < 0.4:
-        colour = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(1.5, 4)))
+        colour = np.asarray(cv2.GaussianBlur(image, (0, 0), float(rng.uniform(1.5, 4))), dtype=np.float32)
     else:
         grain = rng.normal(0, 1, image.shape[:2]).astype(np.float32)
-        grain = cv2.GaussianBlur(grain, (0, 0), float(rng.uniform(0.7, 3)))
+        grain = np.asarray(cv2.GaussianBlur(grain, (0, 0), float(rng.uniform(0.7, 3))), dtype=np.float32)
         colour = image + (grain / grain.std() * rng.uniform(8, 25))[..., None]
     return _painted(canvas, "random-texture", severity, alpha, colour, diameter)
 
@@ -239,7 +239,7 @@ def line(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
         turns = heading + np.cumsum(rng.normal(0, 0.15, 12)) + rng.uniform(-0.5, 0.5)
         steps = np.stack([np.cos(turns), np.sin(turns)], axis=-1) * length / 12
         points = site + np.cumsum(steps, axis=0) - steps.sum(axis=0) / 2
-        cv2.polylines(plane, [np.rint(points * 16).astype(np.int32)], False, 255, thickness, 16, 4)
+        cv2.polylines(plane, [np.rint(points * 16).astype(np.int32)], False, (255,), thickness, 16, 4)
     alpha = cv2.GaussianBlur(plane, (0, 0), float(rng.uniform(0.4, 1.5))).astype(np.float32) / 255
     depth = np.exp(rng.uniform(-0.9, -0.2) if rng.random() < 0.6 else rng.uniform(0.15, 0.5))
     tint = depth * np.exp(rng.normal(0, 0.1, 3))

@@ -198,8 +198,8 @@ def _skin_site(canvas: Canvas, rng: np.random.Generator) -> Field:
         site = rng.uniform(low, high).astype(np.float32)
         inside = cv2.pointPolygonTest(hull, (float(site[0]), float(site[1])), False) > 0
         if inside and np.hypot(*(taboo - site).T).min() > 0.14 * canvas.unit:
-            return site
-    return canvas.landmarks[anatomy.CHEEKS[int(rng.integers(2))][0]]
+            return np.asarray(site, dtype=np.float32)
+    return np.asarray(canvas.landmarks[anatomy.CHEEKS[int(rng.integers(2))][0]], dtype=np.float32)
 
 
 def _local_colour(canvas: Canvas, site: Field) -> Field:
@@ -263,7 +263,7 @@ def _stroke(shape: tuple[int, int], line: Field, thickness: float) -> Field:
     """An antialiased polyline, (H, W) float32, 0..1."""
     plane = np.zeros(shape, np.uint8)
     points = np.rint(line * 16).astype(np.int32)
-    cv2.polylines(plane, [points], False, 255, max(round(thickness), 1), cv2.LINE_AA, 4)
+    cv2.polylines(plane, [points], False, (255,), max(round(thickness), 1), cv2.LINE_AA, 4)
     blurred = cv2.GaussianBlur(plane, (0, 0), max(0.35 * thickness, 0.4))
     return np.asarray(blurred, np.float32) / np.float32(255)
 
