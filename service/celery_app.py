@@ -98,12 +98,18 @@ def _configuration(settings: Settings) -> dict[str, object]:
     }
 
 
-def task(step: Step) -> Callable[[StepFunction], StepFunction]:
+def task(
+    step: Step, prepare: Callable[[Context], None] | None = None
+) -> Callable[[StepFunction], StepFunction]:
     """Make a function the work of a step.
 
     The function gets the process's context and the id; it is only called while the subject is claimed
     for it (state ``step.begins_in``, or a pending delivery), must bear to be run twice, and raises when
     it fails. Retry, backoff, dead letters and the ledger of failures are done here, once for all.
+
+    Args:
+        step: The row of STEPS.
+        prepare: Called once before a worker says it is ready, e.g. to load models.
 
     Example::
 
@@ -118,10 +124,17 @@ def task(step: Step) -> Callable[[StepFunction], StepFunction]:
             except DatabaseUnavailableError as exc:
                 raise Reject(str(exc), requeue=True) from exc
 
-        shared_task(run, name=step.task, bind=True)
+        shared_task(run, name=step.task, bind=True, preparation=(prepare,) if prepare else ())
         return function
 
     return declare
+
+
+def prepare_tasks(app: SemblanceApp) -> None:
+    """Do what the tasks of this worker want done before the first message."""
+    for declared in app.tasks.values():
+        for prepare in getattr(declared, "preparation", ()):
+            prepare(app.context)
 
 
 class CeleryPublisher:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.appraisal.appraiser import Appraised, Appraiser
 from service.appraisal.heatmap import encode_png
 from service.appraisal.models import ModelStore
+from service.appraisal.photograph import photograph_from_rgb
 from service.celery_app import task
 from service.context import Context
 from service.database import appraisals, instances
@@ -31,7 +32,15 @@ def _appraiser(method: str, model_dir: Path | None, device: str) -> Appraiser:
     return Appraiser(method, store=ModelStore(model_dir), device=device)
 
 
-@task(APPRAISE)
+def _load_models(context: Context) -> None:
+    """Build the method before the first photograph comes, and let a blank one wake the native code."""
+    settings = context.settings
+    blank = np.full((256, 256, 3), 128, dtype=np.uint8)
+    with _ONE_AT_A_TIME:
+        _appraiser(settings.method, settings.model_dir, settings.device).appraise(photograph_from_rgb(blank))
+
+
+@task(APPRAISE, prepare=_load_models)
 def appraise(context: Context, instance_id: int) -> None:
     """Appraise one instance and save the outcome; a photograph that cannot be judged has one too.
 

@@ -10,7 +10,7 @@ import sys
 
 from celery import signals
 
-from service.celery_app import make_app
+from service.celery_app import make_app, prepare_tasks
 from service.config import Settings, load_settings
 from service.errors import SemblanceError
 from service.logs import announce_ready, configure_logging
@@ -30,6 +30,7 @@ def serve(settings: Settings, queues: list[Queue], concurrency: int) -> None:
     names = ",".join(queue.value for queue in queues)
 
     def ready(**_: object) -> None:
+        prepare_tasks(app)
         announce_ready("worker", queues=names)
 
     signals.worker_ready.connect(ready, weak=False)
