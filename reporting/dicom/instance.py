@@ -76,6 +76,11 @@ def item(concept: Concept) -> Dataset:
     return dataset
 
 
+def is_plain(value: str, most: int) -> bool:
+    """Whether a text is one value, not empty, that any character set can carry, of ``most`` characters."""
+    return 0 < len(value) <= most and value.isascii() and value.isprintable() and "\\" not in value
+
+
 def stand_in(context: ReportContext) -> Dataset:
     """The photograph as highdicom's constructors want it: references and geometry, no patient.
 
@@ -165,13 +170,13 @@ def _identify_equipment(dataset: Dataset, context: ReportContext) -> None:
 def _camera(context: ReportContext) -> list[Dataset]:
     """The equipment that took the photograph, as far as it named itself in plain letters."""
     identity = context.source.identity
-    if not identity.manufacturer or not (identity.manufacturer + identity.manufacturer_model_name).isascii():
+    if not is_plain(identity.manufacturer, 64):
         return []
     camera = Dataset()
     camera.PurposeOfReferenceCodeSequence = [item(ACQUISITION_EQUIPMENT)]
-    camera.Manufacturer = identity.manufacturer[:64]
-    if identity.manufacturer_model_name:
-        camera.ManufacturerModelName = identity.manufacturer_model_name[:64]
+    camera.Manufacturer = identity.manufacturer
+    if is_plain(identity.manufacturer_model_name, 64):
+        camera.ManufacturerModelName = identity.manufacturer_model_name
     return [camera]
 
 

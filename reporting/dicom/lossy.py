@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from pydicom import Dataset
 from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from reporting.dicom.context import ReportContext
 from reporting.source import text
 
+_DS = re.compile(r"(?=.{1,16}$)\d+(\.\d*)?|(?=.{1,16}$)\.\d+")  # PS3.5 section 6.2; a ratio has no sign
+_CS = re.compile(r"[A-Z0-9_ ]{1,16}")
 # Lossy Image Compression Method (0028,2114), PS3.3 section C.7.6.1.1.5.1.
 _LOSSY = {
     JPEGBaseline8Bit: "ISO_10918_1",
@@ -31,13 +35,19 @@ def declare_loss(image: Dataset, context: ReportContext) -> None:
         image.LossyImageCompression = "00"
         return
     image.LossyImageCompression = "01"
-    ratio = text(header, "LossyImageCompressionRatio") if declared else ""
-    methods = text(header, "LossyImageCompressionMethod") if declared else ""
-    if not ratio and identity.rows and identity.columns and context.source.pixel_data_bytes:
+    ratios = _well_formed(header, "LossyImageCompressionRatio", _DS) if declared else []
+    methods = _well_formed(header, "LossyImageCompressionMethod", _CS) if declared else []
+    if not ratios and identity.rows and identity.columns and context.source.pixel_data_bytes:
         samples = 1 if text(header, "PhotometricInterpretation").startswith("MONOCHROME") else 3
         raw = identity.rows * identity.columns * samples * identity.number_of_frames
-        ratio = f"{raw / context.source.pixel_data_bytes:.2f}"
-    if ratio:
-        image.LossyImageCompressionRatio = ratio.split("\\")
+        ratios = [f"{raw / context.source.pixel_data_bytes:.2f}"[:16]]
+    if ratios:
+        image.LossyImageCompressionRatio = ratios
     if methods or method:
-        image.LossyImageCompressionMethod = methods.split("\\") if methods else method
+        image.LossyImageCompressionMethod = methods or method
+
+
+def _well_formed(header: Dataset, keyword: str, pattern: re.Pattern[str]) -> list[str]:
+    """Values of an attribute if every one is well formed, else none."""
+    values = [value.strip() for value in text(header, keyword).split("\\")]
+    return values if all(pattern.fullmatch(value) for value in values) else []

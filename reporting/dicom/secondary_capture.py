@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 
 import numpy as np
@@ -21,6 +22,7 @@ from service.errors import ResultError
 
 SERIES_NUMBER = 9801
 SERIES_DESCRIPTION = "Semblance heatmap"
+_ORIENTATION = re.compile(r"[APRLHFTCDSEWV]{1,16}\\[APRLHFTCDSEWV]{1,16}")  # C.7.6.1.1.1
 _REQUIRED = (
     "ImageType",
     "ConversionType",
@@ -100,7 +102,7 @@ def _describe(image: Dataset, context: ReportContext) -> None:
     image.ColorSpace = "SRGB"
     image.ICCProfile = srgb_profile()
     orientation = text(context.source.header, "PatientOrientation")
-    image.PatientOrientation = orientation.split("\\") if orientation else None
+    image.PatientOrientation = orientation.split("\\") if _ORIENTATION.fullmatch(orientation) else None
 
 
 def _refer(image: Dataset, context: ReportContext, heatmap: npt.NDArray[np.uint8]) -> None:

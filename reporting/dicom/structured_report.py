@@ -29,7 +29,7 @@ from reporting.dicom.context import (
     device_serial_number,
     device_uid,
 )
-from reporting.dicom.instance import dt, finish, stand_in
+from reporting.dicom.instance import dt, finish, is_plain, stand_in
 from reporting.dicom.measurements import measurement_groups
 from reporting.identifiers import ResultKind
 from reporting.terminology import (
@@ -124,7 +124,7 @@ def _as_evidence(context: ReportContext, other: ResultObject) -> Dataset:
 def _add_request(report: Dataset, context: ReportContext) -> None:
     """The order the photograph was taken for (Referenced Request Sequence, PS3.3 section C.17.2)."""
     identity = context.source.identity
-    if not identity.accession_number or not identity.accession_number.isascii():
+    if not is_plain(identity.accession_number, 16):
         return
     request = Dataset()
     request.StudyInstanceUID = identity.study_instance_uid
