@@ -1,17 +1,21 @@
 """Commits the receipts of several associations in one transaction.
 
 Whoever comes while a commit is under way waits for it and then finds others waiting too; one of
-them commits for all. A lone sender pays one transaction, many senders share one.
+them commits for all. A lone sender pays one round trip to PostgreSQL, many senders share one.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import psycopg
+from psycopg.rows import dict_row
+
+from service.config import Settings
 from service.database import instances
-from service.database.pool import Pool, transaction
+from service.database.pool import Connection
 from service.errors import DatabaseUnavailableError
 from service.records import NewInstance, Receipt
 
@@ -22,19 +26,23 @@ _MAX_BATCH = 64
 class _Entry:
     new: NewInstance
     receipt: Receipt | None = None
-    error: BaseException | None = None
+    error: Exception | None = None
 
 
-@dataclass(slots=True)
 class GroupCommit:
-    """Records receipts durably; shared by the threads of a process."""
+    """Records receipts durably, over a connection of its own; shared by the threads of a process."""
 
-    pool: Pool
-    timeout_s: float  # longest wait for a database connection
-    on_committed: Callable[[Sequence[NewInstance]], None] = lambda _: None  # after commit; must not raise
-    _waiting: list[_Entry] = field(default_factory=list)
-    _waiting_lock: threading.Lock = field(default_factory=threading.Lock)
-    _commit_lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, settings: Settings) -> None:
+        """Connect at first use.
+
+        Args:
+            settings: Uses ``database_url`` and ``database_timeout_s``.
+        """
+        self._settings = settings
+        self._connection: Connection | None = None
+        self._waiting: list[_Entry] = []
+        self._waiting_lock = threading.Lock()
+        self._commit_lock = threading.Lock()
 
     def record(self, new: NewInstance) -> Receipt:
         """Record one instance whose bytes are durable; returns after the commit.
@@ -46,13 +54,19 @@ class GroupCommit:
         with self._waiting_lock:
             self._waiting.append(entry)
         with self._commit_lock:
-            if entry.receipt is None and entry.error is None:
+            while entry.receipt is None and entry.error is None:
                 self._commit(self._take())
         if entry.error is not None:
             raise entry.error
         if entry.receipt is None:
             raise DatabaseUnavailableError("the receipt was not recorded")
         return entry.receipt
+
+    def close(self) -> None:
+        """Give the connection back; a later ``record`` opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _take(self) -> list[_Entry]:
         with self._waiting_lock:
@@ -61,7 +75,7 @@ class GroupCommit:
 
     def _commit(self, batch: Sequence[_Entry]) -> None:
         try:
-            self._commit_together(batch)
+            receipts = self._record([entry.new for entry in batch])
         except DatabaseUnavailableError as exc:
             for entry in batch:
                 entry.error = exc
@@ -71,10 +85,32 @@ class GroupCommit:
                 return
             for entry in batch:  # one of them is at fault; the others must not suffer for it
                 self._commit([entry])
+        else:
+            for entry, receipt in zip(batch, receipts, strict=True):
+                entry.receipt = receipt
 
-    def _commit_together(self, batch: Sequence[_Entry]) -> None:
-        with transaction(self.pool, self.timeout_s) as connection:
-            receipts = instances.receive_many(connection, [entry.new for entry in batch])
-        for entry, (receipt, _) in zip(batch, receipts, strict=True):
-            entry.receipt = receipt
-        self.on_committed([entry.new for entry in batch])
+    def _record(self, news: Sequence[NewInstance]) -> list[Receipt]:
+        """Record on the connection kept, or on a new one where that is found broken.
+
+        Recording again what was recorded already is harmless: same UID, same bytes.
+        """
+        if self._connection is not None:
+            try:
+                return self._record_on(self._connection, news)
+            except psycopg.OperationalError:
+                self.close()
+        try:
+            self._connection = psycopg.Connection[dict[str, object]].connect(
+                self._settings.database_url,
+                autocommit=True,
+                row_factory=dict_row,
+                connect_timeout=max(2, int(self._settings.database_timeout_s)),
+            )
+            return self._record_on(self._connection, news)
+        except psycopg.OperationalError as exc:
+            self.close()
+            raise DatabaseUnavailableError(f"PostgreSQL: {exc}") from exc
+
+    @staticmethod
+    def _record_on(connection: Connection, news: Sequence[NewInstance]) -> list[Receipt]:
+        return [receipt for receipt, _ in instances.receive_many(connection, news)]

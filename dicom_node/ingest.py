@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from pydicom.uid import RE_VALID_UID
@@ -17,6 +19,7 @@ from dicom_node.group_commit import GroupCommit
 from dicom_node.readers import READERS
 from dicom_node.statuses import StoreStatus
 from dicom_node.upper_layer import Reception
+from service.attempt import describe
 from service.database import ledger
 from service.database.pool import Pool, transaction
 from service.errors import (
@@ -158,7 +161,7 @@ class InstanceReception:
             self._error = exc
             self._close()
         except Exception as exc:  # noqa: BLE001 -- the C-STORE handler answers whatever happens
-            _log.exception("reception-failed", sop_instance_uid=printable(self._request.sop_instance_uid))
+            _log.error("reception-failed", uid=printable(self._request.sop_instance_uid), **_fault(exc))
             self._error = exc
             self._close()
 
@@ -239,7 +242,7 @@ class InstanceReception:
             self._ingest.record_refusal(
                 self._request.sop_instance_uid,
                 self._sender,
-                {"reason": printable(str(error), 200), "status": f"0x{status:04X}"},
+                {"reason": _reason(error), "status": f"0x{status:04X}"},
             )
         return status, comment
 
@@ -260,6 +263,20 @@ def require_uid(name: str, uid: str) -> None:
         raise InvalidIdentifierError(f"{name} is missing")
     if len(uid) > _MAX_UID or not RE_VALID_UID.fullmatch(uid):
         raise InvalidIdentifierError(f"{name} is not a UID")
+
+
+def _fault(exc: Exception) -> dict[str, str]:
+    """Where and of what kind an unforeseen error was; its message may quote patient data and is left out."""
+    frames = traceback.extract_tb(exc.__traceback__)[-4:]
+    return {
+        "error": type(exc).__name__,
+        "at": " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames)),
+    }
+
+
+def _reason(error: Exception) -> str:
+    """What the ledger says of an error."""
+    return printable(describe(error), 200)
 
 
 def _comment(error: Exception) -> str:

@@ -143,9 +143,8 @@ class Node:
             OSError: The port cannot be bound.
         """
         _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log shows names and values
-        self._ingest = Ingest(
-            store=store, pool=pool, commit=GroupCommit(pool=pool, timeout_s=settings.database_timeout_s)
-        )
+        self._commit = GroupCommit(settings)
+        self._ingest = Ingest(store=store, pool=pool, commit=self._commit)
         entity = application_entity(settings)
         self._server = entity.make_server(
             (settings.dicom_host, settings.dicom_port),
@@ -177,24 +176,44 @@ class Node:
             if isinstance(association, NodeAssociation):
                 association.dul.drain(_DRAIN_S)
             association.abort()
+        self._commit.close()
 
     def _accepted(self, event: Event) -> None:
+        """Note what was not negotiated: many senders propose all they know, so it is one line.
+
+        When nothing was, the association is of no use to the sender, and the ledger has it too.
+        """
+        rejected = event.assoc.rejected_contexts
+        if not rejected:
+            return
+        detail = {
+            "reason": ", ".join(
+                sorted(
+                    {
+                        _CONTEXT_REJECTIONS.get(c.result or 0, "presentation context rejected")
+                        for c in rejected
+                    }
+                )
+            ),
+            "contexts": str(len(rejected)),
+            "abstract_syntaxes": ",".join(_some({str(c.abstract_syntax) for c in rejected})),
+            "transfer_syntaxes": ",".join(_some({str(uid) for c in rejected for uid in c.transfer_syntax})),
+        }
         sender = sender_of(event.assoc)
-        for context in event.assoc.rejected_contexts:
-            self._ingest.record_refusal(
-                "",
-                sender,
-                {
-                    "reason": _CONTEXT_REJECTIONS.get(context.result or 0, "presentation context rejected"),
-                    "abstract_syntax": printable(str(context.abstract_syntax)),
-                    "transfer_syntaxes": ",".join(printable(str(uid)) for uid in context.transfer_syntax[:8]),
-                },
-            )
+        if event.assoc.accepted_contexts:
+            _log.info("contexts-rejected", **sender.detail(), **detail)
+        else:
+            self._ingest.record_refusal("", sender, detail)
 
     def _rejected(self, event: Event) -> None:
         answer = event.assoc.acceptor.primitive
         reason = f"{answer.reason_str}" if answer is not None else "association rejected"
         self._ingest.record_refusal("", sender_of(event.assoc), {"reason": f"association rejected: {reason}"})
+
+
+def _some(uids: set[str], limit: int = 8) -> list[str]:
+    """The first few of many UIDs, for a log line."""
+    return [printable(uid) for uid in sorted(uids)[:limit]] + (["..."] if len(uids) > limit else [])
 
 
 def application_entity(settings: Settings) -> AE:

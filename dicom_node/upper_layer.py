@@ -138,7 +138,6 @@ class StreamingDul(DULServiceProvider):
         self._quiet = threading.Event()  # no object is under way
         self._quiet.set()
         self._dimse_context: int | None = None  # context of a message with a data set for pynetdicom
-        self._run_loop_delay = 0.0
         self._activity = activity
         self.to_user_queue = _AnnouncingQueue(activity)
         self.daemon = True
@@ -178,14 +177,36 @@ class StreamingDul(DULServiceProvider):
 
     def run_reactor(self) -> None:
         """Serve the connection until it ends; then drop what was half received."""
+        self._idle_timer.start()
+        self.assoc._dul_ready.set()
         try:
-            super().run_reactor()
+            while not self._kill_thread:
+                self._turn()
+        except Exception:  # noqa: BLE001 -- an association that fails must not take the node with it
+            _log.exception("association-failed", peer=self._peer())
+            self.assoc.is_aborted = True
+            self.assoc.is_established = False
+            self.assoc._kill = True
+            self._kill_thread = True
         finally:
             self._drop_reception("the association ended")
             sock = self.socket
             if sock is not None:
+                sock._shutdown_socket()
                 sock.release()
             self._activity.set()
+
+    def _turn(self) -> None:
+        """Do one thing: a timer, something to send, or something to read; then the state machine."""
+        if self.artim_timer.expired:
+            self.event_queue.put("Evt18")
+        elif not self._process_recv_primitive() and self._is_transport_event():
+            self._idle_timer.restart()
+        try:
+            event = self.event_queue.get_nowait()
+        except queue.Empty:
+            return
+        self.state_machine.do_action(event)
 
     def _is_transport_event(self) -> bool:
         """Look for data; what comes after a broken protocol is not read, the connection is closed."""

@@ -74,7 +74,7 @@ class InstanceStore(Protocol):
 
 
 class LocalStore:
-    """An InstanceStore in a directory: ``ab/cd/abcd....``, written temp, fsync, rename, fsync(directory)."""
+    """An InstanceStore in a directory: ``ab/abcd....``, written temp, fsync, rename, fsync(directory)."""
 
     def __init__(self, root: Path, *, low_watermark_bytes: int = 0) -> None:
         """Make the directory if it is not there.
@@ -214,7 +214,9 @@ class LocalWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            _make_durable_directory(target.parent, self._root)
+            if not target.parent.is_dir():
+                target.parent.mkdir(exist_ok=True)
+                _fsync_directory(self._root)
             self._temporary.replace(target)
             _fsync_directory(target.parent)
         except OSError as exc:
@@ -231,19 +233,7 @@ def path_of(root: Path, sha256: str) -> Path:
     """
     if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
         raise InstanceNotStoredError(f"{sha256!r} is not a SHA-256")
-    return root / sha256[:2] / sha256[2:4] / sha256
-
-
-def _make_durable_directory(directory: Path, root: Path) -> None:
-    """Make a directory under the root, and each new entry durable in its parent."""
-    missing = []
-    current = directory
-    while current != root and not current.is_dir():
-        missing.append(current)
-        current = current.parent
-    for each in reversed(missing):
-        each.mkdir(exist_ok=True)
-        _fsync_directory(each.parent)
+    return root / sha256[:2] / sha256
 
 
 def _fsync_directory(directory: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import timedelta
 
 from psycopg.rows import DictRow
@@ -20,6 +20,28 @@ _COLUMNS = (
     " peer_address, sha256, size_bytes, state, received_at"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM instance"  # noqa: S608 -- constant
+
+_OFFERED = tuple(field.name for field in fields(NewInstance))
+_ARRAYS = ", ".join(f"%({name})s::{'bigint' if name == 'size_bytes' else 'text'}[]" for name in _OFFERED)
+_NAMES = ", ".join(_OFFERED)
+_INSERT_NEW = f"""
+WITH offered AS (SELECT * FROM unnest({_ARRAYS}) AS offered ({_NAMES})),
+inserted AS (
+    INSERT INTO instance ({_NAMES}) SELECT {_NAMES} FROM offered
+    ON CONFLICT (sop_instance_uid) DO NOTHING
+    RETURNING instance_id, sop_instance_uid, calling_ae_title, peer_address, sha256
+),
+logged AS (
+    INSERT INTO ledger (instance_id, sop_instance_uid, event, detail)
+    SELECT instance_id, sop_instance_uid, %(event)s, jsonb_build_object(
+        'calling_ae_title', calling_ae_title, 'peer_address', peer_address, 'sha256', sha256)
+    FROM inserted
+),
+asked AS (
+    INSERT INTO outbox (task, queue, subject_id) SELECT %(task)s, %(queue)s, instance_id::text FROM inserted
+)
+SELECT sop_instance_uid, instance_id FROM inserted
+"""  # noqa: S608 -- constant
 
 
 def _instance(row: DictRow) -> Instance:
@@ -66,9 +88,37 @@ def receive(connection: Connection, new: NewInstance) -> tuple[Receipt, int]:
 
 
 def receive_many(connection: Connection, news: Sequence[NewInstance]) -> list[tuple[Receipt, int]]:
-    """Record several offered instances in one transaction (group commit), in their order."""
-    with connection.pipeline():
-        return [receive(connection, new) for new in news]
+    """Record several offered instances (group commit), in their order.
+
+    Those that are new take one statement, so one round trip; on a connection in autocommit mode that
+    is the whole transaction. Those that are known are then looked at one by one.
+    """
+    first = {new.sop_instance_uid: new for new in reversed(news)}
+    inserted = _insert_new(connection, [first[uid] for uid in sorted(first)])  # sorted: no deadlock
+    receipts: list[tuple[Receipt, int]] = []
+    for new in news:
+        instance_id = inserted.pop(new.sop_instance_uid, None) if first[new.sop_instance_uid] is new else None
+        if instance_id is not None:
+            receipts.append((Receipt.NEW, instance_id))
+        else:
+            with connection.transaction():
+                receipts.append(receive(connection, new))
+    return receipts
+
+
+def _insert_new(connection: Connection, news: Sequence[NewInstance]) -> dict[str, int]:
+    """Insert those of different UIDs that are not known yet; answers their ids by UID."""
+    columns: dict[str, list[object]] = {name: [getattr(new, name) for new in news] for name in _OFFERED}
+    rows = connection.execute(
+        _INSERT_NEW,
+        {
+            **columns,
+            "event": LedgerEvent.RECEIVED.value,
+            "task": APPRAISE.task,
+            "queue": APPRAISE.queue.value,
+        },
+    )
+    return {row["sop_instance_uid"]: int(row["instance_id"]) for row in rows}
 
 
 def _log(
