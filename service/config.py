@@ -129,6 +129,10 @@ class Settings(BaseSettings):
     dicomweb_url: str = Field(
         "", description="Base URL of the archive's DICOMweb service, for links in FHIR; empty: none."
     )
+    fhir_auth_file: Path | None = Field(
+        None,
+        description="TOML file of SMART clients and trusted issuers; without it the API is on loopback only.",
+    )
     fhir_identifier_systems: dict[str, str] = Field(
         default_factory=dict,
         description="FHIR identifier system of patient IDs by Issuer of Patient ID, as the EHR names them.",

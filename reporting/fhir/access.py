@@ -118,3 +118,5 @@ EVERYTHING = Principal(
     client_id="local",
     scopes=(Scope(patient_level=False, resource_type="*", access=frozenset("cruds")),),
 )
+
+NOBODY = Principal(client_id="", scopes=())

@@ -14,7 +14,7 @@ from uuid import uuid4
 import simplejson
 import structlog
 
-from reporting.fhir.access import EVERYTHING
+from reporting.fhir.access import NOBODY
 from reporting.fhir.http import (
     FHIR_JSON,
     MOST_BODY_BYTES,
@@ -37,6 +37,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _LEAST_GZIP_BYTES = 1400
 _GZIP_LEVEL = 1
+_OWN_FORMATS = (("Binary",), ("auth",), (".well-known",), ("$export-file",))
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +99,8 @@ class FhirApp:
         if body is None:
             raise FhirProblemError(413, IssueType.TOO_LONG, f"at most {MOST_BODY_BYTES} bytes", "http.body")
         request = self._request(scope, body)
-        content_type = served_type(request)
+        # a picture or a token is not FHIR: its handler looks at Accept itself
+        content_type = FHIR_JSON if request.path[:1] in _OWN_FORMATS else served_type(request)
         response = handle(self.api, request)
         if request.option("_pretty") == "true" and response.body:
             response = replace(response, body=_pretty(response.body))
@@ -117,7 +119,7 @@ class FhirApp:
             raise FhirProblemError(400, IssueType.VALUE, "a path has no NUL", "http.path")
         query = _query(scope["query_string"])
         return Request(
-            method=scope["method"], path=path, query=query, headers=headers, body=body, principal=EVERYTHING
+            method=scope["method"], path=path, query=query, headers=headers, body=body, principal=NOBODY
         )
 
     def _health(self) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 
 from reporting.fhir.access import Principal
 from reporting.fhir.outcome import FhirProblemError, IssueType
@@ -25,6 +25,13 @@ _JSON_NAMES = {"json", FHIR_JSON, PLAIN_JSON, "text/json", "application/json+fhi
 MOST_BODY_BYTES = 16 * 1024 * 1024
 
 
+class Authorizer(Protocol):
+    """Knows who asks."""
+
+    def principal(self, headers: Mapping[str, str]) -> Principal:
+        """Who a request speaks for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Api:
     """What every handler works with; made once at the start of the process."""
@@ -34,6 +41,7 @@ class Api:
     store: InstanceStore
     base_url: str  # without a trailing slash
     page_key: bytes  # signs page links
+    authorizer: Authorizer | None = None  # None: no authorisation is configured
 
 
 @dataclass(frozen=True, kw_only=True)

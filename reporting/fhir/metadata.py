@@ -25,6 +25,8 @@ OPERATIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("validate", "http://hl7.org/fhir/OperationDefinition/Resource-validate", ()),
 )
 
+_EXPORT = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
+
 
 def capabilities(api: Api, _request: Request) -> Response:
     """``GET metadata``."""
@@ -52,8 +54,28 @@ def capability_statement(api: Api) -> dict[str, Any]:
                 "mode": "server",
                 "resource": [_resource(row) for row in RESOURCE_TYPES.values()],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}],
+                "operation": [{"name": "export", "definition": _EXPORT}],
+                **_security(api),
             }
         ],
+    }
+
+
+def _security(api: Api) -> dict[str, Any]:
+    if api.authorizer is None:
+        return {}
+    urls = {"url": "token", "valueUri": f"{api.base_url}/auth/token"}
+    service_type = "http://terminology.hl7.org/CodeSystem/restful-security-service"
+    return {
+        "security": {
+            "extension": [
+                {
+                    "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
+                    "extension": [urls],
+                }
+            ],
+            "service": [{"coding": [{"system": service_type, "code": "SMART-on-FHIR"}]}],
+        }
     }
 
 

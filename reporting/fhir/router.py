@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reporting.fhir import metadata, operations, reading, searching, writing
+from reporting.fhir import export, metadata, operations, reading, searching, smart, writing
+from reporting.fhir.access import EVERYTHING, NOBODY
 from reporting.fhir.http import Api, Handler, Request, Response
 from reporting.fhir.outcome import FhirProblemError, IssueType
 
@@ -24,6 +25,21 @@ class Route:
 ROUTES: tuple[Route, ...] = (
     Route(
         method="GET", pattern=("metadata",), handler=metadata.capabilities, public=True, name="capabilities"
+    ),
+    Route(
+        method="GET",
+        pattern=(".well-known", "smart-configuration"),
+        handler=smart.configuration,
+        public=True,
+        name="smart-configuration",
+    ),
+    Route(method="POST", pattern=("auth", "token"), handler=smart.token, public=True, name="token"),
+    Route(method="GET", pattern=("$export",), handler=export.export_system, name="$export"),
+    Route(method="GET", pattern=("Patient", "$export"), handler=export.export_patients, name="$export"),
+    Route(method="GET", pattern=("$export-status", "{id}"), handler=export.status, name="$export-status"),
+    Route(method="DELETE", pattern=("$export-status", "{id}"), handler=export.cancel, name="$export-cancel"),
+    Route(
+        method="GET", pattern=("$export-file", "{id}", "{place}"), handler=export.file, name="$export-file"
     ),
     Route(method="POST", pattern=(), handler=writing.transaction_bundle, name="transaction"),
     Route(method="GET", pattern=("Binary", "{id}"), handler=operations.heatmap, name="read"),
@@ -100,6 +116,9 @@ def route_of(method: str, path: tuple[str, ...]) -> tuple[Route, Mapping[str, st
 
 
 def handle(api: Api, request: Request) -> Response:
-    """Serve a request whose principal is known."""
+    """Serve a request: find its route, know its principal, run its handler."""
     route, parameters = route_of(request.method, request.path)
-    return route.handler(api, replace(request, parameters=parameters))
+    principal = EVERYTHING
+    if api.authorizer is not None:
+        principal = NOBODY if route.public else api.authorizer.principal(request.headers)
+    return route.handler(api, replace(request, parameters=parameters, principal=principal))

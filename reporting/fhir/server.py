@@ -12,6 +12,7 @@ import uvicorn
 from reporting.fhir.app import FhirApp
 from reporting.fhir.definitions import publish
 from reporting.fhir.http import Api
+from reporting.fhir.smart import Authorizer, load_registry
 from service.config import Settings
 from service.database import fhir_keys
 from service.database.pool import open_pool, transaction
@@ -26,6 +27,7 @@ def make_api(settings: Settings) -> Api:
     pool = open_pool(settings)
     with transaction(pool) as connection:
         page_key = fhir_keys.get_or_make(connection, "page-links", secrets.token_bytes(32))
+        token_key = fhir_keys.get_or_make(connection, "access-tokens", secrets.token_bytes(32))
         publish(connection, settings.fhir_base_url())
     return Api(
         settings=settings,
@@ -33,6 +35,19 @@ def make_api(settings: Settings) -> Api:
         store=open_store(settings),
         base_url=settings.fhir_base_url(),
         page_key=page_key,
+        authorizer=_authorizer(settings, token_key),
+    )
+
+
+def _authorizer(settings: Settings, token_key: bytes) -> Authorizer | None:
+    if settings.fhir_auth_file is None:
+        return None
+    base_url = settings.fhir_base_url()
+    return Authorizer(
+        registry=load_registry(settings.fhir_auth_file),
+        token_key=token_key,
+        token_url=f"{base_url}/auth/token",
+        issuer=base_url,
     )
 
 
@@ -57,7 +72,7 @@ def serve(settings: Settings) -> None:
     Raises:
         ConfigurationError: No authorisation is configured and the address is not loopback.
     """
-    if settings.api_host not in _LOOPBACK:
+    if settings.api_host not in _LOOPBACK and settings.fhir_auth_file is None:
         raise ConfigurationError(
             f"api_host is {settings.api_host}, but no authorisation is configured: "
             "without it the FHIR API listens on loopback only"

@@ -89,7 +89,8 @@ def test_versions_and_histories(client: Client, save: Save) -> None:
 
 def test_what_is_not_there(client: Client) -> None:
     for url, status in (
-        ("Observation/none", 404), ("Banana", 404), ("Banana/1", 404), ("", 405), ("Observation/1/2/3/4", 404),
+        ("Observation/none", 404), ("Banana", 404), ("Banana/1", 404), ("", 405),
+        ("Observation/1/2/3/4", 404),
         ("Observation/%00", 400), ("Observation?code=%00", 400), ("Observation/$banana", 404),
         ("Observation?code=%ff", 400),
     ):  # fmt: skip

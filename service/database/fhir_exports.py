@@ -1,0 +1,159 @@
+"""Bulk Data exports: jobs, and the resources of a type as they were at a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from service.database.fhir_rows import tuples
+from service.database.pool import Connection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """One export job."""
+
+    export_id: UUID
+    client_id: str
+    request_url: str
+    request: Mapping[str, Any]  # types, since, filters, as the API wrote them
+    transaction_time: datetime  # what was saved later is not in it
+    files: Sequence[Mapping[str, Any]] | None  # None until planned
+
+
+def add(connection: Connection, export: Export, keep_s: float) -> None:
+    """Keep a new job; forgets those that have expired."""
+    connection.execute("DELETE FROM fhir_export WHERE expires_at < now()")
+    connection.execute(
+        "INSERT INTO fhir_export (export_id, client_id, request_url, request, transaction_time, expires_at)"
+        " VALUES (%s, %s, %s, %s, %s, now() + make_interval(secs => %s))",
+        (
+            export.export_id,
+            export.client_id,
+            export.request_url,
+            Jsonb(export.request),
+            export.transaction_time,
+            keep_s,
+        ),
+    )
+
+
+def get(connection: Connection, export_id: UUID, client_id: str) -> Export | None:
+    """Read a client's job; None when there is none, or it was cancelled or has expired."""
+    row = (
+        tuples(connection)
+        .execute(
+            "SELECT request_url, request, transaction_time, files FROM fhir_export"
+            " WHERE export_id = %s AND client_id = %s AND expires_at > now()",
+            (export_id, client_id),
+        )
+        .fetchone()
+    )
+    if row is None:
+        return None
+    return Export(
+        export_id=export_id,
+        client_id=client_id,
+        request_url=row[0],
+        request=row[1],
+        transaction_time=row[2],
+        files=row[3],
+    )
+
+
+def set_files(connection: Connection, export_id: UUID, files: Sequence[Mapping[str, Any]]) -> None:
+    """Keep the plan of a job."""
+    connection.execute(
+        "UPDATE fhir_export SET files = %s WHERE export_id = %s", (Jsonb(list(files)), export_id)
+    )
+
+
+def cancel(connection: Connection, export_id: UUID, client_id: str) -> bool:
+    """Forget a job; False when there is none."""
+    row = (
+        tuples(connection)
+        .execute(
+            "DELETE FROM fhir_export WHERE export_id = %s AND client_id = %s RETURNING 1",
+            (export_id, client_id),
+        )
+        .fetchone()
+    )
+    return row is not None
+
+
+def file_bounds(
+    connection: Connection, resource_type: str, since: datetime | None, as_of: datetime, rows_per_file: int
+) -> list[tuple[int, int, int]]:
+    """Split the resources of a type, as they were at a moment, into files.
+
+    Returns:
+        First row, last row and count of each.
+    """
+    rows = (
+        tuples(connection)
+        .execute(
+            "SELECT min(resource_id), max(resource_id), count(*) FROM ("
+            " SELECT resource_id, (row_number() OVER (ORDER BY resource_id) - 1) / %(rows)s AS file"
+            " FROM fhir_resource r WHERE type = %(type)s"
+            " AND (%(since)s::timestamptz IS NULL OR last_updated >= %(since)s)"
+            " AND (last_updated <= %(as_of)s OR EXISTS (SELECT 1 FROM fhir_history h"
+            "  WHERE h.type = r.type AND h.id = r.id AND h.last_updated <= %(as_of)s))"
+            ") numbered GROUP BY file ORDER BY file",
+            {"rows": rows_per_file, "type": resource_type, "since": since, "as_of": as_of},
+        )
+        .fetchall()
+    )
+    return [(int(first), int(last), int(count)) for first, last, count in rows]
+
+
+def bodies(
+    connection: Connection,
+    resource_type: str,
+    *,
+    first: int,
+    last: int,
+    since: datetime | None,
+    as_of: datetime,
+    count: int,
+) -> tuple[list[str], int | None]:
+    """Read resources as they were at a moment, in the order of their rows.
+
+    Args:
+        connection: In a transaction.
+        resource_type: Of the resources.
+        first: Row to start at.
+        last: Row to end at.
+        since: Only what changed at or after this moment.
+        as_of: Versions saved later are passed over for the ones before them.
+        count: Rows at most.
+
+    Returns:
+        Bodies, and the row to go on at; None at the end.
+    """
+    rows = (
+        tuples(connection)
+        .execute(
+            "SELECT r.resource_id, CASE WHEN r.last_updated <= %(as_of)s THEN r.body ELSE ("
+            " SELECT h.body FROM fhir_history h WHERE h.type = r.type AND h.id = r.id"
+            " AND h.last_updated <= %(as_of)s ORDER BY h.version_id DESC LIMIT 1) END"
+            " FROM fhir_resource r WHERE r.type = %(type)s AND r.resource_id BETWEEN %(first)s AND %(last)s"
+            " AND (%(since)s::timestamptz IS NULL OR r.last_updated >= %(since)s)"
+            " ORDER BY r.resource_id LIMIT %(count)s",
+            {
+                "as_of": as_of,
+                "type": resource_type,
+                "first": first,
+                "last": last,
+                "since": since,
+                "count": count,
+            },
+        )
+        .fetchall()
+    )
+    following = rows[-1][0] + 1 if len(rows) == count else None
+    return [body for _, body in rows if body is not None], following

@@ -1,0 +1,260 @@
+"""Who may see what: SMART Backend Services, trusted issuers, scopes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey, KeySet, RSAKey
+
+from reporting.fhir.app import FhirApp
+from reporting.fhir.http import Api
+from reporting.fhir.server import make_api
+from reporting.fhir.smart import load_registry
+from reporting.identifiers import fhir_id
+from service.config import Settings
+from service.errors import ConfigurationError
+from tests.integration.reporting.fhir.conftest import BASE_URL, Answer, Client, Save
+
+TOKEN_URL = f"{BASE_URL}/auth/token"
+ANNA = fhir_id("Patient", "HOSPITAL-A", "ANNA")
+BEN = fhir_id("Patient", "HOSPITAL-A", "BEN")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Party:
+    """Keys of a client or issuer."""
+
+    ec: ECKey
+    rsa: RSAKey
+
+
+@pytest.fixture
+def party() -> Party:
+    return Party(
+        ec=ECKey.generate_key("P-384", {"kid": "ec", "use": "sig", "alg": "ES384"}, auto_kid=False),
+        rsa=RSAKey.generate_key(2048, {"kid": "rsa", "use": "sig", "alg": "RS384"}, auto_kid=False),
+    )
+
+
+@pytest.fixture
+def api(settings: Settings, tmp_path: Path, party: Party) -> Any:
+    """The API with a registered client and a trusted issuer."""
+    (tmp_path / "keys.jwks").write_text(json.dumps(KeySet([party.ec, party.rsa]).as_dict(private=False)))
+    registry = tmp_path / "auth.toml"
+    registry.write_text(
+        f"""
+[[clients]]
+client_id = "warehouse"
+scopes = "system/*.rs system/Patient.cruds"
+jwks_file = "{tmp_path}/keys.jwks"
+
+[[issuers]]
+issuer = "https://ehr.example"
+audience = "{BASE_URL}"
+jwks_file = "{tmp_path}/keys.jwks"
+"""
+    )
+    made = make_api(settings.model_copy(update={"api_port": 8080, "fhir_auth_file": registry}))
+    yield made
+    made.pool.close()
+
+
+def assertion(key: Any, algorithm: str = "ES384", **claims: Any) -> str:
+    body = {
+        "iss": "warehouse", "sub": "warehouse", "aud": TOKEN_URL, "exp": int(time.time()) + 60,
+        "jti": str(uuid4()),
+    } | claims  # fmt: skip
+    return jwt.encode({"alg": algorithm, "kid": key.kid}, body, key, algorithms=[algorithm])
+
+
+def ask_token(client: Client, signed: str, scope: str = "system/*.rs", **more: str) -> Answer:
+    form = {
+        "grant_type": "client_credentials",
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        "client_assertion": signed,
+        "scope": scope,
+    } | more
+    return client.ask(
+        "POST", "auth/token", urlencode(form).encode(), Content_Type="application/x-www-form-urlencoded"
+    )
+
+
+Bearer = Callable[[str], str]
+
+
+@pytest.fixture
+def bearer(client: Client, party: Party) -> Bearer:
+    def run(scope: str) -> str:
+        answer = ask_token(client, assertion(party.ec), scope)
+        assert answer.status == 200, answer.content
+        return f"Bearer {answer.json()['access_token']}"
+
+    return run
+
+
+def test_the_configuration_is_found_without_a_token(client: Client) -> None:
+    found = client.get(".well-known/smart-configuration", Accept="application/json").json()
+    assert found["token_endpoint"] == TOKEN_URL
+    assert set(found["token_endpoint_auth_signing_alg_values_supported"]) == {"RS384", "ES384"}
+    security = client.get("metadata").json()["rest"][0]["security"]
+    assert security["extension"][0]["extension"][0]["valueUri"] == TOKEN_URL
+
+
+@pytest.mark.parametrize(("kind", "algorithm"), [("ec", "ES384"), ("rsa", "RS384")])
+def test_a_client_gets_a_short_token(client: Client, party: Party, kind: str, algorithm: str) -> None:
+    answer = ask_token(client, assertion(getattr(party, kind), algorithm))
+    assert answer.status == 200, answer.content
+    assert answer.json()["expires_in"] == 300
+    token = answer.json()["access_token"]
+    assert client.get("Observation", Authorization=f"Bearer {token}").status == 200
+    assert client.get("Observation").status == 401
+    assert client.get("Observation").headers["www-authenticate"] == "Bearer"
+
+
+def test_an_assertion_works_once(client: Client, party: Party) -> None:
+    signed = assertion(party.ec)
+    assert ask_token(client, signed).status == 200
+    again = ask_token(client, signed)
+    assert (again.status, again.json()["error"]) == (401, "invalid_client")
+
+
+def test_bad_assertions(client: Client, party: Party) -> None:
+    other = ECKey.generate_key("P-384", {"kid": "ec"}, auto_kid=False)
+    now = int(time.time())
+    bad = [
+        assertion(other),
+        assertion(party.ec, iss="nobody"),
+        assertion(party.ec, sub="nobody"),
+        assertion(party.ec, aud="https://elsewhere"),
+        assertion(party.ec, exp=now - 100),
+        assertion(party.ec, exp=now + 4000),
+        assertion(party.ec, jti=None),
+        assertion(party.ec)[:-5] + "AAAAA",
+        "x.y.z",
+        "",
+        jwt.encode({"alg": "HS256"}, {"iss": "warehouse"}, party_secret()),
+    ]
+    statuses = [ask_token(client, signed).status for signed in bad if signed is not bad[6]]
+    assert statuses == [401] * 10
+    assert ask_token(client, assertion(party.ec), grant_type="password").status == 400
+    assert ask_token(client, assertion(party.ec), "system/Banana.rs").json()["error"] == "invalid_scope"
+    assert (
+        ask_token(client, assertion(party.ec), "system/Observation.cruds").json()["error"] == "invalid_scope"
+    )
+
+
+def party_secret() -> Any:
+    from joserfc.jwk import OctKey
+
+    return OctKey.import_key(b"x" * 32)
+
+
+def test_scopes_limit_types_and_interactions(client: Client, bearer: Bearer, save_photograph: Save) -> None:
+    save_photograph(1, "ANNA")
+    narrow = bearer("system/Observation.rs")
+    assert client.get("Observation", Authorization=narrow).status == 200
+    assert client.get("Patient", Authorization=narrow).status == 403
+    assert client.get("Observation?_include=Observation:patient", Authorization=narrow).ids("include") == []
+    created = client.ask("POST", "Patient", {"resourceType": "Patient"}, Authorization=narrow)
+    assert created.status == 403
+    wide = bearer("system/Patient.cruds")
+    assert client.ask("POST", "Patient", {"resourceType": "Patient"}, Authorization=wide).status == 201
+    version_1 = bearer("system/Observation.read")
+    assert client.get("Observation", Authorization=version_1).status == 200
+
+
+def test_scopes_with_search_constraints(client: Client, bearer: Bearer, save_photograph: Save) -> None:
+    saved = [*save_photograph(1, "ANNA", 1.5), *save_photograph(2, "ANNA", 3.5)]
+    low, high = [s.resource.resource_id for s in saved if s.resource.resource_type == "Observation"]
+    limited = bearer("system/Observation.rs?value-quantity=lt2")
+    assert client.get("Observation", Authorization=limited).ids() == [low]
+    assert client.get(f"Observation/{low}", Authorization=limited).status == 200
+    assert client.get(f"Observation/{high}", Authorization=limited).status == 404
+    assert client.get("Observation/_history", Authorization=limited).status == 403
+
+
+def patient_token(party: Party, **claims: Any) -> str:
+    body = {
+        "iss": "https://ehr.example", "aud": BASE_URL, "sub": "user", "exp": int(time.time()) + 60,
+        "scope": "patient/*.rs launch openid", "patient": ANNA, "client_id": "app",
+    } | claims  # fmt: skip
+    return "Bearer " + jwt.encode({"alg": "ES384", "kid": "ec"}, body, party.ec, algorithms=["ES384"])
+
+
+def test_a_patient_token_opens_one_compartment(client: Client, party: Party, save_photograph: Save) -> None:
+    saved = [*save_photograph(1, "ANNA"), *save_photograph(2, "BEN")]
+    theirs = [s.resource for s in saved if s.resource.resource_type == "Observation"]
+    token = patient_token(party)
+    assert client.get("Observation", Authorization=token).ids() == [theirs[0].resource_id]
+    assert client.get(f"Observation?patient={BEN}", Authorization=token).ids() == []
+    assert client.get(f"Observation/{theirs[1].resource_id}", Authorization=token).status == 404
+    assert client.get(f"Observation/{theirs[1].resource_id}/_history/1", Authorization=token).status == 404
+    assert client.get("Patient", Authorization=token).ids() == [ANNA]
+    assert client.get("Device", Authorization=token).json()["total"] == 1
+    assert client.get(f"Patient/{ANNA}/$everything", Authorization=token).status == 200
+    assert client.get(f"Patient/{BEN}/$everything", Authorization=token).status == 404
+    assert (
+        client.get("Observation/_history", Authorization=token).json()["entry"][0]["resource"]["id"]
+        == theirs[0].resource_id
+    )
+    assert client.get("Media", Authorization=token).json()["total"] == 2
+    assert client.get("$export", Authorization=token, Prefer="respond-async").status == 403
+    procedure = {
+        "resourceType": "Procedure",
+        "status": "completed",
+        "subject": {"reference": f"Patient/{ANNA}"},
+    }
+    assert client.ask("POST", "Procedure", procedure, Authorization=token).status == 403
+    writer = patient_token(party, scope="patient/Procedure.cruds")
+    assert client.ask("POST", "Procedure", procedure, Authorization=writer).status == 201
+    other = procedure | {"subject": {"reference": f"Patient/{BEN}"}}
+    assert client.ask("POST", "Procedure", other, Authorization=writer).status == 403
+
+
+def test_bad_tokens(client: Client, party: Party, api: Api) -> None:
+    now = int(time.time())
+    for token in (
+        patient_token(party, exp=now - 1000),
+        patient_token(party, aud="https://elsewhere"),
+        patient_token(party, iss="https://stranger.example"),
+        patient_token(party, patient=None),
+        patient_token(party, nbf=now + 1000),
+        patient_token(party)[:-4] + "AAAA",
+        "Bearer nonsense",
+        "Basic dXNlcjpwYXNz",
+    ):
+        assert client.get("Observation", Authorization=token).status == 401
+    # an issuer cannot grant system scopes
+    answer = client.get("Observation", Authorization=patient_token(party, scope="system/*.rs"))
+    assert answer.status == 403
+
+
+def test_without_configuration_there_is_no_token_endpoint(settings: Settings) -> None:
+    made = make_api(settings.model_copy(update={"api_port": 8080}))
+    assert Client(FhirApp(made)).get(".well-known/smart-configuration").status == 404
+    made.pool.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "clients = 3",
+        '[[clients]]\nclient_id = "a"\nscopes = ""',
+        '[[clients]]\nclient_id = "a"\nscopes = ""\njwks_url = "http://a.example/jwks"',
+        "not toml",
+    ],
+)
+def test_a_wrong_registry_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "auth.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError):
+        load_registry(path)
