@@ -7,12 +7,14 @@ result nor reach a log line. What is copied into result objects is copied as sen
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from io import BytesIO
-from zoneinfo import ZoneInfo
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydicom import Dataset, dcmread
 from pydicom.charset import convert_encodings, decode_bytes
@@ -22,8 +24,9 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from tzlocal import get_localzone
 
-from service.errors import ResultError
+from service.errors import ConfigurationError, ResultError
 
+_LOCAL_TIME = Path("/etc/localtime")
 _DATE = re.compile(r"(\d{4})[.\-]?(\d{2})[.\-]?(\d{2})$")  # DA, and its ACR-NEMA form, PS3.5 Table 6.2-1
 _TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(?:\.(\d{1,6}))?$")
 _DATE_TIME = re.compile(r"(\d{8})(\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?)([+-]\d{4})?$")
@@ -98,10 +101,18 @@ def default_zone(name: str) -> tzinfo:
 
     Args:
         name: ``Settings.timezone``, checked there.
+
+    Raises:
+        ConfigurationError: The machine's own zone (``TZ``) is no zone.
     """
     if name:
         return ZoneInfo(name)
-    return get_localzone()
+    if not os.environ.get("TZ") and not _LOCAL_TIME.exists():
+        return UTC  # as the C library has it
+    try:
+        return get_localzone()
+    except (ZoneInfoNotFoundError, ValueError) as exc:
+        raise ConfigurationError(f"the machine's time zone: {exc}") from exc
 
 
 def read_source(data: bytes, zone: tzinfo) -> Source:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 from datetime import UTC, date, datetime, timedelta, timezone
 from io import BytesIO
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from pydicom import Dataset, dcmread
 
 from reporting.source import SourceIdentity, default_zone, offset_zone, read_source
-from service.errors import ResultError
+from service.errors import ConfigurationError, ResultError
 from tests.unit.reporting.charsets import CHARSETS, Charset
 from tests.unit.reporting.photographs import SOP_UID, STUDY_UID, photograph
 
@@ -185,6 +187,20 @@ def test_default_zone_is_the_named_one_or_this_machines() -> None:
     assert default_zone("Asia/Tokyo") == ZoneInfo("Asia/Tokyo")
     moment = datetime(2026, 7, 1, tzinfo=UTC)
     assert moment.astimezone(default_zone("")).utcoffset() == moment.astimezone().utcoffset()
+
+
+def test_a_machine_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TZ", raising=False)
+    monkeypatch.setattr("reporting.source._LOCAL_TIME", tmp_path / "localtime")
+    assert default_zone("") is UTC
+
+
+def test_a_machine_in_no_zone_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    tzlocal_unix = importlib.import_module("tzlocal.unix")
+    monkeypatch.setattr(tzlocal_unix, "_cache_tz", None)
+    monkeypatch.setenv("TZ", "Nowhere/Land")
+    with pytest.raises(ConfigurationError, match="time zone"):
+        default_zone("")
 
 
 def test_the_fixture_is_what_it_says() -> None:
