@@ -50,7 +50,7 @@ class AppraisalMaps:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Appraised:
-    """An appraisal with its pictures; none when the photograph was rejected."""
+    """An appraisal with its pictures; none when the photograph was rejected or they were not asked for."""
 
     appraisal: Appraisal
     maps: AppraisalMaps | None
@@ -132,8 +132,13 @@ class Appraiser:
         uid = sop_instance_uid or photograph.sop_instance_uid
         return self.appraise_batch([replace(photograph, sop_instance_uid=uid)])[0]
 
-    def appraise_batch(self, photographs: Sequence[Photograph]) -> list[Appraised]:
-        """Appraise several photographs, forward passes together; the results keep their order."""
+    def appraise_batch(self, photographs: Sequence[Photograph], *, with_maps: bool = True) -> list[Appraised]:
+        """Appraise several photographs, forward passes together; the results keep their order.
+
+        Args:
+            photographs: What to appraise.
+            with_maps: Whether to make the pictures too; scores alone are faster.
+        """
         results: list[Appraised | None] = [None] * len(photographs)
         waiting: list[tuple[int, AlignedFace, QualityMeasures]] = []
         for index, photograph in enumerate(photographs):
@@ -154,11 +159,17 @@ class Appraiser:
         normalised = self._normaliser.normalise(faces_in) if faces_in else []
         differences = self._comparator.compare(faces_in, normalised) if faces_in else []
         for (index, face, quality), other, difference in zip(waiting, normalised, differences, strict=True):
-            results[index] = self._conclude(face, quality, other, difference)
+            results[index] = self._conclude(face, quality, other, difference, with_maps=with_maps)
         return [result for result in results if result is not None]
 
     def _conclude(
-        self, face: AlignedFace, quality: QualityMeasures, other: Normalised, difference: NDArray[np.float32]
+        self,
+        face: AlignedFace,
+        quality: QualityMeasures,
+        other: Normalised,
+        difference: NDArray[np.float32],
+        *,
+        with_maps: bool,
     ) -> Appraised:
         photograph = face.photograph
         masks = region_masks(face.landmarks, (face.size, face.size))
@@ -181,6 +192,8 @@ class Appraiser:
             quality=quality,
             warnings=photograph.warnings + other.notes,
         )
+        if not with_maps:
+            return Appraised(appraisal=appraisal, maps=None)
         full = map_to_photograph(aligned_map, face, judged)
         scale = self._scale(full)
         maps = AppraisalMaps(

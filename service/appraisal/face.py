@@ -153,6 +153,24 @@ class MediapipeFaceFinder:
         return Face(mesh=mesh, pose=estimate_pose(mesh))
 
 
+class RememberingFaceFinder:
+    """Remembers the faces of pictures already searched, for several methods on the same photographs."""
+
+    def __init__(self, finder: FaceFinder) -> None:
+        self._finder = finder
+        self._known: dict[int, tuple[NDArray[np.uint8], tuple[Face, ...]]] = {}
+
+    def find(self, rgb: NDArray[np.uint8]) -> tuple[Face, ...]:
+        """Return the faces, the largest first; the same array is searched once."""
+        if id(rgb) not in self._known:
+            self._known[id(rgb)] = (rgb, self._finder.find(rgb))
+        return self._known[id(rgb)][1]
+
+    def load(self) -> None:
+        """Load what the finder behind it needs."""
+        self._finder.load()
+
+
 _Box = tuple[float, float, float, float]
 
 

@@ -157,12 +157,12 @@ def _build(workplace: Workplace, *, backbone: Backbone, settings: DeepSettings) 
     return DeepComparator(network, settings, device=workplace.device)
 
 
-def _build_lpips(workplace: Workplace, *, backbone: Backbone, lins: str) -> Comparator:
+def _build_lpips(workplace: Workplace, *, backbone: Backbone, lins: str, layer: int | None) -> Comparator:
     tensors = workplace.store.tensors(backbone.model)
     learned = workplace.store.tensors(lins)
     network = build_network(backbone, tensors, len(backbone.ends))
     weights = [learned[f"layer{index}"] for index in range(len(backbone.ends))]
-    settings = DeepSettings(unit=True, power=LPIPS_POWER)
+    settings = DeepSettings(layer=layer, unit=True, power=LPIPS_POWER)
     return DeepComparator(network, settings, device=workplace.device, weights=weights)
 
 
@@ -173,12 +173,11 @@ def _row(backbone: Backbone, layer: int | None, unit: bool) -> ComparatorRow:
     return ComparatorRow(name=name, version="1", models=(backbone.model,), build=build)
 
 
-def _lpips_row(backbone: Backbone, name: str) -> ComparatorRow:
+def _lpips_row(backbone: Backbone, name: str, layer: int | None) -> ComparatorRow:
     lins = f"lpips-0.1-{name}"
-    build = partial(_build_lpips, backbone=backbone, lins=lins)
-    return ComparatorRow(
-        name=f"lpips-{backbone.name}", version="1", models=(backbone.model, lins), build=build
-    )
+    build = partial(_build_lpips, backbone=backbone, lins=lins, layer=layer)
+    label = f"lpips-{backbone.name}" + (f"-l{layer}" if layer else "")
+    return ComparatorRow(name=label, version="1", models=(backbone.model, lins), build=build)
 
 
 ROWS = (
@@ -189,7 +188,8 @@ ROWS = (
         for layer in (None, *range(1, len(backbone.ends) + 1))
     ),
     *(
-        _lpips_row(BACKBONES[name], short)
+        _lpips_row(BACKBONES[name], short, layer)
         for name, short in (("alexnet", "alex"), ("squeezenet", "squeeze"), ("vgg16", "vgg"))
+        for layer in (None, *range(1, len(BACKBONES[name].ends) + 1))
     ),
 )

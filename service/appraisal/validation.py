@@ -1,0 +1,218 @@
+"""A hospital's own ratings against the methods: Tables II and III of paper 000 for its photographs.
+
+Ratings come as CSV with the columns ``photo,rater,rating``: a file name under the folder of
+photographs, any name of the rater, and 1 (least normal) to 7 (most normal).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.appraisal.appraiser import Appraiser
+from service.appraisal.calibration import LEAST_RATING, MOST_RATING
+from service.appraisal.comparators import COMPARATORS
+from service.appraisal.comparators.backbones import BACKBONES
+from service.appraisal.evaluation import Agreement, RaterAgreement, agreement, rater_agreement
+from service.appraisal.face import FaceFinder, MediapipeFaceFinder, RememberingFaceFinder
+from service.appraisal.models import ModelState, ModelStore
+from service.appraisal.photograph import Photograph, read_photograph
+from service.errors import ConfigurationError, PhotographError
+from service.records import Region
+
+COLUMNS = ("photo", "rater", "rating")
+LEAST_PHOTOGRAPHS = 6  # three highest and three lowest anchor the scale
+REGIONS = (Region.FACE, Region.ORONASAL)  # those of Table II
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ratings:
+    """Ratings of several photographs by several people."""
+
+    photos: tuple[str, ...]  # file names, in the order they first appear
+    raters: tuple[str, ...]
+    table: NDArray[np.float64]  # (photos, raters), NaN where a rater did not rate
+
+    def means(self) -> NDArray[np.float64]:
+        """Mean rating of each photograph."""
+        return np.asarray(np.nanmean(self.table, axis=1), dtype=np.float64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MethodScores:
+    """Scores of one method."""
+
+    method: str
+    scores: dict[Region, tuple[float | None, ...]]  # in the order of the photographs
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodResult:
+    """Agreement of one method in one region."""
+
+    method: str
+    region: Region
+    agreement: Agreement
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Validation:
+    """Everything a validation found."""
+
+    ratings: Ratings
+    raters: RaterAgreement
+    scores: tuple[MethodScores, ...]
+    results: tuple[MethodResult, ...]
+    rejected: tuple[tuple[str, str], ...]  # photograph and reasons
+
+
+def read_ratings(path: Path) -> Ratings:
+    """Read ratings.
+
+    Raises:
+        ConfigurationError: Unreadable, other columns, a rating that is no number from 1 to 7, a
+            rater twice on one photograph, too few photographs, or all ratings alike.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                found = ",".join(reader.fieldnames or ()) or "none"
+                raise ConfigurationError(f"{path}: the columns must be {','.join(COLUMNS)}, not {found}")
+            rows = [_read_row(path, reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+        raise ConfigurationError(f"{path}: {exc}") from exc
+    photos = tuple(dict.fromkeys(photo for photo, _, _ in rows))
+    raters = tuple(dict.fromkeys(rater for _, rater, _ in rows))
+    if len(photos) < LEAST_PHOTOGRAPHS:
+        raise ConfigurationError(f"{path}: {len(photos)} photographs; {LEAST_PHOTOGRAPHS} are the least")
+    table = np.full((len(photos), len(raters)), np.nan)
+    for photo, rater, rating in rows:
+        cell = (photos.index(photo), raters.index(rater))
+        if np.isfinite(table[cell]):
+            raise ConfigurationError(f"{path}: {rater!r} rated {photo!r} twice")
+        table[cell] = rating
+    if np.nanmax(table) == np.nanmin(table):
+        raise ConfigurationError(f"{path}: the ratings are constant: nothing to validate against")
+    return Ratings(photos=photos, raters=raters, table=table)
+
+
+def _read_row(path: Path, line: int, row: dict[str, str | None]) -> tuple[str, str, float]:
+    values = [row.get(column) for column in COLUMNS]
+    if None in row or not all(values):
+        raise ConfigurationError(f"{path}, line {line}: every line needs photo, rater and rating")
+    try:
+        rating = float(values[2] or "")
+    except ValueError:
+        rating = float("nan")
+    if not LEAST_RATING <= rating <= MOST_RATING:
+        raise ConfigurationError(f"{path}, line {line}: a rating is a number from 1 to 7, not {values[2]!r}")
+    return str(values[0]), str(values[1]), rating
+
+
+def usable_methods(normaliser: str, store: ModelStore) -> tuple[str, ...]:
+    """Name the pairs of Tables II and III whose model files are there."""
+    present = {status.entry.id for status in store.status() if status.state is ModelState.PRESENT}
+    names = ["pse", "ssim"]
+    for backbone in BACKBONES.values():
+        for kind in (f"lpips-{backbone.name}", f"deep-{backbone.name}"):
+            layers = ["", *(f"-l{layer}" for layer in range(1, len(backbone.ends) + 1))]
+            names += [kind + layer for layer in layers if kind + layer in COMPARATORS]
+    return tuple(f"{normaliser}+{name}" for name in names if present.issuperset(COMPARATORS[name].models))
+
+
+def validate(
+    ratings: Ratings,
+    folder: Path,
+    methods: Sequence[str],
+    store: ModelStore,
+    *,
+    device: str = "auto",
+    draws: int = 2000,
+    finder: FaceFinder | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Validation:
+    """Score the photographs by every method and compare with the ratings.
+
+    Args:
+        ratings: Of the photographs.
+        folder: Where they are.
+        methods: Names for `Appraiser`.
+        store: Where model files are found.
+        device: "auto", "cpu" or "cuda".
+        draws: Bootstrap resamples.
+        finder: Finds the faces.
+        progress: Called with appraisals done and in all.
+
+    Raises:
+        ConfigurationError: A photograph is missing, or too few can be judged.
+        UnknownMethodError: No such method.
+        ModelError: A model file is missing or wrong.
+    """
+    missing = [photo for photo in ratings.photos if not (folder / photo).is_file()]
+    if missing:
+        raise ConfigurationError(f"{len(missing)} photographs are not in {folder}: {', '.join(missing[:5])}")
+    photographs, rejected = _read_all(ratings.photos, folder)
+    shared = RememberingFaceFinder(finder or MediapipeFaceFinder())
+    done, total = 0, len(photographs) * len(methods)
+    scored: list[MethodScores] = []
+    for method in methods:
+        appraiser = Appraiser(method, store=store, device=device, face_finder=shared)
+        rows: list[dict[Region, float | None]] = []
+        for photo, photograph in zip(ratings.photos, photographs, strict=True):
+            rows.append(_scores(appraiser, photo, photograph, rejected))
+            done += 1
+            progress(done, total)
+        scores = {region: tuple(row[region] for row in rows) for region in REGIONS}
+        scored.append(MethodScores(method=method, scores=scores))
+    return Validation(
+        ratings=ratings,
+        raters=rater_agreement(ratings.table),
+        scores=tuple(scored),
+        results=tuple(_compare(one, region, ratings, draws) for one in scored for region in REGIONS),
+        rejected=tuple(rejected.items()),
+    )
+
+
+def _read_all(photos: Sequence[str], folder: Path) -> tuple[list[Photograph | None], dict[str, str]]:
+    photographs: list[Photograph | None] = []
+    rejected: dict[str, str] = {}
+    for photo in photos:
+        try:
+            photographs.append(read_photograph(folder / photo))
+        except PhotographError as exc:
+            photographs.append(None)
+            rejected[photo] = str(exc)
+    return photographs, rejected
+
+
+def _scores(
+    appraiser: Appraiser, photo: str, photograph: Photograph | None, rejected: dict[str, str]
+) -> dict[Region, float | None]:
+    none: dict[Region, float | None] = dict.fromkeys(REGIONS)
+    if photograph is None:
+        return none
+    (result,) = appraiser.appraise_batch([photograph], with_maps=False)
+    if result.appraisal.reasons:
+        rejected[photo] = ", ".join(reason.value for reason in result.appraisal.reasons)
+    found = {part.region: part.score for part in result.appraisal.regions}
+    return {region: found.get(region) for region in REGIONS}
+
+
+def _compare(scores: MethodScores, region: Region, ratings: Ratings, draws: int) -> MethodResult:
+    pairs = [
+        (score, float(mean))
+        for score, mean in zip(scores.scores[region], ratings.means(), strict=True)
+        if score is not None
+    ]
+    if len(pairs) < LEAST_PHOTOGRAPHS:
+        raise ConfigurationError(
+            f"{scores.method}: {len(pairs)} photographs could be judged, {LEAST_PHOTOGRAPHS} are the least"
+        )
+    found = agreement([score for score, _ in pairs], [mean for _, mean in pairs], draws=draws)
+    return MethodResult(method=scores.method, region=region, agreement=found)

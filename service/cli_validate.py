@@ -1,0 +1,97 @@
+"""`semblance validate`: a hospital's own ratings against the methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from service.appraisal.models import ModelStore
+from service.appraisal.validation import Validation, read_ratings, usable_methods, validate
+from service.appraisal.validation_report import write_report
+from service.config import load_settings
+from service.errors import SemblanceError
+from service.exit_codes import ExitCode
+from service.records import Region
+
+
+def validate_command(
+    ratings: Annotated[Path, typer.Argument(help="CSV with the columns photo,rater,rating (1 to 7).")],
+    photos: Annotated[Path, typer.Option(help="Folder of the photographs.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder the report goes to.")] = Path("validation"),
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Method, or normaliser+comparator; may be repeated.", show_default=False),
+    ] = None,
+    normaliser: Annotated[
+        str, typer.Option(help="Normaliser of the pairs that are compared when no method is named.")
+    ] = "symmetry",
+    draws: Annotated[int, typer.Option(min=50, help="Bootstrap resamples.")] = 2000,
+) -> None:
+    """Compare scores with human ratings: Pearson, Spearman, MAE, W1, agreement of the raters.
+
+    Writes report.html, agreement.csv and scores.csv. Without --method, the product's method and
+    every pair of the normaliser with a comparator whose model files are there are compared.
+
+    For example `semblance validate ratings.csv --photos photos/ --out report/`.
+
+    Exit codes: 0 done; 1 a rating, photograph, method or model file is at fault; 2 wrong usage.
+    """
+    errors = Console(stderr=True)
+    try:
+        settings = load_settings()
+        store = ModelStore(settings.model_dir)
+        names = tuple(method or (settings.method, *usable_methods(normaliser, store)))
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=errors,
+            transient=True,
+            disable=not errors.is_terminal,
+        ) as progress:
+            task = progress.add_task("appraising", total=None)
+            found = validate(
+                read_ratings(ratings),
+                photos,
+                names,
+                store,
+                device=settings.device,
+                draws=draws,
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        path = write_report(found, photos, out)
+    except (SemblanceError, OSError) as exc:
+        errors.print(f"[bold red]error:[/] {exc}", highlight=False)
+        raise typer.Exit(ExitCode.FAILED) from exc
+    _show(found, path)
+
+
+def _show(found: Validation, path: Path) -> None:
+    table = Table(title="Agreement with people, entire face", caption=str(path))
+    for column in ("method", "Pearson", "Spearman", "MAE", "W1"):
+        table.add_column(column, justify="left" if column == "method" else "right", overflow="fold")
+    for result in found.results:
+        if result.region is Region.FACE:
+            figures = result.agreement
+            table.add_row(
+                result.method,
+                *(
+                    f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})"
+                    for e in (figures.pearson, figures.spearman, figures.mae, figures.w1)
+                ),
+            )
+    console = Console()
+    console.print(table)
+    raters = found.raters
+    console.print(
+        f"Raters: {raters.model} {raters.single:.2f} for one, {raters.mean:.2f} for the mean; "
+        f"{len(found.rejected)} photographs not judged",
+        highlight=False,
+    )
