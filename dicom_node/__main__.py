@@ -12,8 +12,9 @@ import threading
 
 import structlog
 
+from dicom_node.processes import NodeProcesses, end_with_parent
 from dicom_node.scp import Node
-from service.config import load_settings
+from service.config import Settings, load_settings
 from service.database.pool import open_pool
 from service.errors import SemblanceError
 from service.logs import announce_ready, configure_logging
@@ -34,17 +35,33 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings)
-        store = open_store(settings)
-        with open_pool(settings) as pool:
-            node = Node(settings, pool, store)
-            announce_ready("node", port=node.port, ae_title=settings.dicom_ae_title)
-            stopped.wait()
-            _log.info("stopping")
-            node.stop()
+        is_child = end_with_parent(stopped)
+        if settings.dicom_processes > 1 and not is_child:
+            _run_children(settings, stopped)
+        else:
+            _run(settings, stopped, reuse_port=is_child)
     except (SemblanceError, OSError) as exc:
         sys.stderr.write(f"dicom_node: {exc}\n")
         return 1
     return 0
+
+
+def _run(settings: Settings, stopped: threading.Event, *, reuse_port: bool) -> None:
+    store = open_store(settings)
+    with open_pool(settings) as pool:
+        node = Node(settings, pool, store, reuse_port=reuse_port)
+        announce_ready("node", port=node.port, ae_title=settings.dicom_ae_title)
+        stopped.wait()
+        _log.info("stopping")
+        node.stop()
+
+
+def _run_children(settings: Settings, stopped: threading.Event) -> None:
+    children = NodeProcesses(settings)
+    announce_ready("node", port=children.port, ae_title=settings.dicom_ae_title)
+    children.watch(stopped)
+    _log.info("stopping")
+    children.stop()
 
 
 if __name__ == "__main__":

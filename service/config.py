@@ -85,7 +85,10 @@ class Settings(BaseSettings):
     dicom_port: int = Field(
         11112, ge=0, le=65535, description="Port the node listens on; 0 picks a free one."
     )
-    dicom_max_associations: int = Field(32, ge=1, description="Associations served at once.")
+    dicom_processes: int = Field(1, ge=1, description="Receiving processes that share the port.")
+    dicom_max_associations: int = Field(
+        32, ge=1, description="Associations each receiving process serves at once."
+    )
     dicom_max_pdu_bytes: int = Field(262_144, ge=4096, description="Largest PDU accepted, in bytes.")
     dicom_idle_timeout_s: float = Field(
         60.0, gt=0, description="Idle time after which an association is closed."
