@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import structlog
 from pydicom import Dataset
 from pydicom.charset import convert_encodings, default_encoding
@@ -101,7 +103,7 @@ def copied(context: ReportContext) -> list[DataElement | RawDataElement]:
         if tag not in header:
             continue
         if dictionary_VR(tag) == VR.SQ:
-            elements.append(header[tag])
+            elements.append(deepcopy(header[tag]))  # written, an item belongs to one data set
             continue
         element = header.get_item(tag)
         if isinstance(element, RawDataElement):

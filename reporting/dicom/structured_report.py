@@ -31,11 +31,11 @@ from reporting.dicom.context import (
 )
 from reporting.dicom.instance import dt, finish, is_plain, stand_in
 from reporting.dicom.measurements import measurement_groups
+from reporting.dicom.template import check_report
 from reporting.identifiers import ResultKind
 from reporting.terminology import (
     AI_RESULT_TITLE,
     PHOTOGRAPHY_OF_PATIENT,
-    SCORE,
 )
 from service.errors import ResultError
 
@@ -85,7 +85,7 @@ def build(context: ReportContext, others: Sequence[ResultObject] = ()) -> Result
     report.ContentTemplateSequence[0].MappingResourceUID = "1.2.840.10008.8.1.1"
     _add_request(report, context)
     result = finish(report, context, kind, required=_REQUIRED)
-    _check_template(dcmread(BytesIO(result.data)), context)
+    check_report(dcmread(BytesIO(result.data)), context.saved.appraisal.score)
     return result
 
 
@@ -136,23 +136,3 @@ def _add_request(report: Dataset, context: ReportContext) -> None:
     request.RequestedProcedureDescription = None
     request.RequestedProcedureCodeSequence = []
     report.ReferencedRequestSequence = [request]
-
-
-def _check_template(read: Dataset, context: ReportContext) -> None:
-    """Read the report back by its template: TID 1500, with the score that was meant.
-
-    Raises:
-        ResultError: Not so.
-    """
-    appraisal = context.saved.appraisal
-    try:
-        content = Comprehensive3DSR.from_dataset(read, copy=False).content
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as exc:
-        raise ResultError("the structured report does not read back as one") from exc
-    if not isinstance(content, MeasurementReport):
-        raise ResultError("the structured report does not read back by TID 1500")
-    groups = content.get_image_measurement_groups()
-    scores = [m.value for g in groups[:1] for m in g.get_measurements(name=code(SCORE))]
-    expected = [] if appraisal.score is None else [appraisal.score]
-    if len(scores) != len(expected) or any(abs(a - b) > 1e-9 for a, b in zip(scores, expected, strict=True)):
-        raise ResultError("the structured report does not read back with its score")

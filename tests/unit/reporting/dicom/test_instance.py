@@ -142,6 +142,18 @@ def test_the_same_appraisal_gives_the_same_bytes(kind: str) -> None:
     assert build(kind, context()).data == build(kind, context()).data
 
 
+@pytest.mark.parametrize("implicit", [False, True], ids=["explicit", "implicit"])
+def test_results_made_one_after_another_are_those_made_alone(implicit: bool) -> None:
+    other = Dataset()
+    other.PatientID, other.IssuerOfPatientID = "Łódź-9", "HOSPITAL-B"
+    data = photograph(
+        jpeg=False, implicit=implicit, SpecificCharacterSet="ISO_IR 101", OtherPatientIDsSequence=[other]
+    )
+    shared = context(data)
+    for kind in (*BUILDERS, *BUILDERS):
+        assert build(kind, shared).data == build(kind, context(data)).data
+
+
 def test_kinds_and_appraisals_differ_in_their_uids() -> None:
     results = [build(kind, context()) for kind in BUILDERS]
     assert len({r.sop_instance_uid for r in results}) == len({r.series_instance_uid for r in results}) == 3
