@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from service.appraisal.appraiser import Appraised, Appraiser
 from service.appraisal.heatmap import encode_png
 from service.appraisal.models import ModelStore
-from service.appraisal.photograph import photograph_from_rgb
 from service.celery_app import task
 from service.context import Context
 from service.database import appraisals, instances
@@ -33,11 +32,9 @@ def _appraiser(method: str, model_dir: Path | None, device: str) -> Appraiser:
 
 
 def _load_models(context: Context) -> None:
-    """Build the method before the first photograph comes, and let a blank one wake the native code."""
+    """Build the method before the first photograph comes."""
     settings = context.settings
-    blank = np.full((256, 256, 3), 128, dtype=np.uint8)
-    with _ONE_AT_A_TIME:
-        _appraiser(settings.method, settings.model_dir, settings.device).appraise(photograph_from_rgb(blank))
+    _appraiser(settings.method, settings.model_dir, settings.device).load()
 
 
 @task(APPRAISE, prepare=_load_models)
