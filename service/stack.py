@@ -23,6 +23,7 @@ from service.supervisor import ChildSpec, Supervisor
 
 _DATABASE = "semblance"
 _STATE_FILE = "stack.json"
+_LEFTOVER_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,13 +210,17 @@ def _end_leftovers(state_path: Path) -> None:
     if not state_path.exists():
         return
     modules = {spec.module for spec in _specs()} | {"dicom_node.demo_pacs"}
+    leftovers = []
     with contextlib.suppress(ValueError, KeyError, OSError):
         for pid in json.loads(state_path.read_text())["pids"].values():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(int(pid))
                 command = process.cmdline()
                 ours = sys.executable in command[:1] and modules & set(command)
-                if ours or "redis-server" in command[0]:
+                if ours or "redis-server" in "".join(command[:1]):
                     process.terminate()
-                    process.wait(10)
+                    leftovers.append(process)
+    _, stubborn = psutil.wait_procs(leftovers, timeout=_LEFTOVER_TIMEOUT_S)
+    for process in stubborn:
+        process.kill()
     state_path.unlink(missing_ok=True)

@@ -89,7 +89,7 @@ def test_up_serves_the_demo_and_ends_cleanly(directory: Path, number: signal.Sig
             assert facts.fhir_url in used.stdout
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
     finally:
         process.kill()
         process.wait()
