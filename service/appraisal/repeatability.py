@@ -1,0 +1,228 @@
+"""How much a score varies when nothing about the face has changed.
+
+Each photograph is taken again in the computer: JPEG quality, scale, roll, small perspective (pose),
+brightness, light from one side, white balance, and all together with noise and blur
+(re-photography). From the scores come the within-subject standard deviation (the standard error
+of measurement), the smallest detectable change 1.96 sqrt(2) SEM (Weir 2005) and the ICC. What is
+stored belongs to one method identity; a change between two photographs is real only beyond it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.appraisal.appraiser import Appraiser
+from service.appraisal.evaluation import rater_agreement
+from service.appraisal.photograph import Photograph, photograph_from_rgb
+from service.errors import ConfigurationError
+from service.records import MethodIdentity, Region
+
+Picture = NDArray[np.uint8]
+REPEATABILITY_DIR = Path(__file__).resolve().parent / "calibrations" / "repeatability"
+LEAST_PHOTOGRAPHS = 5
+_DETECTABLE = 1.96 * np.sqrt(2.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionRepeatability:
+    """Repeatability of one region's score."""
+
+    within_sd: float  # standard error of measurement
+    smallest_detectable_change: float  # 95 %
+    icc: float  # ICC(1) of a single photograph
+    photographs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeatability:
+    """Repeatability of one method; valid for results of exactly this identity."""
+
+    method: MethodIdentity
+    regions: Mapping[str, RegionRepeatability]
+    shift: Mapping[
+        str, float
+    ]  # condition -> mean change of the face's score, in within-subject SDs; none if all rejected
+    rejected: Mapping[str, int]  # condition -> photographs no longer judged
+
+
+def _jpeg(quality: int) -> Callable[[Picture], Picture]:
+    def again(rgb: Picture) -> Picture:
+        _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])
+
+    return again
+
+
+def _scale(factor: float) -> Callable[[Picture], Picture]:
+    def again(rgb: Picture) -> Picture:
+        size = (round(rgb.shape[1] * factor), round(rgb.shape[0] * factor))
+        method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+        return np.asarray(cv2.resize(rgb, size, interpolation=method), np.uint8)
+
+    return again
+
+
+def _perspective(yaw: float, pitch: float, roll_deg: float) -> Callable[[Picture], Picture]:
+    """Turn the picture plane a little: corner shifts as parts of the side, and a roll."""
+
+    def again(rgb: Picture) -> Picture:
+        height, width = rgb.shape[:2]
+        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+        moves = np.array([[yaw, pitch], [yaw, -pitch], [-yaw, pitch], [-yaw, -pitch]], np.float32)
+        signs = np.array([[1, 1], [1, 1], [-1, -1], [-1, -1]], np.float32)
+        moved = corners + moves * signs * np.array([width, height], np.float32)
+        turn = np.vstack([cv2.getRotationMatrix2D((width / 2, height / 2), roll_deg, 1.0), [0, 0, 1]])
+        matrix = turn @ cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
+        out = cv2.warpPerspective(
+            rgb, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )
+        return np.asarray(out, np.uint8)
+
+    return again
+
+
+def _light(
+    gain: float = 1.0, side: float = 0.0, balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+) -> Callable[[Picture], Picture]:
+    """Multiply linear-looking light: overall, as a ramp from left to right, and by colour."""
+
+    def again(rgb: Picture) -> Picture:
+        ramp = np.linspace(1 - side, 1 + side, rgb.shape[1], dtype=np.float32)[None, :, None]
+        lit = rgb * ramp * (gain * np.array(balance, np.float32))
+        return np.asarray(np.clip(np.rint(lit), 0, 255), np.uint8)
+
+    return again
+
+
+def _rephotograph(rgb: Picture) -> Picture:
+    """Everything a little, with a camera's blur and noise."""
+    again = _perspective(0.012, -0.008, -2.0)(_light(1.06, 0.06, (1.03, 1.0, 0.97))(rgb))
+    blurred = np.asarray(cv2.GaussianBlur(again, (0, 0), 0.0016 * max(rgb.shape[:2])), np.float32)
+    noise = np.random.default_rng(0).normal(0, 2.5, blurred.shape)
+    return _jpeg(85)(np.asarray(np.clip(np.rint(blurred + noise), 0, 255), np.uint8))
+
+
+CONDITIONS: Mapping[str, Callable[[Picture], Picture]] = {
+    "as it is": lambda rgb: rgb,
+    "JPEG 90": _jpeg(90),
+    "JPEG 60": _jpeg(60),
+    "scale 0.7": _scale(0.7),
+    "scale 1.4": _scale(1.4),
+    "roll 5": _perspective(0.0, 0.0, 5.0),
+    "pose right": _perspective(0.02, 0.0, 0.0),
+    "pose up": _perspective(0.0, 0.02, 0.0),
+    "brighter": _light(gain=1.12),
+    "darker": _light(gain=0.85),
+    "light from the side": _light(side=0.15),
+    "white balance": _light(balance=(1.08, 1.0, 0.93)),
+    "re-photography": _rephotograph,
+}
+
+
+def measure_repeatability(
+    appraiser: Appraiser,
+    photographs: Sequence[Photograph],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Repeatability:
+    """Score every photograph under every condition.
+
+    Args:
+        appraiser: Of the method.
+        photographs: Of different people.
+        progress: Called with appraisals done and in all.
+
+    Raises:
+        ConfigurationError: Too few photographs could be judged.
+    """
+    tables = {region: np.full((len(photographs), len(CONDITIONS)), np.nan) for region in Region}
+    total = len(photographs) * len(CONDITIONS)
+    for row, photograph in enumerate(photographs):
+        for column, again in enumerate(CONDITIONS.values()):
+            taken = photograph_from_rgb(again(photograph.rgb))
+            (result,) = appraiser.appraise_batch([taken], with_maps=False)
+            for part in result.appraisal.regions:
+                if part.score is not None:
+                    tables[part.region][row, column] = part.score
+            progress(row * len(CONDITIONS) + column + 1, total)
+    return _summarise(appraiser.identity, tables)
+
+
+def _summarise(method: MethodIdentity, tables: Mapping[Region, NDArray[np.float64]]) -> Repeatability:
+    regions = {
+        region.value: found
+        for region, table in tables.items()
+        if (found := _region_repeatability(table)) is not None
+    }
+    if Region.FACE.value not in regions:
+        raise ConfigurationError(f"fewer than {LEAST_PHOTOGRAPHS} photographs could be judged")
+    face = tables[Region.FACE]
+    judged = np.isfinite(face[:, 0])
+    change = (face[judged] - face[judged, :1]) / regions[Region.FACE.value].within_sd
+    missing = np.isnan(change).sum(0)
+    return Repeatability(
+        method=method,
+        regions=regions,
+        shift={
+            name: float(np.nanmean(column))
+            for name, column in zip(CONDITIONS, change.T, strict=True)
+            if np.isfinite(column).any()
+        },
+        rejected={name: int(v) for name, v in zip(CONDITIONS, missing, strict=True)},
+    )
+
+
+def _region_repeatability(table: NDArray[np.float64]) -> RegionRepeatability | None:
+    kept = table[np.isfinite(table).sum(1) >= 2]
+    if len(kept) < LEAST_PHOTOGRAPHS:
+        return None
+    freedom = (np.isfinite(kept).sum(1) - 1).sum()
+    within = float(np.nansum((kept - np.nanmean(kept, axis=1, keepdims=True)) ** 2) / freedom)
+    deviation = max(float(np.sqrt(within)), 1e-9)
+    # A hole makes it the one-way model: conditions are no raters whose means may be taken out.
+    holed = np.hstack([kept, np.full((len(kept), 1), np.nan)])
+    return RegionRepeatability(
+        within_sd=deviation,
+        smallest_detectable_change=float(_DETECTABLE * deviation),
+        icc=rater_agreement(holed).single,
+        photographs=len(kept),
+    )
+
+
+def save_repeatability(found: Repeatability, path: Path) -> None:
+    """Write as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+
+
+def load_repeatability(path: Path) -> Repeatability:
+    """Read what `save_repeatability` wrote.
+
+    Raises:
+        ConfigurationError: Unreadable or malformed.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return Repeatability(
+            method=MethodIdentity(**raw["method"]),
+            regions={name: RegionRepeatability(**values) for name, values in raw["regions"].items()},
+            shift=dict(raw["shift"]),
+            rejected=dict(raw["rejected"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise ConfigurationError(f"repeatability {path}: {exc!r}") from exc
+
+
+def find_repeatability(method: MethodIdentity, directory: Path = REPEATABILITY_DIR) -> Repeatability | None:
+    """Return the stored repeatability of exactly this identity, if there is one."""
+    for path in sorted(directory.glob("*.json")):
+        found = load_repeatability(path)
+        if found.method == method:
+            return found
+    return None

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from service.appraisal.appraiser import Appraiser
+from service.appraisal.photograph import photograph_from_rgb
+from service.appraisal.repeatability import (
+    CONDITIONS,
+    _region_repeatability,
+    find_repeatability,
+    load_repeatability,
+    measure_repeatability,
+    save_repeatability,
+)
+from service.cli_repeatability import repeatability
+from service.errors import ConfigurationError
+from service.exit_codes import ExitCode
+from tests.unit.appraisal.photographs import portrait
+
+
+def test_known_variances_are_recovered():
+    rng = np.random.default_rng(0)
+    table = rng.normal(0, 2.0, (400, 1)) + rng.normal(0, 0.5, (400, 13))
+    found = _region_repeatability(table)
+    assert found.within_sd == pytest.approx(0.5, rel=0.05)
+    assert found.smallest_detectable_change == pytest.approx(1.386, rel=0.05)
+    assert found.icc == pytest.approx(4 / 4.25, abs=0.02)
+    assert _region_repeatability(table[:3]) is None
+
+
+@pytest.mark.parametrize("name", [n for n in CONDITIONS if n != "as it is"])
+def test_every_condition_changes_the_picture_a_little(name):
+    again = CONDITIONS[name](portrait())
+    assert again.dtype == np.uint8
+    small = np.asarray(Image.fromarray(again).resize((320, 320)), float)
+    difference = np.abs(small - portrait()).mean()
+    assert 0.1 < difference < 40
+    assert np.array_equal(again, CONDITIONS[name](portrait()))
+
+
+def _people():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        tint = rng.uniform(0.8, 1.1, 3)
+        large = np.asarray(Image.fromarray(portrait()).resize((640, 640)))
+        yield np.clip(large * tint, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def found(finder):
+    appraiser = Appraiser("symmetry", face_finder=finder)
+    return measure_repeatability(appraiser, [photograph_from_rgb(rgb) for rgb in _people()])
+
+
+def test_a_measurement_covers_regions_and_conditions(found):
+    assert {"face", "nose", "upper-lip"} <= set(found.regions)
+    assert list(found.shift) == list(CONDITIONS)
+    assert found.shift["as it is"] == 0
+    assert sum(found.rejected.values()) == 0
+    assert 0 < found.regions["face"].within_sd < 0.5
+
+
+def test_it_is_found_again_only_for_the_same_identity(found, tmp_path):
+    save_repeatability(found, tmp_path / "symmetry.json")
+    assert load_repeatability(tmp_path / "symmetry.json") == found
+    assert find_repeatability(found.method, tmp_path) == found
+    other = Appraiser("symmetry+ssim").identity
+    assert find_repeatability(other, tmp_path) is None
+    (tmp_path / "symmetry.json").write_text("{}")
+    with pytest.raises(ConfigurationError):
+        find_repeatability(found.method, tmp_path)
+
+
+def test_photographs_without_a_face_are_too_few(finder):
+    empty = photograph_from_rgb(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(ConfigurationError, match="judged"):
+        measure_repeatability(Appraiser("symmetry", face_finder=finder), [empty])
+
+
+def test_the_command_stores_and_explains(tmp_path):
+    paths = []
+    for number, rgb in enumerate(_people()):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(rgb).save(paths[-1])
+    app = typer.Typer()
+    app.command()(repeatability)
+    out = tmp_path / "out.json"
+    done = CliRunner().invoke(app, [*map(str, paths), "--method", "symmetry", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert load_repeatability(out).method.name == "symmetry"
+    failed = CliRunner().invoke(app, [str(tmp_path / "none.png")])
+    assert failed.exit_code == ExitCode.FAILED
