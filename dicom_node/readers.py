@@ -27,6 +27,7 @@ from pydicom.uid import (
 from pynetdicom.presentation import PresentationContext
 
 VERIFICATION = UID("1.2.840.10008.1.1")
+STORAGE_COMMITMENT_PUSH_MODEL = UID("1.2.840.10008.1.20.1")
 UNCOMPRESSED: tuple[UID, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 TRANSFER_SYNTAXES: tuple[UID, ...] = (
     *UNCOMPRESSED,
@@ -69,7 +70,10 @@ READERS: Mapping[str, Reader] = MappingProxyType(
 
 def supported_contexts() -> list[PresentationContext]:
     """The presentation contexts the node accepts as an SCP."""
-    contexts = [_context(VERIFICATION, UNCOMPRESSED)]
+    contexts = [
+        _context(VERIFICATION, UNCOMPRESSED),
+        _context(STORAGE_COMMITMENT_PUSH_MODEL, UNCOMPRESSED),
+    ]
     contexts += [_context(reader.sop_class_uid, reader.transfer_syntaxes) for reader in READERS.values()]
     return contexts
 

@@ -16,6 +16,7 @@ from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from dicom_node.commitment import CommitmentProvider
 from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.group_commit import GroupCommit
 from dicom_node.ingest import Ingest, printable, sender_of
@@ -145,12 +146,14 @@ class Node:
         _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log shows names and values
         self._commit = GroupCommit(settings)
         self._ingest = Ingest(store=store, pool=pool, commit=self._commit)
+        self._commitment = CommitmentProvider(settings, pool, store)
         entity = application_entity(settings)
         self._server = entity.make_server(
             (settings.dicom_host, settings.dicom_port),
             contexts=supported_contexts(),
             evt_handlers=[
                 (evt.EVT_C_ECHO, _echo),
+                (evt.EVT_N_ACTION, self._commitment.request),
                 (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_REJECTED, self._rejected),
             ],
@@ -162,6 +165,7 @@ class Node:
             target=self._server.serve_forever, kwargs={"poll_interval": _POLL_S}, name="dicom-listener"
         )
         self._thread.start()
+        self._commitment.start()
 
     @property
     def port(self) -> int:
@@ -176,6 +180,7 @@ class Node:
             if isinstance(association, NodeAssociation):
                 association.dul.drain(_DRAIN_S)
             association.abort()
+        self._commitment.stop()
         self._commit.close()
 
     def _accepted(self, event: Event) -> None:

@@ -82,9 +82,8 @@ def send(content: bytes, destination: Destination, settings: Settings) -> Sent:
     return _judged(response, destination, str(outgoing.file_meta.TransferSyntaxUID))
 
 
-@contextmanager
-def _association(ds: FileDataset, destination: Destination, settings: Settings) -> Iterator[Association]:
-    sop_class, transfer_syntax = UID(ds.SOPClassUID), UID(ds.file_meta.TransferSyntaxUID)
+def calling_entity(settings: Settings) -> AE:
+    """Our application entity, as the requestor of associations."""
     entity = _PromptAE(ae_title=settings.dicom_ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -92,6 +91,13 @@ def _association(ds: FileDataset, destination: Destination, settings: Settings) 
     entity.acse_timeout = settings.delivery_timeout_s
     entity.dimse_timeout = settings.delivery_timeout_s
     entity.network_timeout = settings.delivery_timeout_s
+    return entity
+
+
+@contextmanager
+def _association(ds: FileDataset, destination: Destination, settings: Settings) -> Iterator[Association]:
+    sop_class, transfer_syntax = UID(ds.SOPClassUID), UID(ds.file_meta.TransferSyntaxUID)
+    entity = calling_entity(settings)
     # One context for each transfer syntax: the destination then says which of them it takes.
     offered = dict.fromkeys((transfer_syntax, *_UNCOMPRESSED))
     contexts = [build_context(sop_class, each) for each in offered]

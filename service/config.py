@@ -99,6 +99,9 @@ class Settings(BaseSettings):
     dicom_allowed_calling_ae_titles: tuple[AeTitle, ...] = Field(
         (), description="Calling AE titles admitted; empty admits all."
     )
+    dicom_peers: tuple[Destination, ...] = Field(
+        (), description="Senders to call back with storage commitment reports, beside the destinations."
+    )
     destinations: tuple[Destination, ...] = Field((), description="Where results are sent by C-STORE.")
 
     # --- delivery and retry
