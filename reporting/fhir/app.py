@@ -119,7 +119,13 @@ class FhirApp:
             raise FhirProblemError(400, IssueType.VALUE, "a path has no NUL", "http.path")
         query = _query(scope["query_string"])
         return Request(
-            method=scope["method"], path=path, query=query, headers=headers, body=body, principal=NOBODY
+            method=scope["method"],
+            path=path,
+            query=query,
+            headers=headers,
+            body=body,
+            principal=NOBODY,
+            peer=(scope.get("client") or ("", 0))[0],
         )
 
     def _health(self) -> Response:

@@ -200,7 +200,7 @@ def _rows(api: Api, export: Export, plan: Any) -> Iterator[bytes]:
                 count=ROWS_PER_CHUNK,
             )
         if found:
-            yield ("\n".join(found) + "\n").encode()
+            yield found + b"\n"
 
 
 def _filtered(api: Api, export: Export, resource_type: str) -> Iterator[bytes]:

@@ -32,6 +32,16 @@ class Authorizer(Protocol):
         """Who a request speaks for."""
 
 
+class Audit(Protocol):
+    """Records every access."""
+
+    def record(self, request: Request, interaction: str, status: int, response: Response | None) -> None:
+        """Keep the event of an access."""
+
+    def close(self) -> None:
+        """Keep what waits and end."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Api:
     """What every handler works with; made once at the start of the process."""
@@ -41,7 +51,13 @@ class Api:
     store: InstanceStore
     base_url: str  # without a trailing slash
     page_key: bytes  # signs page links
+    audit: Audit
     authorizer: Authorizer | None = None  # None: no authorisation is configured
+
+    def close(self) -> None:
+        """Keep what waits to be recorded, and close the pool."""
+        self.audit.close()
+        self.pool.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +70,7 @@ class Request:
     headers: Mapping[str, str]  # names in lower case
     body: bytes
     principal: Principal
+    peer: str = ""  # network address of the client
     parameters: Mapping[str, str] = field(default_factory=dict)  # named parts of the path
 
     @property

@@ -9,6 +9,7 @@ from reporting.fhir import export, metadata, operations, reading, searching, sma
 from reporting.fhir.access import EVERYTHING, NOBODY
 from reporting.fhir.http import Api, Handler, Request, Response
 from reporting.fhir.outcome import FhirProblemError, IssueType
+from service.errors import FhirError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +117,18 @@ def route_of(method: str, path: tuple[str, ...]) -> tuple[Route, Mapping[str, st
 
 
 def handle(api: Api, request: Request) -> Response:
-    """Serve a request: find its route, know its principal, run its handler."""
+    """Serve a request: find its route, know its principal, run its handler, record the access."""
     route, parameters = route_of(request.method, request.path)
-    principal = EVERYTHING
-    if api.authorizer is not None:
-        principal = NOBODY if route.public else api.authorizer.principal(request.headers)
-    return route.handler(api, replace(request, parameters=parameters, principal=principal))
+    request = replace(request, parameters=parameters, principal=NOBODY)
+    if route.public:
+        return route.handler(api, request)
+    try:
+        principal = EVERYTHING if api.authorizer is None else api.authorizer.principal(request.headers)
+        request = replace(request, principal=principal)
+        response = route.handler(api, request)
+    except FhirError as exc:
+        status = exc.status if isinstance(exc, FhirProblemError) else 422
+        api.audit.record(request, route.name, status, None)
+        raise
+    api.audit.record(request, route.name, response.status, response)
+    return response

@@ -371,19 +371,10 @@ _AUDIT_EVENT = _type(
     _token("altid", 1007, "agent.altId"),
     _string("address", 1008, "agent.network.address"),
     _reference("entity", 1009, "entity.what", targets=_PROVENANCE_TARGETS),
+    _token("entity-role", 1010, "entity.role"),
     main_date="date",
     doc="Every access by this API (IHE BALP).",
 )  # fmt: skip
-
-_SUBSCRIPTION = _type(
-    "Subscription",
-    _WRITABLE,
-    _token("status", 1101, "status", system="http://hl7.org/fhir/subscription-status"),
-    _token("type", 1102, "channel.type", system="http://hl7.org/fhir/subscription-channel-type"),
-    _uri("url", 1103, "channel.endpoint"),
-    _string("criteria", 1104, "criteria"),
-    doc="R4 rest-hook on new Observations.",
-)
 
 
 def _canonical(name: str, first: int, *more: SearchParameter) -> ResourceType:
@@ -440,7 +431,6 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
         _DEVICE,
         _PROVENANCE,
         _AUDIT_EVENT,
-        _SUBSCRIPTION,
         _CODE_SYSTEM,
         _VALUE_SET,
         _STRUCTURE_DEFINITION,

@@ -10,6 +10,7 @@ import sys
 import uvicorn
 
 from reporting.fhir.app import FhirApp
+from reporting.fhir.audit import AuditLog
 from reporting.fhir.definitions import publish
 from reporting.fhir.http import Api
 from reporting.fhir.smart import Authorizer, load_registry
@@ -23,7 +24,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def make_api(settings: Settings) -> Api:
-    """Open the database and the store, and make what the handlers work with; the caller closes the pool."""
+    """Open the database and the store, and make what the handlers work with; the caller closes it."""
     pool = open_pool(settings)
     with transaction(pool) as connection:
         page_key = fhir_keys.get_or_make(connection, "page-links", secrets.token_bytes(32))
@@ -35,6 +36,7 @@ def make_api(settings: Settings) -> Api:
         store=open_store(settings),
         base_url=settings.fhir_base_url(),
         page_key=page_key,
+        audit=AuditLog(pool, settings.fhir_base_url()),
         authorizer=_authorizer(settings, token_key),
     )
 
@@ -91,4 +93,4 @@ def serve(settings: Settings) -> None:
             )  # fmt: skip
             _Announcing(config, settings.fhir_base_url()).run(sockets=[listener])
         finally:
-            api.pool.close()
+            api.close()

@@ -80,7 +80,7 @@ def api(settings: Settings) -> Iterator[Api]:
     """The API of this test's database."""
     made = make_api(settings.model_copy(update={"api_port": 8080}))
     yield made
-    made.pool.close()
+    made.close()
 
 
 @pytest.fixture

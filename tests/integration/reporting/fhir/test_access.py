@@ -65,7 +65,7 @@ jwks_file = "{tmp_path}/keys.jwks"
     )
     made = make_api(settings.model_copy(update={"api_port": 8080, "fhir_auth_file": registry}))
     yield made
-    made.pool.close()
+    made.close()
 
 
 def assertion(key: Any, algorithm: str = "ES384", **claims: Any) -> str:
@@ -241,7 +241,7 @@ def test_bad_tokens(client: Client, party: Party, api: Api) -> None:
 def test_without_configuration_there_is_no_token_endpoint(settings: Settings) -> None:
     made = make_api(settings.model_copy(update={"api_port": 8080}))
     assert Client(FhirApp(made)).get(".well-known/smart-configuration").status == 404
-    made.pool.close()
+    made.close()
 
 
 @pytest.mark.parametrize(
