@@ -13,7 +13,13 @@ from pathlib import Path
 from types import FrameType
 
 from pydicom.uid import RE_VALID_UID
-from pynetdicom import AE, StoragePresentationContexts, VerificationPresentationContexts, evt
+from pynetdicom import (
+    AE,
+    ALL_TRANSFER_SYNTAXES,
+    AllStoragePresentationContexts,
+    VerificationPresentationContexts,
+    evt,
+)
 from pynetdicom.events import Event
 
 from service.logs import announce_ready
@@ -39,7 +45,10 @@ class DemoPacs:
         self._directory = directory
         self._incoming = LocalStore(directory / "objects")
         entity = AE(ae_title=AE_TITLE)
-        entity.supported_contexts = StoragePresentationContexts + VerificationPresentationContexts
+        entity.supported_contexts = VerificationPresentationContexts
+        for context in AllStoragePresentationContexts:
+            if context.abstract_syntax is not None:
+                entity.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
         server = entity.start_server(
             ("127.0.0.1", port),
             block=False,

@@ -1,0 +1,69 @@
+"""The demonstration's wrapper and PACS."""
+
+from __future__ import annotations
+
+import subprocess
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.uid import JPEGBaseline8Bit, VLPhotographicImageStorage
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from dicom_node.demo_pacs import AE_TITLE, DemoPacs
+from dicom_node.wrap import Wrapping, encode, wrap_photograph
+from tests.photographs import face, photograph
+
+
+def test_a_wrapped_picture_is_the_picture() -> None:
+    dataset = dcmread(BytesIO(encode(wrap_photograph(face(), Wrapping(name="a", study="s")))))
+    assert dataset.SOPClassUID == VLPhotographicImageStorage
+    assert dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
+    difference = np.abs(dataset.pixel_array.astype(int) - face().astype(int))
+    assert difference.mean() < 3
+
+
+def test_the_same_picture_and_name_give_the_same_bytes() -> None:
+    one, again = (encode(wrap_photograph(face(), Wrapping(name="a", study="s"))) for _ in range(2))
+    assert one == again
+    other = wrap_photograph(face(), Wrapping(name="b", study="s"))
+    first = wrap_photograph(face(), Wrapping(name="a", study="s"))
+    assert other.SOPInstanceUID != first.SOPInstanceUID
+    assert other.StudyInstanceUID == first.StudyInstanceUID
+    assert other.SeriesInstanceUID == first.SeriesInstanceUID
+
+
+@pytest.mark.peers("dciodvfy")
+def test_a_wrapped_picture_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "photograph.dcm"
+    path.write_bytes(encode(photograph()))
+    checked = subprocess.run(["dciodvfy", str(path)], check=False, capture_output=True, text=True)
+    assert "Error" not in checked.stderr + checked.stdout
+    assert "VLPhotographicImage" in checked.stderr + checked.stdout
+
+
+def test_the_pacs_keeps_what_it_is_sent_and_nothing_hostile(tmp_path: Path) -> None:
+    pacs = DemoPacs(tmp_path)
+    sent = photograph()
+    entity = AE(ae_title="TEST")
+    entity.add_requested_context(VLPhotographicImageStorage, JPEGBaseline8Bit)
+    entity.add_requested_context(Verification)
+    association = entity.associate("127.0.0.1", pacs.port, ae_title=AE_TITLE)
+    assert association.is_established
+    try:
+        assert association.send_c_echo().Status == 0
+        assert association.send_c_store(sent).Status == 0
+        assert association.send_c_store(sent).Status == 0
+        kept = dcmread(tmp_path / sent.StudyInstanceUID / f"{sent.SOPInstanceUID}.dcm")
+        assert kept.PixelData == sent.PixelData
+        hostile = photograph()
+        with pytest.warns(UserWarning, match="Invalid value for VR UI"):
+            hostile.StudyInstanceUID = "../../escaped"
+        assert association.send_c_store(hostile).Status == 0xC000
+    finally:
+        association.release()
+        pacs.stop()
+    assert not list(tmp_path.parent.parent.glob("escaped"))

@@ -1,0 +1,87 @@
+"""The appraisal step: thin, safe to run twice, and its maps are kept as what they are."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dicom_node.wrap import encode
+from service.attempt import Outcome, attempt
+from service.config import Settings
+from service.context import Context
+from service.database import appraisals, instances, ledger, outbox
+from service.database.pool import Pool, transaction
+from service.errors import InstanceNotStoredError
+from service.records import AppraisalStatus, InstanceState, LedgerEvent, NewInstance
+from service.steps import APPRAISE, REPORT
+from service.storage import InstanceStore
+from service.tasks import appraise
+from tests.integration.test_database import offered
+from tests.photographs import face, faceless, photograph
+
+
+@pytest.fixture
+def context(settings: Settings, pool: Pool, store: InstanceStore) -> Context:
+    return Context(settings=settings, pool=pool, store=store)
+
+
+def receive(context: Context, content: bytes, uid: str = "1.2.3") -> int:
+    kept = context.store.put(content)
+    fields = {**vars(offered(uid)), "sha256": kept.sha256, "size_bytes": kept.size_bytes}
+    with transaction(context.pool) as connection:
+        return instances.receive(connection, NewInstance(**fields))[1]
+
+
+def test_an_appraisal_is_saved_with_its_maps_and_the_report_is_due(context: Context) -> None:
+    instance_id = receive(context, encode(photograph()))
+    assert attempt(context, APPRAISE, appraise, instance_id) is Outcome.DONE
+    with transaction(context.pool) as connection:
+        (saved,) = appraisals.for_instance(connection, instance_id)
+        assert instances.get(connection, instance_id).state is InstanceState.APPRAISED
+        assert [entry.event for entry in ledger.entries(connection, "1.2.3")] == [
+            LedgerEvent.RECEIVED,
+            LedgerEvent.APPRAISED,
+        ]
+        due = {(message.task, message.subject_id) for message in outbox.take_due(connection, 10)}
+    assert (REPORT.task, str(instance_id)) in due
+    assert saved.appraisal.status is AppraisalStatus.APPRAISED
+    difference = np.load(io.BytesIO(context.store.read(saved.difference_map_sha256)), allow_pickle=False)
+    assert (difference.shape, difference.dtype) == (face().shape[:2], np.float32)
+    assert np.isfinite(difference).any()
+    assert np.isnan(difference).any()
+    heatmap = Image.open(io.BytesIO(context.store.read(saved.heatmap_sha256)))
+    assert heatmap.format == "PNG"
+    assert heatmap.size[1] == face().shape[0]
+
+
+def test_running_it_twice_changes_nothing(context: Context) -> None:
+    instance_id = receive(context, encode(photograph()))
+    appraise(context, instance_id)
+    with transaction(context.pool) as connection:
+        before = appraisals.for_instance(connection, instance_id)
+        messages = outbox.waiting(connection)
+    appraise(context, instance_id)
+    with transaction(context.pool) as connection:
+        assert appraisals.for_instance(connection, instance_id) == before
+        assert outbox.waiting(connection) == messages
+        assert len(ledger.entries(connection, "1.2.3")) == 2
+
+
+def test_a_rejected_photograph_has_no_maps(context: Context) -> None:
+    instance_id = receive(context, encode(faceless()))
+    appraise(context, instance_id)
+    with transaction(context.pool) as connection:
+        (saved,) = appraisals.for_instance(connection, instance_id)
+        last = ledger.entries(connection, "1.2.3")[-1]
+    assert (saved.heatmap_sha256, saved.difference_map_sha256) == ("", "")
+    assert (last.event, last.detail["reasons"]) == (LedgerEvent.REJECTED, "no-face")
+
+
+def test_bytes_that_are_gone(context: Context) -> None:
+    with transaction(context.pool) as connection:
+        _, instance_id = instances.receive(connection, offered())
+    with pytest.raises(InstanceNotStoredError):
+        appraise(context, instance_id)
