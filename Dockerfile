@@ -51,8 +51,7 @@ ENV PATH=/opt/semblance/bin:$PATH \
     MPLCONFIGDIR=/tmp/matplotlib \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
-    SEMBLANCE_STORAGE_DIR=/var/lib/semblance/store \
-    SEMBLANCE_API_HOST=0.0.0.0
+    SEMBLANCE_STORAGE_DIR=/var/lib/semblance/store
 USER 10001:10001
 WORKDIR /var/lib/semblance
 VOLUME ["/var/lib/semblance/store"]

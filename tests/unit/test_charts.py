@@ -36,6 +36,7 @@ PRODUCTION = {
     },
     "secretEnvironment": [{"name": "SEMBLANCE_ORGANISATION", "secret": "names", "key": "organisation"}],
     "storage": {"existingClaim": "photographs"},
+    "models": {"existingClaim": "models"},
     "node": {"service": {"loadBalancerSourceRanges": ["10.20.0.0/16"]}},
     "api": {
         "ingress": {
@@ -192,6 +193,33 @@ def test_without_gpus_it_computes_on_the_cpu() -> None:
     assert {"name": "SEMBLANCE_DEVICE", "value": "cpu"} in container["env"]
 
 
+def test_the_api_knows_whom_it_serves() -> None:
+    spec = pod_specs(rendered({"api": {"authorisation": {"existingSecret": "clients"}}}))[
+        "demo-semblance-api"
+    ]
+    (container,) = spec["containers"]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "fhir-auth"]
+    (volume,) = [each for each in spec["volumes"] if each["name"] == "fhir-auth"]
+
+    assert environment["SEMBLANCE_FHIR_AUTH_FILE"].startswith(mount["mountPath"])
+    assert mount["readOnly"] is True
+    assert volume["secret"] == {"secretName": "clients"}
+
+
+def test_model_files_of_the_hospital_reach_the_worker_that_needs_them() -> None:
+    specs = pod_specs(rendered(PRODUCTION))
+    with_models = {
+        name: {each["name"]: each.get("value") for each in spec["containers"][0]["env"]}[
+            "SEMBLANCE_MODEL_DIR"
+        ]
+        for name, spec in specs.items()
+        if any(volume["name"] == "models" for volume in spec["volumes"])
+    }
+
+    assert with_models == {"demo-semblance-worker-gpu": "/var/lib/semblance-models"}
+
+
 def test_the_photographs_outlive_the_release() -> None:
     claim = of_kind(rendered({}), "PersistentVolumeClaim")["demo-semblance-store"]
 
@@ -227,6 +255,7 @@ def test_an_autoscaled_worker_leaves_its_replicas_to_keda(database_url: str) -> 
         {"settings": {"database_url": "postgresql://elsewhere"}},
         {"settings": {"Dicom-Port": 104}},
         {"image": {"repository": ""}},
+        {"api": {"authorisation": {"existingSecret": ""}}},
         {"node": {"service": {"port": 70000}}},
         {"storage": {"size": "much"}},
         {"workers": {"gpu": {"gpus": "two"}}},

@@ -66,6 +66,16 @@ def test_a_compose_service_has_no_privileges(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
 
 
+def test_an_api_that_others_can_reach_knows_whom_it_serves() -> None:
+    environment = OURS["api"]["environment"]
+
+    assert environment["SEMBLANCE_API_HOST"] != Settings().api_host
+    assert any(
+        environment["SEMBLANCE_FHIR_AUTH_FILE"].startswith(mount.split(":")[1])
+        for mount in OURS["api"]["volumes"]
+    )
+
+
 def test_nothing_starts_before_the_schema_is_there() -> None:
     for name, service in OURS.items():
         if name != "migrate":

@@ -65,7 +65,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{/* One Deployment. Takes: root, component, values (of the component), command, and optionally image,
-     runtimeClassName, gpus, environment, port, portName, probes. */}}
+     runtimeClassName, gpus, environment, port, portName, probes, and mounts: a list of read-only
+     volumes, each a dict of name, path and source (a volume source). */}}
 {{- define "semblance.deployment" -}}
 {{- $root := .root -}}
 {{- $autoscaled := and .values.autoscaling .values.autoscaling.enabled -}}
@@ -150,7 +151,16 @@ spec:
               mountPath: /var/lib/semblance
             - name: tmp
               mountPath: /tmp
+            {{- range .mounts }}
+            - name: {{ .name }}
+              mountPath: {{ .path }}
+              readOnly: true
+            {{- end }}
       volumes:
+        {{- range .mounts }}
+        - name: {{ .name }}
+          {{- toYaml .source | nindent 10 }}
+        {{- end }}
         - name: store
           persistentVolumeClaim:
             claimName: {{ include "semblance.claim" $root }}
