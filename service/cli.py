@@ -17,9 +17,11 @@ from rich.console import Console
 from service import __version__, demo_photographs
 from service.cli_benchmark import benchmark
 from service.cli_models import app as models_app
+from service.cli_repeatability import repeatability
 from service.cli_score import score
 from service.cli_state import retry, status
 from service.cli_train import train_app
+from service.cli_validate import validate_command
 from service.config import load_settings
 from service.errors import BrokerUnavailableError, DatabaseUnavailableError, SemblanceError, StackError
 from service.exit_codes import ExitCode
@@ -37,8 +39,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (score, status, retry, benchmark):
+for command in (score, status, retry, benchmark, repeatability):
     app.command()(command)
+app.command("validate")(validate_command)
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 
 from scripts.document_settings import filled
+from service.cli import app
 from service.config import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +76,18 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
     targets = [link.split("#")[0] for link in links if not re.match(r"[a-z]+:", link)]
 
     assert [target for target in targets if target and not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_commands_it_names_exist(document: Path) -> None:
+    known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    named = set(
+        re.findall(
+            r"(?:`|^|bin/)semblance ([a-z]+)\b(?![.:])", document.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
+
+    assert named - known == set()
 
 
 def test_the_index_lists_every_document() -> None:
