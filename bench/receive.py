@@ -51,8 +51,8 @@ class Size:
 
 
 SIZES = (
-    Size(name="38 KB", picture=(150, 170), transfer_syntax=JPEGBaseline8Bit, count=240, small=True),
-    Size(name="200 KB", picture=(370, 370), transfer_syntax=JPEGBaseline8Bit, count=120, small=True),
+    Size(name="38 KB", picture=(150, 170), transfer_syntax=JPEGBaseline8Bit, count=480, small=True),
+    Size(name="200 KB", picture=(370, 370), transfer_syntax=JPEGBaseline8Bit, count=320, small=True),
     Size(name="4 MB", picture=(1650, 1650), transfer_syntax=JPEGBaseline8Bit, count=48, small=False),
     Size(name="36 MB", picture=(3000, 4000), transfer_syntax=ExplicitVRLittleEndian, count=8, small=False),
 )

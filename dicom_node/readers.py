@@ -72,14 +72,18 @@ def supported_contexts() -> list[PresentationContext]:
     """The presentation contexts the node accepts as an SCP."""
     contexts = [
         _context(VERIFICATION, UNCOMPRESSED),
-        _context(STORAGE_COMMITMENT_PUSH_MODEL, UNCOMPRESSED),
+        _context(STORAGE_COMMITMENT_PUSH_MODEL, UNCOMPRESSED, both_roles=True),
     ]
     contexts += [_context(reader.sop_class_uid, reader.transfer_syntaxes) for reader in READERS.values()]
     return contexts
 
 
-def _context(abstract_syntax: str, transfer_syntaxes: tuple[UID, ...]) -> PresentationContext:
+def _context(
+    abstract_syntax: str, transfer_syntaxes: tuple[UID, ...], *, both_roles: bool = False
+) -> PresentationContext:
     context = PresentationContext()
     context.abstract_syntax = UID(abstract_syntax)
     context.transfer_syntax = list(transfer_syntaxes)
+    if both_roles:  # a requestor may propose to be the SCP: it then reports on an association of its own
+        context.scu_role = context.scp_role = True
     return context

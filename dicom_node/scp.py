@@ -17,6 +17,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_node.commitment import CommitmentProvider
+from dicom_node.commitment_user import CommitmentUser
 from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.group_commit import GroupCommit
 from dicom_node.ingest import Ingest, printable, sender_of
@@ -147,6 +148,7 @@ class Node:
         self._commit = GroupCommit(settings)
         self._ingest = Ingest(store=store, pool=pool, commit=self._commit)
         self._commitment = CommitmentProvider(settings, pool, store)
+        self._commitment_user = CommitmentUser(settings, pool)
         entity = application_entity(settings)
         self._server = entity.make_server(
             (settings.dicom_host, settings.dicom_port),
@@ -154,6 +156,7 @@ class Node:
             evt_handlers=[
                 (evt.EVT_C_ECHO, _echo),
                 (evt.EVT_N_ACTION, self._commitment.request),
+                (evt.EVT_N_EVENT_REPORT, self._commitment_user.report),
                 (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_REJECTED, self._rejected),
             ],
@@ -166,6 +169,7 @@ class Node:
         )
         self._thread.start()
         self._commitment.start()
+        self._commitment_user.start()
 
     @property
     def port(self) -> int:
@@ -181,6 +185,7 @@ class Node:
                 association.dul.drain(_DRAIN_S)
             association.abort()
         self._commitment.stop()
+        self._commitment_user.stop()
         self._commit.close()
 
     def _accepted(self, event: Event) -> None:

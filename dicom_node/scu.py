@@ -20,7 +20,12 @@ from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSIO
 from dicom_node.statuses import StatusClass, status_class
 from dicom_node.transport import PromptSocket
 from service.config import Destination, Settings
-from service.errors import DestinationRefusedError, DestinationUnreachableError, ResultError
+from service.errors import (
+    ConfigurationError,
+    DestinationRefusedError,
+    DestinationUnreachableError,
+    ResultError,
+)
 
 _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
@@ -157,3 +162,15 @@ def _judged(response: Dataset, destination: Destination, transfer_syntax_uid: st
     if status_class(status) in {StatusClass.SUCCESS, StatusClass.WARNING}:
         return Sent(status=status, comment=comment, transfer_syntax_uid=transfer_syntax_uid)
     raise DestinationRefusedError(f"{destination.name} answered 0x{status:04X} {comment}".rstrip())
+
+
+def destination_named(settings: Settings, name: str) -> Destination:
+    """The destination of that name.
+
+    Raises:
+        ConfigurationError: It is not configured any more.
+    """
+    for destination in settings.destinations:
+        if destination.name == name:
+            return destination
+    raise ConfigurationError(f"destination {name!r} is in a delivery but not in the settings")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dicom_node.scu import send
+from dicom_node.commitment_user import new_transaction_uid
+from dicom_node.scu import destination_named, send
 from service.celery_app import task
-from service.config import Destination, Settings
 from service.context import Context
-from service.database import deliveries
+from service.database import commitments_wanted, deliveries
 from service.database.pool import transaction
-from service.errors import ConfigurationError
 from service.pipeline import delivered
 from service.steps import DELIVER
 
@@ -35,15 +34,5 @@ def deliver(context: Context, delivery_id: int) -> None:
                 "transfer_syntax_uid": sent.transfer_syntax_uid,
             },
         )
-
-
-def destination_named(settings: Settings, name: str) -> Destination:
-    """The destination of that name.
-
-    Raises:
-        ConfigurationError: It is not configured any more.
-    """
-    for destination in settings.destinations:
-        if destination.name == name:
-            return destination
-    raise ConfigurationError(f"destination {name!r} is in a delivery but not in the settings")
+        if destination.storage_commitment:
+            commitments_wanted.want(connection, delivery_id, new_transaction_uid())

@@ -54,6 +54,9 @@ class Destination(BaseModel):
     ae_title: AeTitle = Field(description="Called AE title.")
     host: str = Field(description="Host name or address.")
     port: int = Field(ge=1, le=65535, description="TCP port.")
+    storage_commitment: bool = Field(
+        False, description="Ask it to commit to what it took, and send again what it does not commit to."
+    )
 
 
 class Settings(BaseSettings):

@@ -96,6 +96,23 @@ def mark_delivered(connection: Connection, delivery_id: int) -> None:
     )
 
 
+def mark_committed(connection: Connection, delivery_id: int) -> None:
+    """Note that the destination committed to the object (storage commitment)."""
+    connection.execute(
+        "UPDATE delivery SET state = 'committed' WHERE delivery_id = %s AND state = 'delivered'",
+        (delivery_id,),
+    )
+
+
+def send_again(connection: Connection, delivery_id: int, delay_s: float) -> None:
+    """Make a delivery pending again that the destination took but does not commit to."""
+    connection.execute(
+        "UPDATE delivery SET state = 'pending', next_attempt_at = now() + make_interval(secs => %s)"
+        " WHERE delivery_id = %s AND state = 'delivered'",
+        (delay_s, delivery_id),
+    )
+
+
 def mark_failed(connection: Connection, delivery_id: int, error: str, next_attempt_at: datetime) -> None:
     """Note a failed attempt and when the next is due."""
     connection.execute(
