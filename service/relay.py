@@ -1,6 +1,6 @@
 """The relay: ``python -m service.relay`` moves the outbox to the broker and enqueues what stalled.
 
-Several may run at once. It wakes by PostgreSQL's NOTIFY and looks by itself twice a second.
+Several may run at once. It wakes by PostgreSQL's NOTIFY and looks by itself ten times a second.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from service.pipeline import Publisher, publish_due, sweep
 
 _log = structlog.get_logger(__name__)
 
-_LOOK_EVERY_S = 0.5
+_LOOK_EVERY_S = 0.1
 _PAUSE_AFTER_FAULT_S = 1.0
 _BATCH = 200
 

@@ -71,7 +71,7 @@ def waiting(connection: Connection) -> int:
 
 
 def nudge(connection: Connection) -> None:
-    """Wake the relays when this transaction commits; without it they look by themselves twice a second.
+    """Wake the relays when this transaction commits; without it they look by themselves ten times a second.
 
     Takes a lock that commits queue for: not for the receiving path's own transaction.
     """
