@@ -235,11 +235,12 @@ class ModelStore:
         return self._verified[key]
 
 
-def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+def load_tensors(path: Path, key: str = "") -> dict[str, torch.Tensor]:
     """Load a flat file of tensors without running code from it.
 
     Args:
         path: A `.safetensors` file, or a `torch.save`d mapping of names to tensors.
+        key: Where in a `torch.save`d checkpoint the mapping is; "" when it is the whole.
 
     Raises:
         ModelIntegrityError: The file is neither, or is a pickle that needs code.
@@ -256,6 +257,8 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, *_UNPICKLING_ERRORS) as exc:
         raise ModelIntegrityError(f"{path}: not a plain file of tensors: {exc}") from exc
+    if key and isinstance(loaded, dict):
+        loaded = loaded.get(key)
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise ModelIntegrityError(f"{path}: not a mapping of names to tensors")
     return {str(name): value for name, value in loaded.items()}

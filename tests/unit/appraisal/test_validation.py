@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import html
+import io
 
 import cv2
 import numpy as np
@@ -66,11 +67,11 @@ def test_the_report_holds_tables_chart_and_cases(found, hospital, tmp_path):
         best_method(found),
     ):
         assert part in page
-    rows = list(csv.DictReader((tmp_path / "out" / "agreement.csv").open()))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "agreement.csv").read_text())))
     assert {(row["method"], row["region"]) for row in rows} == {
         (m, r) for m in ("symmetry", "symmetry+pse") for r in ("face", "oronasal")
     }
-    scores = list(csv.DictReader((tmp_path / "out" / "scores.csv").open()))
+    scores = list(csv.DictReader(io.StringIO((tmp_path / "out" / "scores.csv").read_text())))
     assert len(scores) == STAINS * 4
 
 

@@ -1,0 +1,233 @@
+"""Algorithms 1 and 2 of paper 000: project faces into the latent space, then adapt the generator.
+
+Algorithm 1 looks for w and noise maps whose picture is closest by LPIPS, with the noise kept
+uncorrelated at every scale (Karras et al. 2020, appendix D, whose learning rate ramp and decay of
+the noise on w are used). Algorithm 2 freezes w and adapts the generator's weights with LPIPS + L2.
+Both work on batches and stop when the loss no longer falls.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from service.appraisal.comparators.backbones import IMAGENET_MEAN, IMAGENET_SD
+from service.appraisal.stylegan2.generator import Generator
+
+_EPSILON = 1e-10
+_LEAST_NOISE_SIDE = 8  # the pyramid of the regularisation ends there
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionSettings:
+    """Of Algorithm 1; the defaults are the paper's where it names them."""
+
+    steps: int = 1000
+    mean_draws: int = 10_000  # N
+    noise_weight: float = 1e5  # alpha
+    learning_rate: float = 0.1
+    ramp_up: float = 0.05  # part of the steps
+    ramp_down: float = 0.25
+    latent_noise: float = 0.05  # added to w, in units of its spread, decaying
+    latent_noise_end: float = 0.75  # part of the steps after which none is added
+    w_plus: bool = False  # one w for each layer
+    window: int = 100  # steps without a fall by `tolerance` that end it
+    tolerance: float = 1e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationSettings:
+    """Of Algorithm 2."""
+
+    steps: int = 200
+    learning_rate: float = 2e-3
+    window: int = 40
+    tolerance: float = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Projection:
+    """What Algorithm 1 found."""
+
+    w: Tensor  # (B, style_dim), or (B, styles, style_dim) for W+
+    noise: tuple[Tensor, ...]  # one (B, 1, side, side) a layer
+    pictures: Tensor  # (B, 3, S, S), -1..1
+    losses: tuple[float, ...]  # image loss at each step, mean over the batch
+
+
+class PerceptualLoss:
+    """LPIPS, differentiable (Zhang et al. 2018)."""
+
+    def __init__(
+        self, network: Sequence[torch.nn.Module], weights: Sequence[Tensor] | None, device: str = "cpu"
+    ) -> None:
+        """Take over a frozen network.
+
+        Args:
+            network: One module a layer.
+            weights: Learned weights of each layer's filters; None for equal ones.
+            device: "cpu" or "cuda".
+        """
+        self._layers = [layer.to(device) for layer in network]
+        self._weights = None if weights is None else [w.to(device).view(1, -1, 1, 1) for w in weights]
+        self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
+        self._sd = torch.tensor(IMAGENET_SD, device=device).view(1, 3, 1, 1)
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Unit-length features of (B, 3, S, S) pictures, -1..1."""
+        values = ((pictures + 1) / 2 - self._mean) / self._sd
+        found = []
+        for layer in self._layers:
+            values = layer(values)
+            found.append(values / (values.square().sum(1, keepdim=True) + _EPSILON).sqrt())
+        return found
+
+    def distance(self, ones: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+        """Distance of each pair, (B,)."""
+        total = ones[0].new_zeros(len(ones[0]))
+        for index, (a, b) in enumerate(zip(ones, others, strict=True)):
+            squared = (a - b).square()
+            part = squared.mean(1) if self._weights is None else (squared * self._weights[index]).sum(1)
+            total = total + part.mean((1, 2))
+        return total
+
+
+def noise_regularisation(noise: Sequence[Tensor]) -> Tensor:
+    """Correlation of each noise map with itself one pixel on, at every scale: Algorithm 1's L_jk.
+
+    Args:
+        noise: (B, 1, side, side) each.
+
+    Returns:
+        (B,).
+    """
+    total = noise[0].new_zeros(len(noise[0]))
+    for plane in noise:
+        level = plane
+        while True:
+            across = (level * torch.roll(level, 1, 3)).mean((1, 2, 3))
+            down = (level * torch.roll(level, 1, 2)).mean((1, 2, 3))
+            total = total + across.square() + down.square()
+            if level.shape[2] <= _LEAST_NOISE_SIDE:
+                break
+            level = functional.avg_pool2d(level, 2) * 2  # halving keeps the variance
+    return total
+
+
+def learning_rate(step: int, settings: ProjectionSettings) -> float:
+    """Ramp up linearly, down with a cosine."""
+    time = step / settings.steps
+    down = min(1.0, (1.0 - time) / settings.ramp_down)
+    ramp = 0.5 - 0.5 * math.cos(math.pi * down)
+    return settings.learning_rate * ramp * min(1.0, time / settings.ramp_up)
+
+
+def project(
+    generator: Generator,
+    loss: PerceptualLoss,
+    pictures: Tensor,
+    settings: ProjectionSettings,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Projection:
+    """Algorithm 1: find the latents and noise maps closest to the pictures.
+
+    Args:
+        generator: Frozen.
+        loss: The image loss.
+        pictures: (B, 3, S, S) float32, -1..1, of the generator's size.
+        settings: Of the search.
+        progress: Called with steps done and in all.
+    """
+    device, count = pictures.device, len(pictures)
+    mean, spread = generator.mean_latent(settings.mean_draws, settings.seed)
+    draws = torch.Generator().manual_seed(settings.seed)
+    noise = [n.requires_grad_(True) for n in generator.draw_noise(count, draws, device)]
+    w = mean[None, None].repeat(count, generator.shape.styles if settings.w_plus else 1, 1)
+    w.requires_grad_(True)
+    optimiser = torch.optim.Adam([w, *noise], lr=settings.learning_rate, betas=(0.9, 0.999))
+    target = [feature.detach() for feature in loss.features(pictures)]
+    losses: list[float] = []
+    for step in range(settings.steps):
+        optimiser.param_groups[0]["lr"] = learning_rate(step + 1, settings)
+        left = max(0.0, 1.0 - step / settings.steps / settings.latent_noise_end)
+        jitter = settings.latent_noise * spread * left**2 / math.sqrt(w.shape[-1])
+        moved = w + jitter * torch.randn(w.shape, generator=draws).to(device)
+        image = loss.distance(loss.features(generator.synthesise(_styles(moved), noise)), target)
+        total = image + settings.noise_weight * noise_regularisation(noise)
+        optimiser.zero_grad(set_to_none=True)
+        total.sum().backward()
+        optimiser.step()
+        with torch.no_grad():
+            for plane in noise:
+                plane.sub_(plane.mean((2, 3), keepdim=True))
+                plane.mul_(plane.square().mean((2, 3), keepdim=True).clamp_min(_EPSILON).rsqrt())
+        losses.append(float(image.detach().mean()))
+        progress(step + 1, settings.steps)
+        if _converged(losses, settings.window, settings.tolerance):
+            break
+    with torch.no_grad():
+        found = generator.synthesise(_styles(w), noise)
+    return Projection(
+        w=_styles(w).detach(),
+        noise=tuple(plane.detach() for plane in noise),
+        pictures=found.clamp(-1, 1),
+        losses=tuple(losses),
+    )
+
+
+def adapt(
+    generator: Generator,
+    loss: PerceptualLoss,
+    picture: Tensor,
+    projection: Projection,
+    settings: AdaptationSettings,
+) -> tuple[Tensor, tuple[float, ...]]:
+    """Algorithm 2: adapt a copy of the generator to one face, w and noise frozen.
+
+    The generator itself is left as it is.
+
+    Args:
+        generator: Frozen.
+        loss: The perceptual part of the loss.
+        picture: (1, 3, S, S) float32, -1..1.
+        projection: Of that picture alone.
+        settings: Of the search.
+
+    Returns:
+        The adapted picture, (1, 3, S, S), -1..1, and the loss at each step.
+    """
+    adapted = copy.deepcopy(generator).requires_grad_(True)
+    optimiser = torch.optim.Adam(adapted.parameters(), lr=settings.learning_rate)
+    target = [feature.detach() for feature in loss.features(picture)]
+    losses: list[float] = []
+    for _ in range(settings.steps):
+        made = adapted.synthesise(projection.w, projection.noise)
+        total = loss.distance(loss.features(made), target).sum() + (made - picture).square().mean()
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        optimiser.step()
+        losses.append(float(total.detach()))
+        if _converged(losses, settings.window, settings.tolerance):
+            break
+    with torch.no_grad():
+        return adapted.synthesise(projection.w, projection.noise).clamp(-1, 1), tuple(losses)
+
+
+def _styles(w: Tensor) -> Tensor:
+    """(B, 1, D) stands for one w; (B, styles, D) is W+."""
+    return w[:, 0] if w.shape[1] == 1 else w
+
+
+def _converged(losses: Sequence[float], window: int, tolerance: float) -> bool:
+    """Whether the best of the last window is hardly below the best before it."""
+    if len(losses) < 2 * window:
+        return False
+    before, recent = min(losses[:-window]), min(losses[-window:])
+    return recent > before * (1 - tolerance)

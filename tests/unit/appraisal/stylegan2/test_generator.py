@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from service.appraisal.stylegan2.generator import (
+    Generator,
+    GeneratorShape,
+    generator_from,
+    load_generator,
+    shape_of,
+)
+from service.appraisal.stylegan2.layers import (
+    EqualLinear,
+    ModulatedConv2d,
+    ToRGB,
+    resampling_kernel,
+    upfirdn,
+)
+from service.errors import ModelIntegrityError
+from tests.unit.appraisal.stylegan2 import reference
+
+SHAPE = GeneratorShape(size=16, style_dim=8, mapping_layers=3, most_channels=6)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(0)
+    made = Generator(SHAPE)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if "bias" in name or "noise" in name:
+                parameter.normal_(0.3, 0.5)
+    return made.eval().requires_grad_(False)
+
+
+def _arrays(module):
+    return {name: value.double().numpy() for name, value in module.state_dict().items()}
+
+
+def _close(ours, theirs):
+    assert ours.detach().numpy() == pytest.approx(theirs, rel=1e-3, abs=1e-4)
+
+
+def test_upfirdn():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2, 3, 5, 7))
+    for up, pad in ((1, (1, 1)), (2, (2, 1)), (1, (2, 2))):
+        ours = upfirdn(torch.from_numpy(values), resampling_kernel(4.0), up, pad)
+        for b in range(2):
+            for c in range(3):
+                _close(ours[b, c], reference.upfirdn(values[b, c], reference.FILTER * 4, up, pad))
+
+
+@pytest.mark.parametrize("active", [False, True])
+def test_linear_layers_with_equalised_learning_rate(active):
+    torch.manual_seed(0)
+    layer = EqualLinear(5, 4, bias=0.7, lr_mul=0.01, active=active)
+    x = torch.randn(3, 5)
+    p = _arrays(layer)
+    _close(layer(x), reference.linear(x.double().numpy(), p["weight"], p["bias"], 0.01, active))
+
+
+@pytest.mark.parametrize(
+    ("demodulate", "upsample", "size"), [(True, False, 3), (True, True, 3), (False, False, 1)]
+)
+def test_modulated_convolution(demodulate, upsample, size):
+    torch.manual_seed(1)
+    layer = ModulatedConv2d(4, 5, size, 8, demodulate=demodulate, upsample=upsample)
+    x, style = torch.randn(2, 4, 6, 6), torch.randn(2, 8)
+    p, ours = _arrays(layer), layer(x, style)
+    for b in range(2):
+        expected = reference.modulated(
+            x[b].double().numpy(), style[b].double().numpy(), p["weight"][0], p["modulation.weight"],
+            p["modulation.bias"], demodulate=demodulate, upsample=upsample,
+        )  # fmt: skip
+        _close(ours[b], expected)
+
+
+def test_demodulation_keeps_the_variance():
+    torch.manual_seed(2)
+    layer = ModulatedConv2d(32, 32, 3, 8)
+    out = layer(torch.randn(4, 32, 24, 24), 5 * torch.randn(4, 8)).detach()
+    assert float(out[:, :, 2:-2, 2:-2].var()) == pytest.approx(1, rel=0.1)
+
+
+def test_colour_is_added_to_the_enlarged_colour_before():
+    torch.manual_seed(3)
+    layer = ToRGB(4, 8)
+    x, style, skip = torch.randn(1, 4, 8, 8), torch.randn(1, 8), torch.randn(1, 3, 4, 4)
+    p = {f"t.{k}": v for k, v in _arrays(layer).items()}
+    args = (v[0].double().numpy() for v in (x, style, skip))
+    _close(layer(x, style, skip)[0], reference.to_rgb(p, "t", *args))
+
+
+def test_the_whole_generator_layer_by_layer(generator):
+    p = _arrays(generator)
+    z = torch.randn(2, 8, generator=torch.Generator().manual_seed(1))
+    noise = generator.draw_noise(2, torch.Generator().manual_seed(2), "cpu")
+    w = generator.map(z)
+    pictures = generator.synthesise(w, noise)
+    assert pictures.shape == (2, 3, 16, 16)
+    for b in range(2):
+        expected = reference.mapping(p, z[b].double().numpy(), 3)
+        _close(w[b], expected)
+        planes = [n[b, 0].double().numpy() for n in noise]
+        _close(pictures[b], reference.synthesis(p, [expected] * SHAPE.styles, planes, 2))
+    styles = torch.randn(1, SHAPE.styles, 8, generator=torch.Generator().manual_seed(3))
+    planes = [n[0, 0].double().numpy() for n in noise]
+    expected = reference.synthesis(p, list(styles[0].double().numpy()), planes, 2)
+    _close(generator.synthesise(styles, [n[:1] for n in noise])[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "multiplier", "channels"), [(1024, 2, 32), (1024, 1, 16), (256, 2, 128), (256, 1, 64)]
+)
+def test_official_sizes(size, multiplier, channels):
+    shape = GeneratorShape(size=size, multiplier=multiplier)
+    assert shape.channels(size) == channels
+    assert shape.styles == {1024: 18, 256: 14}[size]
+    assert len(shape.noise_sides()) == shape.styles - 1
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [SHAPE, GeneratorShape(size=64, multiplier=1, style_dim=16), GeneratorShape(size=64, style_dim=16)],
+)
+def test_the_shape_is_read_off_the_tensors(shape):
+    found = shape_of(Generator(shape).state_dict())
+    assert [found.channels(s) for s in (4, 8, 16, 32, 64)[: len(found.noise_sides()) // 2 + 1]] == [
+        shape.channels(s) for s in (4, 8, 16, 32, 64)[: len(shape.noise_sides()) // 2 + 1]
+    ]
+    assert found.noise_sides() == shape.noise_sides()
+
+
+def test_checkpoints_of_rosinality_and_safetensors_load(generator, tmp_path):
+    state = generator.state_dict()
+    extra = {
+        "convs.0.conv.blur.kernel": torch.ones(4, 4),
+        "to_rgbs.0.upsample.kernel": torch.ones(4, 4),
+        "noises.noise_0": torch.zeros(1, 1, 4, 4),
+    }
+    torch.save({"g": {}, "g_ema": {**state, **extra}, "args": None}, tmp_path / "rosinality.pt")
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "ours.safetensors")
+    z = torch.randn(1, 8, generator=torch.Generator().manual_seed(5))
+    for name in ("rosinality.pt", "ours.safetensors"):
+        assert torch.equal(load_generator(tmp_path / name).map(z), generator.map(z))
+
+
+@pytest.mark.parametrize("damage", ["style.1.weight", "input.input", "convs.3.conv.weight", "to_rgb1.bias"])
+def test_a_file_that_is_no_generator_is_refused(generator, damage):
+    tensors = {k: v for k, v in generator.state_dict().items() if k != damage}
+    with pytest.raises(ModelIntegrityError):
+        generator_from(tensors)
+    with pytest.raises(ModelIntegrityError):
+        generator_from({**tensors, damage: torch.zeros(1)})
+
+
+def test_the_mean_latent_is_that_of_many(generator):
+    mean, spread = generator.mean_latent(4000)
+    w = generator.map(torch.randn(4000, 8, generator=torch.Generator().manual_seed(9)))
+    assert mean.numpy() == pytest.approx(w.mean(0).numpy(), abs=0.05)
+    assert spread > 0

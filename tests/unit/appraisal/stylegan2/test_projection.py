@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from service.appraisal.comparators.backbones import BACKBONES, build_network
+from service.appraisal.stylegan2.generator import Generator, GeneratorShape
+from service.appraisal.stylegan2.projection import (
+    AdaptationSettings,
+    PerceptualLoss,
+    Projection,
+    ProjectionSettings,
+    adapt,
+    learning_rate,
+    noise_regularisation,
+    project,
+)
+
+SETTINGS = ProjectionSettings(steps=150, mean_draws=500, window=60, learning_rate=0.05)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(0)
+    made = Generator(GeneratorShape(size=32, style_dim=16, mapping_layers=2, most_channels=12))
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def loss():
+    torch.manual_seed(1)
+    return PerceptualLoss(build_network(BACKBONES["squeezenet"], None, 3), None)
+
+
+@pytest.fixture(scope="module")
+def known(generator):
+    w = generator.map(torch.randn(2, 16, generator=torch.Generator().manual_seed(3)))
+    noise = generator.draw_noise(2, torch.Generator().manual_seed(4), "cpu")
+    return w, generator.synthesise(w, noise).clamp(-1, 1)
+
+
+def test_a_known_latent_is_recovered_and_the_loss_falls(generator, loss, known):
+    w, pictures = known
+    found = project(generator, loss, pictures, SETTINGS)
+    mean, _ = generator.mean_latent(500)
+    before = (mean - w).norm(dim=1)
+    after = (found.w - w).norm(dim=1)
+    assert found.losses[-1] < 0.25 * found.losses[0]
+    assert (after < 0.6 * before).all()
+    assert (found.pictures - pictures).square().mean() < 0.3 * (
+        generator.synthesise(mean[None].repeat(2, 1), found.noise) - pictures
+    ).square().mean()
+
+
+def test_w_plus_comes_at_least_as_close(generator, loss, known):
+    short = replace(SETTINGS, steps=80)
+    one = project(generator, loss, known[1], short)
+    plus = project(generator, loss, known[1], replace(short, w_plus=True))
+    assert plus.w.shape == (2, generator.shape.styles, 16)
+    assert plus.losses[-1] < 1.5 * one.losses[-1]
+
+
+def test_a_batch_finds_what_one_by_one_finds_and_repeats_itself(generator, loss, known):
+    few = replace(SETTINGS, steps=5, latent_noise=0.0)
+    one, again = (project(generator, loss, known[1], few) for _ in range(2))
+    assert torch.equal(one.pictures, again.pictures)
+    assert one.w.shape == (2, 16)
+
+
+def test_the_search_stops_when_the_loss_no_longer_falls(generator, loss, known):
+    stuck = replace(SETTINGS, learning_rate=0.0, window=10, latent_noise=0.0)
+    assert len(project(generator, loss, known[1], stuck).losses) == 20
+
+
+def test_adaptation_comes_closer_and_leaves_the_generator_alone(generator, loss, known):
+    before = {k: v.clone() for k, v in generator.state_dict().items()}
+    rng = torch.Generator().manual_seed(7)
+    picture = (known[1][:1] + 0.3 * torch.randn(1, 3, 1, 1, generator=rng)).clamp(-1, 1)
+    projected = project(generator, loss, picture, replace(SETTINGS, steps=60))
+    adapted, losses = adapt(generator, loss, picture, projected, AdaptationSettings(steps=60))
+    assert losses[-1] < losses[0]
+    assert (adapted - picture).square().mean() < (projected.pictures - picture).square().mean()
+    assert all(torch.equal(v, before[k]) for k, v in generator.state_dict().items())
+    assert not any(p.requires_grad for p in generator.parameters())
+    assert isinstance(projected, Projection)
+
+
+def test_noise_regularisation_by_hand_in_numpy():
+    rng = np.random.default_rng(0)
+    planes = [rng.normal(size=(2, 1, side, side)) for side in (4, 16)]
+    expected = np.zeros(2)
+    for plane in planes:
+        level = plane
+        while True:
+            for axis in (2, 3):
+                expected += (level * np.roll(level, 1, axis)).mean((1, 2, 3)) ** 2
+            if level.shape[2] <= 8:
+                break
+            b, c, h, w = level.shape
+            level = level.reshape(b, c, h // 2, 2, w // 2, 2).mean((3, 5)) * 2
+    ours = noise_regularisation([torch.from_numpy(plane) for plane in planes])
+    assert ours.numpy() == pytest.approx(expected)
+
+
+def test_correlated_noise_costs_more_than_white():
+    rng = torch.Generator().manual_seed(0)
+    white = torch.randn(1, 1, 32, 32, generator=rng)
+    smooth = torch.nn.functional.avg_pool2d(white, 3, 1, 1) * 3
+    assert float(noise_regularisation([smooth])) > 10 * float(noise_regularisation([white]))
+
+
+def test_the_learning_rate_ramps_up_and_down():
+    settings = ProjectionSettings(steps=100)
+    rates = [learning_rate(step, settings) for step in range(1, 101)]
+    assert rates[0] < rates[4] == pytest.approx(0.1)
+    assert rates[50] == pytest.approx(0.1)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    assert rates[75:] == sorted(rates[75:], reverse=True)
+
+
+def test_the_loss_is_lpips_when_weighted():
+    import warnings
+
+    import lpips
+
+    from service.appraisal.models import ModelStore
+
+    network = build_network(BACKBONES["squeezenet"], None, 7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference = lpips.LPIPS(net="squeeze", pnet_rand=True, verbose=False)
+    for index, layer in enumerate(network):
+        for ours, theirs in zip(layer, getattr(reference.net, f"slice{index + 1}"), strict=True):
+            theirs.load_state_dict(ours.state_dict())
+    learned = ModelStore().tensors("lpips-0.1-squeeze")
+    loss = PerceptualLoss(network, [learned[f"layer{i}"] for i in range(7)])
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.rand(2, 3, 64, 64, generator=generator) * 2 - 1 for _ in range(2))
+    with torch.no_grad():
+        ours = loss.distance(loss.features(one), loss.features(other))
+        theirs = reference(one, other).flatten()
+    assert ours.numpy() == pytest.approx(theirs.numpy(), rel=0.02)
