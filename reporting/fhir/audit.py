@@ -151,7 +151,8 @@ def _entities(request: Request, interaction: str, response: Response | None) -> 
     if response is not None:
         for patient in response.patients[:_MOST_ENTITIES]:
             made.append(_entity(f"Patient/{patient}", "1", "1", "Patient"))
-        for touched in response.touched[:_MOST_ENTITIES]:
+        # a search names the patients whose records it showed; its query tells the rest
+        for touched in response.touched[:_MOST_ENTITIES] if interaction != "search-type" else ():
             if "/" in touched and not touched.startswith(("Patient/", "Binary/")):
                 made.append(_entity(touched, "2", "4", "Domain Resource"))
     path = "/".join(request.path)

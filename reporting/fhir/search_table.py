@@ -359,9 +359,7 @@ _PROVENANCE = _type(
 _AUDIT_EVENT = _type(
     "AuditEvent",
     (Interaction.READ, Interaction.SEARCH),
-    _in_column(
-        "patient", SearchType.REFERENCE, "b.patient", "agent.who", "entity.what", targets=_PATIENT,
-    ),
+    _reference("patient", 1011, "entity.what", targets=_PATIENT, doc="Whose records were shown or written"),
     _date("date", 1001, "recorded"),
     _token("action", 1002, "action", system="http://hl7.org/fhir/audit-event-action"),
     _token("outcome", 1003, "outcome", system="http://hl7.org/fhir/audit-event-outcome"),

@@ -29,7 +29,8 @@ def append(connection: Connection, drafts: Sequence[Draft], moments: Sequence[da
     ]
     cursor.execute(
         "INSERT INTO fhir_resource (resource_id, type, id, version_id, last_updated, author, patient,"
-        " occurred, content_sha256, body) OVERRIDING SYSTEM VALUE SELECT r, t, i, 1, m, 'semblance', p, o, c, b"
+        " occurred, content_sha256, body) OVERRIDING SYSTEM VALUE"
+        " SELECT r, t, i, 1, m, 'semblance', p, o, c, b"
         " FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::timestamptz[],"
         " %s::bytea[], %s::text[]) AS made(r, t, i, m, p, o, c, b)",
         (

@@ -140,7 +140,8 @@ def bodies(
     row = (
         connection.cursor(binary=True, row_factory=tuple_row)
         .execute(
-            "SELECT convert_to(string_agg(body, E'\n' ORDER BY resource_id), 'UTF8'), max(resource_id), count(*)"
+            "SELECT convert_to(string_agg(body, E'\n' ORDER BY resource_id), 'UTF8'),"
+            " max(resource_id), count(*)"
             " FROM (SELECT r.resource_id, CASE WHEN r.last_updated <= %(as_of)s THEN r.body ELSE ("
             " SELECT h.body FROM fhir_history h WHERE h.type = r.type AND h.id = r.id"
             " AND h.last_updated <= %(as_of)s ORDER BY h.version_id DESC LIMIT 1) END AS body"

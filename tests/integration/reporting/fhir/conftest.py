@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid5
@@ -142,3 +145,18 @@ def save_photograph(save: Save) -> Callable[..., list[Saved]]:
         return save(replace(saved, appraisal=appraisal), **attributes)
 
     return run
+
+
+_JAVASCRIPT = Path(__file__).with_name("javascript")
+
+
+@pytest.fixture(scope="session")
+def javascript_clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the npm clients installed."""
+    directory = tmp_path_factory.mktemp("javascript")
+    shutil.copytree(_JAVASCRIPT, directory, dirs_exist_ok=True)
+    subprocess.run(
+        ["npm", "install", "--no-audit", "--no-fund", "--omit=optional", "--ignore-scripts"],
+        cwd=directory, check=True, capture_output=True, timeout=150,
+    )  # fmt: skip
+    return directory

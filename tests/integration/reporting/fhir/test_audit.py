@@ -24,7 +24,7 @@ def test_a_search_is_recorded_with_its_query(client: Client, save_photograph: Sa
     queries = [base64.b64decode(e["query"]).decode() for e in event["entity"] if "query" in e]
     assert queries == [f"GET Observation?patient={ANNA}&code=score"]
     references = {e["what"]["reference"].split("/")[0] for e in event["entity"] if "what" in e}
-    assert references == {"Patient", "Observation"}
+    assert references == {"Patient"}
     assert event["agent"][0]["network"]["address"] == "127.0.0.1"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,21 +126,6 @@ def test_smart_fetch_exports_everything_with_es384(guarded: Served, tmp_path: Pa
     ]
     counted = {t: sum(r.get("resourceType") == t for r in rows) for t in ("Observation", "Patient", "Device")}
     assert counted == {"Observation": 4, "Patient": 2, "Device": 1}
-
-
-_JAVASCRIPT = Path(__file__).with_name("javascript")
-
-
-@pytest.fixture(scope="session")
-def javascript_clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the npm clients installed."""
-    directory = tmp_path_factory.mktemp("javascript")
-    shutil.copytree(_JAVASCRIPT, directory, dirs_exist_ok=True)
-    subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--omit=optional", "--ignore-scripts"],
-        cwd=directory, check=True, capture_output=True, timeout=150,
-    )  # fmt: skip
-    return directory
 
 
 @pytest.mark.peers("node", "npm")
