@@ -94,6 +94,18 @@ def read_manifest(path: Path = MANIFEST_PATH) -> Mapping[str, ModelEntry]:
     return table
 
 
+def _whole_manifest(model_dir: Path | None) -> Mapping[str, ModelEntry]:
+    """The shipped rows and those of the directory's own manifest; an id in both is an error."""
+    shipped = read_manifest()
+    own = (model_dir / MANIFEST_PATH.name) if model_dir else None
+    if own is None or not own.is_file():
+        return shipped
+    added = read_manifest(own)
+    if twice := sorted(set(shipped) & set(added)):
+        raise ConfigurationError(f"model manifest {own}: {twice[0]} is the product's own")
+    return {**shipped, **added}
+
+
 class ModelStore:
     """Finds, verifies, fetches and loads model files."""
 
@@ -104,7 +116,7 @@ class ModelStore:
         manifest: Mapping[str, ModelEntry] | None = None,
         shipped_dir: Path = SHIPPED_WEIGHTS_DIR,
     ) -> None:
-        self._manifest = read_manifest() if manifest is None else manifest
+        self._manifest = _whole_manifest(model_dir) if manifest is None else manifest
         self._model_dir = model_dir
         self._directories: Sequence[Path] = (shipped_dir, *((model_dir,) if model_dir else ()))
         self._verified: dict[tuple[Path, int, int], str] = {}
@@ -156,8 +168,12 @@ class ModelStore:
         """Say for every row whether its file is there and right."""
         return tuple(self._status(entry) for entry in self._manifest.values())
 
-    def tensors(self, model_id: str) -> dict[str, torch.Tensor]:
+    def tensors(self, model_id: str, key: str = "") -> dict[str, torch.Tensor]:
         """Load a model's tensors on the CPU, floating ones as float32.
+
+        Args:
+            model_id: Id in the manifest.
+            key: Where in a `torch.save`d checkpoint they are; "" when they are the whole.
 
         Raises:
             ModelNotFoundError: Not there.
@@ -165,7 +181,7 @@ class ModelStore:
         """
         import torch
 
-        loaded = load_tensors(self.path(model_id))
+        loaded = load_tensors(self.path(model_id), key)
         return {name: t.to(torch.float32) if t.is_floating_point() else t for name, t in loaded.items()}
 
     def pull(self, model_id: str, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
@@ -241,6 +257,7 @@ def load_tensors(path: Path, key: str = "") -> dict[str, torch.Tensor]:
     Args:
         path: A `.safetensors` file, or a `torch.save`d mapping of names to tensors.
         key: Where in a `torch.save`d checkpoint the mapping is; "" when it is the whole.
+            Without meaning for safetensors.
 
     Raises:
         ModelIntegrityError: The file is neither, or is a pickle that needs code.

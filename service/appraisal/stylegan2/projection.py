@@ -162,7 +162,7 @@ def project(
         image = loss.distance(loss.features(generator.synthesise(_styles(moved), noise)), target)
         total = image + settings.noise_weight * noise_regularisation(noise)
         optimiser.zero_grad(set_to_none=True)
-        total.sum().backward()
+        torch.autograd.backward(total.sum())
         optimiser.step()
         with torch.no_grad():
             for plane in noise:
@@ -211,7 +211,7 @@ def adapt(
         made = adapted.synthesise(projection.w, projection.noise)
         total = loss.distance(loss.features(made), target).sum() + (made - picture).square().mean()
         optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        torch.autograd.backward(total)
         optimiser.step()
         losses.append(float(total.detach()))
         if _converged(losses, settings.window, settings.tolerance):

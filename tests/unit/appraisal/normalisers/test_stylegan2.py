@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from service.appraisal.alignment import CANONICAL_POINTS, transform
+from service.appraisal.comparators.backbones import BACKBONES, build_network
+from service.appraisal.models import ModelStore
+from service.appraisal.normalisers import NORMALISERS
+from service.appraisal.normalisers.stylegan2 import FFHQ_FRAMING, MODEL, Framing, StyleGan2Normaliser
+from service.appraisal.stylegan2.generator import Generator, GeneratorShape
+from service.appraisal.stylegan2.projection import AdaptationSettings, PerceptualLoss, ProjectionSettings
+from service.appraisal.tables import Workplace
+from service.errors import ConfigurationError, ModelNotFoundError
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _generator():
+    torch.manual_seed(0)
+    shape = GeneratorShape(size=32, style_dim=8, mapping_layers=2, most_channels=8)
+    return Generator(shape).eval().requires_grad_(False)
+
+
+def _normaliser(adapted, framing=None):
+    torch.manual_seed(1)
+    return StyleGan2Normaliser(
+        generator=_generator(),
+        loss=PerceptualLoss(build_network(BACKBONES["squeezenet"], None, 2), None),
+        projection=ProjectionSettings(steps=20, mean_draws=100, window=20),
+        adaptation=AdaptationSettings(steps=150, window=60, learning_rate=0.01) if adapted else None,
+        framing=framing or Framing(),
+    )
+
+
+def _distance(face, result):
+    return float(np.abs(face.rgb[result.valid].astype(float) - result.rgb[result.valid]).mean())
+
+
+def test_adaptation_brings_the_counterpart_closer_to_the_face(aligned):
+    (projected,) = _normaliser(adapted=False).normalise([aligned])
+    adapted, again = _normaliser(adapted=True).normalise([aligned, aligned])
+    assert adapted.rgb.shape == aligned.rgb.shape
+    assert adapted.valid.mean() > 0.98
+    assert _distance(aligned, adapted) < 0.8 * _distance(aligned, projected)
+    assert np.abs(adapted.rgb.astype(int) - again.rgb).mean() < 60
+
+
+def test_a_picture_goes_to_the_generators_square_and_back(aligned):
+    from service.appraisal.normalisers import stylegan2
+
+    for framing in (Framing(), FFHQ_FRAMING):
+        matrix = framing.matrix(aligned.size, 512)
+        back = stylegan2._back(stylegan2._crop(aligned, matrix, 512), matrix, aligned.size)
+        inside = back.valid & aligned.inside
+        assert np.abs(back.rgb[inside].astype(int) - aligned.rgb[inside]).mean() < 2.5
+
+
+def test_ffhqs_crop_has_the_eyes_and_the_mouth_where_ffhq_has_them():
+    points = np.array(CANONICAL_POINTS) * 256 - 0.5
+    eyes_and_mouth = (transform(points, FFHQ_FRAMING.matrix(256, 1024)) + 0.5) / 1024
+    assert eyes_and_mouth[0, 0] == pytest.approx(0.375, abs=0.02)
+    assert eyes_and_mouth[1, 0] == pytest.approx(0.625, abs=0.02)
+    assert eyes_and_mouth[:2, 1] == pytest.approx(0.475, abs=0.02)
+    assert eyes_and_mouth[2] == pytest.approx((0.5, 0.728), abs=0.02)
+
+
+def _manifest(directory, rows):
+    text = "".join(
+        f'[[model]]\nid="{name}"\nfile="{file}"\n'
+        f'sha256="{hashlib.sha256((directory / file).read_bytes()).hexdigest()}"\n'
+        'licence="none"\nintended_use="tests"\nline="site"\n'
+        for name, file in rows
+    )
+    (directory / "models_manifest.toml").write_text(text)
+
+
+def test_a_hospitals_own_generator_is_found_by_its_own_manifest(tmp_path):
+    save_file(_generator().state_dict(), tmp_path / "faces.safetensors")
+    _manifest(tmp_path, [(MODEL, "faces.safetensors")])
+    store = ModelStore(tmp_path)
+    assert len(store.sha256([MODEL])) == 64
+    with pytest.raises(ModelNotFoundError, match="squeezenet"):
+        NORMALISERS["stylegan2"].build(Workplace(store=store))
+
+
+def test_a_directory_may_not_replace_the_products_models(tmp_path):
+    save_file({"a": torch.ones(1)}, tmp_path / "mine.safetensors")
+    _manifest(tmp_path, [("lpips-0.1-squeeze", "mine.safetensors")])
+    with pytest.raises(ConfigurationError, match="lpips"):
+        ModelStore(tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in NORMALISERS if name.startswith("stylegan2")])
+def test_the_rows_build_when_the_files_are_there(tmp_path, name):
+    import torchvision
+
+    save_file(_generator().state_dict(), tmp_path / "faces.safetensors")
+    tensors = torchvision.models.squeezenet1_1(weights=None).state_dict()
+    save_file(tensors, tmp_path / "squeeze.safetensors")
+    _manifest(tmp_path, [(MODEL, "faces.safetensors")])
+    plain = ModelStore(tmp_path)
+    rows = {row: plain.entry(row) for row in NORMALISERS[name].models}
+    digest = hashlib.sha256((tmp_path / "squeeze.safetensors").read_bytes()).hexdigest()
+    row = "squeezenet1_1-imagenet"
+    rows[row] = replace(rows[row], file="squeeze.safetensors", sha256=digest)
+    built = NORMALISERS[name].build(Workplace(store=ModelStore(tmp_path, manifest=rows)))
+    assert isinstance(built, StyleGan2Normaliser)
+    assert built.projection.w_plus == (name == "stylegan2-wplus")
+    assert (built.adaptation is None) == (name == "stylegan2-projected")
