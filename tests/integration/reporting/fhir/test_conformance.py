@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fhirpathpy import evaluate
+from fhirpathpy.models import models
 from jsonschema import Draft6Validator
 
 from reporting.fhir.validate import issues_of
@@ -115,11 +116,11 @@ def test_every_resource_passes_the_official_invariants(
             inner = path.partition(".")[2]
             whole = f"{inner}.all({expression})" if inner else expression
             for resource in rows[:3]:
-                assert evaluate(resource, whole, {"resource": resource}) == [True], (path, key)
+                assert evaluate(resource, whole, {"resource": resource}, models["r4"]) == [True], (path, key)
             evaluated.add(key)
     assert {"obs-3", "obs-6", "obs-7", "pat-1", "dom-2"} <= evaluated
     spoiled = {**emitted["Observation"][0], "dataAbsentReason": {"text": "x"}, "valueString": "x"}
-    assert evaluate(spoiled, "dataAbsentReason.empty() or value.empty()") == [False]
+    assert evaluate(spoiled, "dataAbsentReason.empty() or value.empty()", {}, models["r4"]) == [False]
 
 
 def _invariants(definition: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
