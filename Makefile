@@ -31,8 +31,9 @@ demo: $(STAMP)
 up: $(STAMP)
 	@$(BIN)/semblance up
 
+# Files in their order, which begins with the slow ones (tests/acceptance), each in one process.
 test: $(STAMP)
-	@$(TEST_ENVIRONMENT) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	@$(TEST_ENVIRONMENT) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
