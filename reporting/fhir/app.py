@@ -37,7 +37,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _LEAST_GZIP_BYTES = 1400
 _GZIP_LEVEL = 1
-_OWN_FORMATS = (("Binary",), ("auth",), (".well-known",), ("$export-file",))
+_OWN_FORMATS = (("Binary",), ("auth",), (".well-known",), ("openapi.json",), ("$export-file",))
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reporting.fhir import export, metadata, operations, reading, searching, smart, writing
+from reporting.fhir import export, metadata, openapi, operations, reading, searching, smart, writing
 from reporting.fhir.access import EVERYTHING, NOBODY
 from reporting.fhir.http import Api, Handler, Request, Response
 from reporting.fhir.outcome import FhirProblemError, IssueType
@@ -27,6 +27,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET", pattern=("metadata",), handler=metadata.capabilities, public=True, name="capabilities"
     ),
+    Route(method="GET", pattern=("openapi.json",), handler=openapi.document, public=True, name="openapi"),
     Route(
         method="GET",
         pattern=(".well-known", "smart-configuration"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 from reporting.fhir.http import Api
 from reporting.fhir.results import withdraw
@@ -103,3 +104,23 @@ def test_a_withdrawn_result_keeps_its_history(api: Api, client: Client, save: Sa
     assert client.get("Observation?status=entered-in-error").ids() == [observation_id]
     report = client.get("DiagnosticReport").json()["entry"][0]["resource"]
     assert report["status"] == "amended"
+
+
+def test_photographs_of_one_study_at_the_same_time_lose_nothing(
+    client: Client, save_photograph: Save
+) -> None:
+    threads = [
+        threading.Thread(target=save_photograph, args=(number,), kwargs={"StudyInstanceUID": "2.25.88"})
+        for number in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    report = client.get("DiagnosticReport").json()["entry"][0]["resource"]
+    assert len(report["result"]) == 6
+    assert len(report["media"]) == 6
+    study = client.get("ImagingStudy").json()["entry"][0]["resource"]
+    assert study["numberOfInstances"] == 12
+    assert client.get("Patient").json()["total"] == 1
+    assert client.get("Device").json()["total"] == 1
