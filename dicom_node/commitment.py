@@ -19,7 +19,7 @@ from pynetdicom.events import Event
 
 from dicom_node.ingest import printable, sender_of
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL
-from dicom_node.scu import calling_entity
+from dicom_node.scu import calling_entity, tls_args
 from service.backoff import delay_s
 from service.config import Destination, Settings
 from service.database import commitments, instances, ledger
@@ -227,6 +227,7 @@ class CommitmentProvider:
             peer.port,
             contexts=[build_context(STORAGE_COMMITMENT_PUSH_MODEL)],
             ae_title=peer.ae_title,
+            tls_args=tls_args(peer, self._settings),
             ext_neg=[build_role(STORAGE_COMMITMENT_PUSH_MODEL, scp_role=True)],
         )
         if not association.is_established:

@@ -18,7 +18,7 @@ from pynetdicom.events import Event
 from dicom_node.commitment import WELL_KNOWN_INSTANCE
 from dicom_node.ingest import printable, sender_of
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL
-from dicom_node.scu import calling_entity, destination_named
+from dicom_node.scu import calling_entity, destination_named, tls_args
 from service.backoff import delay_s
 from service.config import Destination, Settings
 from service.database import commitments_wanted, deliveries, instances, ledger, outbox
@@ -168,6 +168,7 @@ class CommitmentUser:
             destination.port,
             contexts=[build_context(STORAGE_COMMITMENT_PUSH_MODEL)],
             ae_title=destination.ae_title,
+            tls_args=tls_args(destination, self._settings),
             evt_handlers=[(evt.EVT_N_EVENT_REPORT, report)],
         )
         if not association.is_established:

@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 _MAX_UID = 64
 
 # Which status tells the sender of which error; the first match counts.
-_STATUSES: tuple[tuple[type[SemblanceError], StoreStatus], ...] = (
+STATUSES: tuple[tuple[type[SemblanceError], StoreStatus], ...] = (
     (StorageError, StoreStatus.OUT_OF_RESOURCES),
     (DatabaseUnavailableError, StoreStatus.OUT_OF_RESOURCES),
     (UnsupportedInstanceError, StoreStatus.SOP_CLASS_NOT_SUPPORTED),
@@ -72,7 +72,7 @@ def sender_of(association: Association) -> Sender:
     """Who is at the other end of an association."""
     request = association.requestor.primitive
     return Sender(
-        calling_ae_title=printable(association.requestor.ae_title or ""),
+        calling_ae_title=printable(request.calling_ae_title if request is not None else ""),
         called_ae_title=printable(request.called_ae_title if request is not None else ""),
         peer_address=association.requestor.address or "",
     )
@@ -236,7 +236,7 @@ class InstanceReception:
         error = self._error
         if error is None:
             return StoreStatus.SUCCESS, ""
-        status = next((s for kind, s in _STATUSES if isinstance(error, kind)), StoreStatus.OUT_OF_RESOURCES)
+        status = next((s for kind, s in STATUSES if isinstance(error, kind)), StoreStatus.OUT_OF_RESOURCES)
         comment = _comment(error)
         if not isinstance(error, ConflictingInstanceError):  # that one is in the ledger as quarantined
             self._ingest.record_refusal(

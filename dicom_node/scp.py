@@ -22,6 +22,7 @@ from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSIO
 from dicom_node.group_commit import GroupCommit
 from dicom_node.ingest import Ingest, printable, sender_of
 from dicom_node.readers import supported_contexts
+from dicom_node.security import ServerTls, is_admitted, peer_certificate, server_tls
 from dicom_node.transport import BorderSocket
 from dicom_node.upper_layer import NodeAssociation
 from service.config import Settings
@@ -37,6 +38,7 @@ _ACSE_TIMEOUT_S = 30.0  # longest wait for an A-ASSOCIATE-RQ; PS3.8's ARTIM
 _POLL_S = 0.1
 _DRAIN_S = 10.0  # longest wait for objects under way when the node stops
 _BACKLOG = 128
+_CALLING_AE_NOT_RECOGNISED = (0x01, 0x01, 0x03)  # PS3.8 table 9-21: permanent, service user
 _CONTEXT_REJECTIONS = {
     0x01: "user rejection",
     0x02: "no reason",
@@ -51,6 +53,7 @@ class ServerOptions:
 
     ingest: Ingest
     settings: Settings
+    tls: ServerTls | None
     reuse_port: bool = False  # several processes listen on the port
 
 
@@ -87,6 +90,21 @@ class _Handler(RequestHandler):
     """Makes the association of one connection."""
 
     server: NodeServer
+
+    def handle(self) -> None:
+        """Shake hands, if by TLS, in this connection's own thread and time; then begin the association."""
+        tls = self.server.options.tls
+        if tls is not None:
+            self.request.settimeout(self.ae.acse_timeout)
+            self.request = tls.context().wrap_socket(
+                self.request, server_side=True, do_handshake_on_connect=False
+            )
+            try:
+                self.request.do_handshake()
+            except OSError:
+                self.request.close()
+                raise
+        super().handle()
 
     def _create_association(self) -> NodeAssociation:
         options = self.server.options
@@ -145,6 +163,7 @@ class Node:
             OSError: The port cannot be bound.
         """
         _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log shows names and values
+        self._settings = settings
         self._commit = GroupCommit(settings)
         self._ingest = Ingest(store=store, pool=pool, commit=self._commit)
         self._commitment = CommitmentProvider(settings, pool, store)
@@ -157,11 +176,14 @@ class Node:
                 (evt.EVT_C_ECHO, _echo),
                 (evt.EVT_N_ACTION, self._commitment.request),
                 (evt.EVT_N_EVENT_REPORT, self._commitment_user.report),
+                (evt.EVT_REQUESTED, self._requested),
                 (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_REJECTED, self._rejected),
             ],
             server_class=NodeServer,
-            options=ServerOptions(ingest=self._ingest, settings=settings, reuse_port=reuse_port),
+            options=ServerOptions(
+                ingest=self._ingest, settings=settings, tls=server_tls(settings), reuse_port=reuse_port
+            ),
         )
         entity._servers.append(self._server)
         self._thread = threading.Thread(
@@ -187,6 +209,21 @@ class Node:
         self._commitment.stop()
         self._commitment_user.stop()
         self._commit.close()
+
+    def _requested(self, event: Event) -> None:
+        """Reject a caller that no row of the list admits."""
+        association = event.assoc
+        transport, request = association.dul.socket, association.requestor.primitive
+        sender = sender_of(association)
+        certificate = peer_certificate(transport.socket) if transport is not None else None
+        if is_admitted(
+            self._settings.dicom_admitted_peers, sender.calling_ae_title, sender.peer_address, certificate
+        ):
+            return
+        association.requestor.ae_title = request.calling_ae_title if request is not None else ""
+        association.acse.send_reject(*_CALLING_AE_NOT_RECOGNISED)
+        self._rejected(event)
+        association.kill()
 
     def _accepted(self, event: Event) -> None:
         """Note what was not negotiated: many senders propose all they know, so it is one line.

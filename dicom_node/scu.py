@@ -17,6 +17,7 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.security import client_context
 from dicom_node.statuses import StatusClass, status_class
 from dicom_node.transport import PromptSocket
 from service.config import Destination, Settings
@@ -99,6 +100,15 @@ def calling_entity(settings: Settings) -> AE:
     return entity
 
 
+def tls_args(destination: Destination, settings: Settings) -> tuple[SSLContext, str] | None:
+    """What pynetdicom wants to know of TLS to a destination.
+
+    Raises:
+        ConfigurationError: A certificate file is missing or wrong.
+    """
+    return (client_context(settings), destination.host) if destination.tls else None
+
+
 @contextmanager
 def _association(ds: FileDataset, destination: Destination, settings: Settings) -> Iterator[Association]:
     sop_class, transfer_syntax = UID(ds.SOPClassUID), UID(ds.file_meta.TransferSyntaxUID)
@@ -108,7 +118,11 @@ def _association(ds: FileDataset, destination: Destination, settings: Settings) 
     contexts = [build_context(sop_class, each) for each in offered]
     try:
         association = entity.associate(
-            destination.host, destination.port, contexts=contexts, ae_title=destination.ae_title
+            destination.host,
+            destination.port,
+            contexts=contexts,
+            ae_title=destination.ae_title,
+            tls_args=tls_args(destination, settings),
         )
     except OSError as exc:
         raise DestinationUnreachableError(f"{destination.name}: {exc}") from exc

@@ -7,6 +7,7 @@ setting; a test compares the two.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -54,8 +55,28 @@ class Destination(BaseModel):
     ae_title: AeTitle = Field(description="Called AE title.")
     host: str = Field(description="Host name or address.")
     port: int = Field(ge=1, le=65535, description="TCP port.")
+    tls: bool = Field(False, description="Connect by TLS, and verify its certificate and host name.")
     storage_commitment: bool = Field(
         False, description="Ask it to commit to what it took, and send again what it does not commit to."
+    )
+
+
+def _network(value: str) -> str:
+    """An IP address or network, as ipaddress reads it."""
+    return str(ipaddress.ip_network(value))
+
+
+class AdmittedPeer(BaseModel):
+    """A node that may call us."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ae_title: AeTitle = Field(description="Calling AE title.")
+    networks: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        (), description="Addresses or networks it calls from, as 10.1.0.0/16; empty: any."
+    )
+    certificate_name: str = Field(
+        "", description="Common name or DNS name its TLS certificate must hold; empty: any."
     )
 
 
@@ -101,6 +122,16 @@ class Settings(BaseSettings):
     )
     dicom_allowed_calling_ae_titles: tuple[AeTitle, ...] = Field(
         (), description="Calling AE titles admitted; empty admits all."
+    )
+    dicom_admitted_peers: tuple[AdmittedPeer, ...] = Field(
+        (), description="Who may call: AE title bound to network and certificate; empty admits all."
+    )
+    dicom_tls_certificate: Path | None = Field(
+        None, description="PEM certificate chain of the node; with it the port speaks TLS 1.2 or 1.3 only."
+    )
+    dicom_tls_key: Path | None = Field(None, description="PEM private key of that certificate.")
+    dicom_tls_authorities: Path | None = Field(
+        None, description="PEM certificates that sign those of peers, which callers must then show."
     )
     dicom_peers: tuple[Destination, ...] = Field(
         (), description="Senders to call back with storage commitment reports, beside the destinations."

@@ -1,0 +1,114 @@
+"""The tables of the DICOM conformance statement, made from what the code negotiates.
+
+``python -m dicom_node.conformance docs/conformance.md`` renews them between their markers; a test
+fails when the statement and the code differ.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from pydicom.uid import UID
+
+from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.readers import (
+    STORAGE_COMMITMENT_PUSH_MODEL,
+    TRANSFER_SYNTAXES,
+    supported_contexts,
+)
+from dicom_node.statuses import StoreStatus
+
+_MEANINGS: Mapping[StoreStatus, str] = MappingProxyType(
+    {
+        StoreStatus.SUCCESS: "On disk and committed; the photograph will be appraised",
+        StoreStatus.SOP_CLASS_NOT_SUPPORTED: "Not the SOP class of the presentation context",
+        StoreStatus.OUT_OF_RESOURCES: "Disk low or database away; nothing is kept, send again",
+        StoreStatus.DATA_SET_DOES_NOT_MATCH: "An identifier is missing, malformed or not the command's",
+        StoreStatus.CANNOT_UNDERSTAND: "The data set cannot be parsed or ends early",
+        StoreStatus.CONFLICTING_INSTANCE: "Known SOP Instance UID, different bytes; in quarantine",
+    }
+)
+
+
+def implementation() -> str:
+    """Who we say we are (PS3.7 section D.3.3.2)."""
+    return (
+        "| Item | Value |\n|---|---|\n"
+        f"| Implementation Class UID | `{IMPLEMENTATION_CLASS_UID}` |\n"
+        f"| Implementation Version Name | `{IMPLEMENTATION_VERSION_NAME}` |\n"
+    )
+
+
+def accepted_contexts() -> str:
+    """Every presentation context the node accepts."""
+    lines = ["| SOP class | UID | Role | Transfer syntaxes |", "|---|---|---|---|"]
+    for context in supported_contexts():
+        uid = UID(context.abstract_syntax or "")
+        role = "SCP and SCU" if uid == STORAGE_COMMITMENT_PUSH_MODEL else "SCP"
+        syntaxes = (
+            "all below"
+            if len(context.transfer_syntax) == len(TRANSFER_SYNTAXES)
+            else _names(context.transfer_syntax)
+        )
+        lines.append(f"| {uid.name} | `{uid}` | {role} | {syntaxes} |")
+    return "\n".join(lines) + "\n"
+
+
+def transfer_syntaxes() -> str:
+    """Every transfer syntax of a stored object."""
+    lines = ["| Transfer syntax | UID |", "|---|---|"]
+    lines += [f"| {uid.name} | `{uid}` |" for uid in TRANSFER_SYNTAXES]
+    return "\n".join(lines) + "\n"
+
+
+def store_statuses() -> str:
+    """Every status a C-STORE of a sender is answered with."""
+    lines = ["| Status | Meaning |", "|---|---|"]
+    lines += [f"| `0x{status:04X}` | {meaning} |" for status, meaning in _MEANINGS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _names(uids: list[UID]) -> str:
+    return ", ".join(uid.name for uid in uids)
+
+
+TABLES: Mapping[str, Callable[[], str]] = MappingProxyType(
+    {
+        "implementation": implementation,
+        "accepted-contexts": accepted_contexts,
+        "transfer-syntaxes": transfer_syntaxes,
+        "store-statuses": store_statuses,
+    }
+)
+
+
+def renewed(statement: str) -> str:
+    """The statement with its tables made again.
+
+    Args:
+        statement: Markdown with a pair of markers for each of TABLES.
+
+    Raises:
+        ValueError: A marker is missing.
+    """
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        head, _, rest = statement.partition(begin)
+        _, found, tail = rest.partition(end)
+        if not found:
+            raise ValueError(f"the conformance statement has no table {name!r}")
+        statement = head + begin + table() + end + tail
+    return statement
+
+
+def main() -> None:
+    """Renew the file named on the command line."""
+    path = Path(sys.argv[1])
+    path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
