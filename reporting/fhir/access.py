@@ -84,6 +84,10 @@ class Principal:
             return Grant(patient=patient, alternatives=())
         return Grant(patient=patient, alternatives=tuple(scope.constraints for scope in chosen))
 
+    def may_all(self, resource_type: str, access: str) -> bool:
+        """Whether it may see all of a type that its patient context reaches, with no search constraint."""
+        return self.may(resource_type, access) and not self.grant(resource_type, access).alternatives
+
     def may(self, resource_type: str, access: str) -> bool:
         """Whether it may see anything of a type."""
         try:

@@ -61,8 +61,7 @@ class AuditLog:
         """
         now = datetime.now(UTC).replace(microsecond=0)
         event = audit_event(request, interaction, status, response, now)
-        patients = response.patients if response is not None else ()
-        draft = draft_of(event, base_url=self._base_url, patient=patients[0] if len(patients) == 1 else None)
+        draft = draft_of(event, base_url=self._base_url)
         done: Future[None] = Future()
         self._queue.put((draft, now, done))
         done.result(timeout=_WAIT_S)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
 from service.database.fhir_records import (
     ComponentEntry,
     DateEntry,
@@ -124,7 +124,9 @@ def index_of(resource: Json, *, base_url: str, patient: str | None = None) -> Se
     for parameter in row.parameters.values():
         if parameter.number:
             index.add(parameter, resource)
-    compartment = patient or _compartment(resource, row.parameters.get("patient"), base_url)
+    compartment = patient
+    if compartment is None and row.name in IN_PATIENT_COMPARTMENT:
+        compartment = _compartment(resource, row.parameters.get("patient"), base_url)
     made = SearchIndex(
         patient=compartment,
         occurred=_occurred(resource, row.parameters.get(row.main_date)),

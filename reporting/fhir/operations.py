@@ -12,7 +12,7 @@ from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation
 from reporting.fhir.paging import PAGE_PARAMETER, seal, unseal
 from reporting.fhir.reading import visible
 from reporting.fhir.render import dumps
-from reporting.fhir.restrict import restriction
+from reporting.fhir.restrict import may_chain, restriction
 from reporting.fhir.results import observation_id_of
 from reporting.fhir.search_request import DEFAULT_COUNT, MOST_COUNT, parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
@@ -34,6 +34,7 @@ def last_n(api: Api, request: Request) -> Response:
     names = {criterion.parameter.name for criterion in wanted.criteria}
     if not names & {"patient", "subject"}:
         raise FhirProblemError(400, IssueType.REQUIRED, "$lastn needs patient or subject", "http.patient")
+    may_chain(request.principal, wanted.criteria)
     most = request.option("max") or "1"
     if not most.isdigit() or not 1 <= int(most) <= MOST_LAST:
         raise FhirProblemError(400, IssueType.VALUE, f"max is 1 to {MOST_LAST}", "http.max")
@@ -65,7 +66,7 @@ def everything(api: Api, request: Request) -> Response:
         pairs, cursor = unseal(api.page_key, path, token)
         after = int(str(cursor[0]))
     options = dict(pairs)
-    types = [t for t in _types(options.get("_type")) if request.principal.may(t, "r")]
+    types = [t for t in _types(options.get("_type")) if request.principal.may_all(t, "r")]
     since = moment_of(options["_since"], "_since") if "_since" in options else None
     count = _count(options.get("_count", str(DEFAULT_COUNT)))
     with transaction(api.pool) as connection:
@@ -79,7 +80,7 @@ def everything(api: Api, request: Request) -> Response:
         wider = [
             t
             for t in _SUPPORTING
-            if request.principal.may(t, "r") and (not options.get("_type") or t in types)
+            if request.principal.may_all(t, "r") and (not options.get("_type") or t in types)
         ]
         others = fhir_compartment.supporting(connection, [s.row_id for s in page], wider)
     links = [link("self", url_with(f"{api.base_url}/{path}", request.query))]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from reporting.fhir.access import Grant
+from collections.abc import Sequence
+
+from reporting.fhir.access import Grant, Principal
+from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.search_request import parse
 from reporting.fhir.search_table import RESOURCE_TYPES
-from service.database.fhir_records import Criterion, ReferenceValue, SearchParameter, SearchType
+from service.database.fhir_records import ChainValue, Criterion, ReferenceValue, SearchParameter, SearchType
 
 _COMPARTMENT = SearchParameter(
     name="patient", type=SearchType.REFERENCE, column="b.patient", targets=("Patient",)
@@ -27,3 +30,22 @@ def restriction(
         for pairs in grant.alternatives
     )
     return criteria, alternatives
+
+
+def may_chain(principal: Principal, criteria: Sequence[Criterion]) -> None:
+    """Check that a client may search every type its chained parameters ask about.
+
+    Raises:
+        FhirProblemError: 403: it would learn of resources that it may not see.
+    """
+    for criterion in criteria:
+        for value in criterion.values:
+            if isinstance(value, ChainValue):
+                if not principal.may_all(value.target_type, "s"):
+                    raise FhirProblemError(
+                        403,
+                        IssueType.FORBIDDEN,
+                        f"no scope grants all of {value.target_type}",
+                        f"http.{criterion.parameter.name}",
+                    )
+                may_chain(principal, (value.criterion,))

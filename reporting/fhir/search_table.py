@@ -435,9 +435,12 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
     )
 }
 
-# Types whose resources are in a patient's compartment (R4 compartmentdefinition-patient).
+# Types whose resources are in a patient's compartment (R4 compartmentdefinition-patient). An AuditEvent may
+# name several patients, so it is in nobody's.
 IN_PATIENT_COMPARTMENT = tuple(
-    row.name for row in RESOURCE_TYPES.values() if "patient" in row.parameters or row.name == "Patient"
+    row.name
+    for row in RESOURCE_TYPES.values()
+    if row.name == "Patient" or ("patient" in row.parameters and row.name != "AuditEvent")
 )
 
 

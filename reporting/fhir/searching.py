@@ -10,7 +10,7 @@ from reporting.fhir.bundles import bundle, link, outcome_entry, search_entry, su
 from reporting.fhir.http import FORM, Api, Request, Response, require
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.paging import PAGE_PARAMETER, seal, unseal
-from reporting.fhir.restrict import restriction
+from reporting.fhir.restrict import may_chain, restriction
 from reporting.fhir.search_request import Include, SearchRequest, Summary, Total, parse
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction
 from service.database import fhir_search
@@ -50,6 +50,7 @@ def _search(api: Api, request: Request, pairs: list[tuple[str, str]]) -> Respons
     if token is not None:
         pairs, after = unseal(api.page_key, kind, token)
     wanted = parse(row.name, pairs, strict=request.strict, base_url=api.base_url)
+    may_chain(request.principal, wanted.search.criteria)
     criteria, either = restriction(row.name, grant, api.base_url)
     wanted = replace(
         wanted,

@@ -10,7 +10,7 @@ from uuid import uuid4
 from reporting.fhir.http import Api, Request, Response, expected_version, require, version_headers
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome
 from reporting.fhir.render import draft_of, dumps
-from reporting.fhir.restrict import restriction
+from reporting.fhir.restrict import may_chain, restriction
 from reporting.fhir.search_request import parse
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
 from reporting.fhir.validate import ID, check
@@ -95,6 +95,7 @@ def matches(
         raise FhirProblemError(
             400, IssueType.VALUE, "the condition has no search parameter", "http.if-none-exist"
         )
+    may_chain(request.principal, wanted.criteria)
     found = fhir_search.search(
         connection,
         Search(resource_type=resource_type, criteria=(*wanted.criteria, *criteria), either=either, count=2),

@@ -182,6 +182,25 @@ def test_scopes_with_search_constraints(client: Client, bearer: Bearer, save_pho
     assert client.get("Observation/_history", Authorization=limited).status == 403
 
 
+def test_a_scope_cannot_be_widened_by_asking_elsewhere(
+    client: Client, bearer: Bearer, save_photograph: Save
+) -> None:
+    save_photograph(1, "ANNA", 1.5)
+    save_photograph(2, "ANNA", 3.5)
+    narrow = bearer("system/Observation.rs")
+    assert client.get("Observation?patient.identifier=ANNA", Authorization=narrow).status == 403
+    assert client.get("Observation?patient:identifier=ANNA", Authorization=narrow).status == 403
+    both = bearer("system/Patient.rs system/Observation.rs?value-quantity=lt2")
+    assert client.get("Observation?patient.identifier=ANNA", Authorization=both).json()["total"] == 1
+    kinds = {
+        e["resource"]["resourceType"]
+        for e in client.get(f"Patient/{ANNA}/$everything", Authorization=both).json()["entry"]
+    }
+    assert kinds == {"Patient"}
+    limited = bearer("system/Patient.rs?gender=male system/Observation.rs")
+    assert client.get("Observation?patient.identifier=ANNA", Authorization=limited).status == 403
+
+
 def patient_token(party: Party, **claims: Any) -> str:
     body = {
         "iss": "https://ehr.example", "aud": BASE_URL, "sub": "user", "exp": int(time.time()) + 60,
@@ -207,6 +226,7 @@ def test_a_patient_token_opens_one_compartment(client: Client, party: Party, sav
         == theirs[0].resource_id
     )
     assert client.get("Media", Authorization=token).json()["total"] == 2
+    assert client.get("AuditEvent", Authorization=token).status == 403
     assert client.get("$export", Authorization=token, Prefer="respond-async").status == 403
     procedure = {
         "resourceType": "Procedure",
