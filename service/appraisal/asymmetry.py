@@ -1,4 +1,4 @@
-"""Asymmetries of the face measured on the mesh: what a clinician would measure with a ruler.
+"""Asymmetries and proportions measured on the mesh: what a clinician would measure with a ruler.
 
 The generic mesh follows gross displacement of commissures and lids and pulls subtle ones back to
 normal, so these are only some of the evidence, and never the only evidence for a lip.
@@ -6,6 +6,7 @@ normal, so these are only some of the evidence, and never the only evidence for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +44,43 @@ _MIDLINE: Final = (6, 197, 1, 2, 0, 17, 152)
 NAMES: Final = (*(pair.name for pair in PAIRS), "eye-opening", "midline-bend")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A distance between two points of the mesh."""
+
+    name: str
+    first: int
+    second: int
+
+
+SPANS: Final[tuple[Span, ...]] = (
+    Span(name="chin-height", first=168, second=152),
+    Span(name="lower-lip-to-chin", first=17, second=152),
+    Span(name="nose-to-lip", first=2, second=0),
+    Span(name="lips", first=0, second=17),
+    Span(name="mouth-width", first=61, second=291),
+    Span(name="nose-width", first=129, second=358),
+    Span(name="nose-length", first=168, second=2),
+    Span(name="jaw-width", first=172, second=397),
+    Span(name="chin-width", first=148, second=377),
+    Span(name="face-width", first=234, second=454),
+    Span(name="right-eye-opening", first=159, second=145),
+    Span(name="left-eye-opening", first=386, second=374),
+)
+
+
+def proportions(landmarks: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Distances of an aligned face as fractions of the square's side, (len(SPANS),) float64.
+
+    Args:
+        landmarks: (478, 2) float64, pixels of the square.
+        size: its side in pixels.
+    """
+    ends = np.array([(span.first, span.second) for span in SPANS])
+    apart = landmarks[ends[:, 0]] - landmarks[ends[:, 1]]
+    return np.asarray(np.hypot(apart[:, 0], apart[:, 1]) / size)
+
+
 def measure(landmarks: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     """Unsigned asymmetries of an aligned face as fractions of the square's side.
 
@@ -66,12 +104,17 @@ def measure(landmarks: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def paint(
-    deviations: NDArray[np.float64], landmarks: NDArray[np.float64], size: int, sigma: float
+    deviations: NDArray[np.float64],
+    points: Sequence[Sequence[int]],
+    landmarks: NDArray[np.float64],
+    size: int,
+    sigma: float,
 ) -> NDArray[np.float32]:
-    """Spread each asymmetry's excess around its points.
+    """Spread each measure's excess around its points.
 
     Args:
-        deviations: (len(NAMES),) standard deviations over the usual.
+        deviations: (N,) standard deviations over the usual.
+        points: of each measure, indices into the mesh.
         landmarks: (478, 2) float64, pixels of the square.
         size: its side in pixels.
         sigma: of the spread, fraction of the side.
@@ -80,11 +123,11 @@ def paint(
         (size, size) float32, >= 0; the larger excess where two meet.
     """
     plane = np.zeros((size, size), np.float32)
-    for deviation, points in zip(deviations, _points(), strict=True):
+    for deviation, some in zip(deviations, points, strict=True):
         if deviation <= 0:
             continue
         single = np.zeros((size, size), np.float32)
-        for column, row in np.rint(landmarks[list(points)]).astype(int):
+        for column, row in np.rint(landmarks[list(some)]).astype(int):
             if 0 <= row < size and 0 <= column < size:
                 single[row, column] = 1
         spread = cv2.GaussianBlur(single, (0, 0), sigma * size)
@@ -94,6 +137,10 @@ def paint(
     return plane
 
 
-def _points() -> tuple[tuple[int, ...], ...]:
-    eyes = tuple(point for eye in _OPENING for pair in eye for point in pair)
-    return (*((*pair.right, *pair.left) for pair in PAIRS), eyes, _MIDLINE)
+_EYES: Final = tuple(point for eye in _OPENING for pair in eye for point in pair)
+POINTS: Final[tuple[tuple[int, ...], ...]] = (
+    *((*pair.right, *pair.left) for pair in PAIRS),
+    _EYES,
+    _MIDLINE,
+    *((span.first, span.second) for span in SPANS),
+)

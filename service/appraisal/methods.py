@@ -36,6 +36,15 @@ class Method:
 METHODS: Mapping[str, Method] = table(
     (
         Method(
+            name="default",
+            version="1",
+            normaliser="restoration",
+            comparator="localised",
+            size=256,
+            calibration="default-1",
+            summary="A network trained to undo and localise synthetic anomalies; research weights.",
+        ),
+        Method(
             name="symmetry",
             version="1",
             normaliser="symmetry",

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from sklearn.linear_model import LogisticRegression
+from numpy.typing import NDArray
+from scipy import optimize
 
 from service.appraisal.alignment import AlignedFace, align
 from service.appraisal.anomalies import Canvas, Maker, inter_ocular_distance, render
 from service.appraisal.anomaly_network import INPUT_SIZE
-from service.appraisal.asymmetry import measure
-from service.appraisal.comparators.localised import face_reading
 from service.appraisal.face import FaceFinder
-from service.appraisal.fusion import FEATURES, FaceReading, Fusion
+from service.appraisal.fusion import FEATURES, FaceReading, Fusion, mesh_measures, planes
+from service.appraisal.localisation import face_reading
 from service.appraisal.photograph import photograph_from_rgb
 from service.appraisal.reading import NetworkReader
 from service.training import augmentation
@@ -25,6 +25,7 @@ from service.training.faces import FacePool, NormalFace
 SHAMS = 3  # of each face, under different light, camera and placement
 ANOMALIES = 5  # of each face
 _SMOOTH_CELLS = 2.0
+_RIDGE = 0.005
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,24 +103,44 @@ def fit(samples: Sequence[Sample]) -> Fusion:
         samples: shams and anomalies of faces kept out of training.
     """
     shams = [s.seen for s in samples if s.severity == 0]
-    local = np.stack([seen.reading.localisation for seen in shams])
-    mean = cv2.GaussianBlur(local.mean(axis=0), (0, 0), _SMOOTH_CELLS)
-    spread = cv2.GaussianBlur(local.var(axis=0), (0, 0), _SMOOTH_CELLS)
-    deviation = np.sqrt(spread + 0.05 * float(spread.mean()))
-    odd = np.stack([measure(seen.landmarks, seen.size) for seen in shams])
+    local = np.stack([planes(seen.reading) for seen in shams])
+    local = np.concatenate([local, local[..., ::-1]])
+    mean = np.stack([cv2.GaussianBlur(plane, (0, 0), _SMOOTH_CELLS) for plane in local.mean(axis=0)])
+    spread = np.stack([cv2.GaussianBlur(plane, (0, 0), _SMOOTH_CELLS) for plane in local.var(axis=0)])
+    deviation = np.sqrt(spread + 0.05 * spread.mean(axis=(1, 2), keepdims=True) + 1e-6)
+    odd = np.stack([mesh_measures(seen) for seen in shams])
     draft = Fusion(
-        mean=np.asarray((mean + mean[:, ::-1]) / 2, np.float32),
-        deviation=np.asarray((deviation + deviation[:, ::-1]) / 2, np.float32),
-        asymmetry_mean=odd.mean(axis=0),
-        asymmetry_deviation=odd.std(axis=0) + 1e-6,
+        mean=np.asarray(mean, np.float32),
+        deviation=np.asarray(deviation, np.float32),
+        mesh_mean=odd.mean(axis=0),
+        mesh_deviation=odd.std(axis=0) + 1e-6,
         weights=np.zeros(len(FEATURES)),
         bias=0.0,
     )
     table = np.stack([draft.features(s.seen) for s in samples])
     present = np.array([s.severity > 0 for s in samples])
     importance = np.array([1.0 if s.severity == 0 else 0.5 + s.severity for s in samples])
+    importance[present] *= importance[~present].sum() / importance[present].sum()
     centre, scale = table.mean(axis=0), table.std(axis=0) + 1e-9
-    model = LogisticRegression(C=0.3, max_iter=2000, class_weight="balanced")
-    model.fit((table - centre) / scale, present, sample_weight=importance)
-    weights = model.coef_[0] / scale
-    return replace(draft, weights=weights, bias=float(model.intercept_[0]) - float(weights @ centre))
+    slopes, offset = _monotone_logistic((table - centre) / scale, present, importance)
+    weights = slopes / scale
+    return replace(draft, weights=weights, bias=offset - float(weights @ centre))
+
+
+def _monotone_logistic(
+    table: NDArray[np.float64], present: NDArray[np.bool_], importance: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Logistic regression with weights >= 0: no evidence may speak for normality."""
+    sign = np.where(present, 1.0, -1.0)
+    share = importance / importance.sum()
+
+    def loss(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        margin = sign * (table @ x[:-1] + x[-1])
+        value = float((share * np.logaddexp(0, -margin)).sum() + _RIDGE * (x[:-1] ** 2).sum())
+        pull = -share * sign / (1 + np.exp(margin))
+        return value, np.append(table.T @ pull + 2 * _RIDGE * x[:-1], pull.sum())
+
+    bounds = [(0.0, None)] * table.shape[1] + [(None, None)]
+    start = np.append(np.full(table.shape[1], 0.1), 0.0)
+    found = optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B")
+    return np.asarray(found.x[:-1]), float(found.x[-1])

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from service.appraisal.anomalies import RANDOM
 from service.appraisal.calibration import save_calibration
+from service.appraisal.comparators.localised import FUSION_MODEL
 from service.appraisal.face import FaceFinder
-from service.appraisal.fusion import FUSION_MODEL
 from service.appraisal.models import load_tensors
 from service.appraisal.normalisers.restoration import MODEL
 from service.appraisal.reading import NetworkReader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.appraisal.normalisers import symmetry
+from service.appraisal.normalisers import restoration, stylegan2, symmetry
 from service.appraisal.tables import NormaliserRow, table
 
-NORMALISERS: Mapping[str, NormaliserRow] = table((symmetry.ROW,))
+NORMALISERS: Mapping[str, NormaliserRow] = table((symmetry.ROW, *stylegan2.ROWS, restoration.ROW))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from service.appraisal.anomaly_network import LANDMARKS
-from service.appraisal.asymmetry import NAMES, measure, paint
-from service.appraisal.fusion import FEATURES, FaceReading, Fusion, fusion_from
+from service.appraisal.asymmetry import NAMES, POINTS, SPANS, measure, paint, proportions
+from service.appraisal.fusion import FEATURES, FaceReading, Fusion, fusion_from, mesh_measures, planes
 from service.appraisal.reading import Reading
 from service.errors import ModelIntegrityError
 from tests.unit.appraisal.drawn_face import drawn_mesh
@@ -33,12 +33,11 @@ def seen(evidence=0.0, spot=None):
 
 @pytest.fixture
 def fusion():
-    usual = measure(drawn_mesh(SIZE).astype(np.float64), SIZE)
     return Fusion(
-        mean=np.full((64, 64), -3.0, np.float32),
-        deviation=np.full((64, 64), 0.7, np.float32),
-        asymmetry_mean=usual,
-        asymmetry_deviation=np.full(len(NAMES), 0.01),
+        mean=planes(seen().reading),
+        deviation=np.full((3, 64, 64), 0.7, np.float32),
+        mesh_mean=mesh_measures(seen()),
+        mesh_deviation=np.full(len(POINTS), 0.01),
         weights=np.eye(len(FEATURES))[FEATURES.index("evidence")] + 0.1,
         bias=-1.0,
     )
@@ -68,8 +67,8 @@ def test_a_lowered_commissure_counts_and_shows(fusion):
     lowered[61, 1] += 20
     other = replace(face, landmarks=lowered)
     name = NAMES.index("commissure-height")
-    assert fusion.asymmetries(other)[name] > 5
-    assert abs(fusion.asymmetries(face)[name]) < 0.1
+    assert fusion.oddities(other)[name] > 5
+    assert abs(fusion.oddities(face)[name]) < 0.1
     share = fusion.difference(other) / fusion.difference(other)[face.face].mean()
     before = fusion.difference(face) / fusion.difference(face)[face.face].mean()
     column, row = lowered[61].astype(int)
@@ -88,9 +87,22 @@ def test_asymmetries_do_not_change_under_mirroring():
         assert measure(swapped, SIZE)[index] == pytest.approx(measure(mesh, SIZE)[index], abs=1e-9)
 
 
+def test_a_chin_too_short_or_too_long_is_odd_alike(fusion):
+    face = seen()
+    index = len(NAMES) + [span.name for span in SPANS].index("chin-height")
+    odd = []
+    for move in (-12, 12):
+        other = face.landmarks.copy()
+        other[152, 1] += move
+        odd.append(fusion.oddities(replace(face, landmarks=other))[index])
+    assert odd[0] == pytest.approx(odd[1], rel=0.05)
+    assert odd[0] > 3
+    assert proportions(face.landmarks, SIZE).shape == (len(SPANS),)
+
+
 def test_nothing_unusual_paints_nothing():
     mesh = drawn_mesh(SIZE).astype(np.float64)
-    assert not paint(np.full(len(NAMES), -1.0), mesh, SIZE, 0.05).any()
+    assert not paint(np.full(len(POINTS), -1.0), POINTS, mesh, SIZE, 0.05).any()
 
 
 def test_a_stored_fusion_comes_back_and_a_broken_one_is_refused(fusion):

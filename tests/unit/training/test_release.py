@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from service.appraisal.anomaly_network import LANDMARKS, AnomalyNetwork
-from service.appraisal.asymmetry import NAMES, measure
-from service.appraisal.fusion import FaceReading, fusion_from
+from service.appraisal.asymmetry import POINTS
+from service.appraisal.fusion import FaceReading, fusion_from, mesh_measures
 from service.appraisal.reading import Reading
 from service.errors import ConfigurationError
 from service.training.calibrate import Sample, fit
@@ -48,10 +48,11 @@ def test_the_fit_tells_anomalous_from_normal_and_knows_the_usual():
     totals = np.array([fusion.total(s.seen) for s in made])
     present = np.array([s.severity > 0 for s in made])
     assert totals[present].min() > totals[~present].max()
-    usual = np.mean([measure(s.seen.landmarks, SIZE) for s in made if s.severity == 0], axis=0)
-    np.testing.assert_allclose(fusion.asymmetry_mean, usual)
-    assert fusion.mean[5, 5] == pytest.approx(-3, abs=0.3)
-    assert len(fusion.asymmetry_deviation) == len(NAMES)
+    usual = np.mean([mesh_measures(s.seen) for s in made if s.severity == 0], axis=0)
+    np.testing.assert_allclose(fusion.mesh_mean, usual)
+    assert fusion.mean[0, 5, 5] == pytest.approx(-3, abs=0.3)
+    assert len(fusion.mesh_deviation) == len(POINTS)
+    assert (fusion.weights >= 0).all()
 
 
 def test_the_cohort_rates_normal_high_and_severe_low():

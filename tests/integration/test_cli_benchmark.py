@@ -1,0 +1,50 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from service.cli import app
+from tests.unit.appraisal.photographs import portrait
+
+
+@pytest.fixture
+def faces(tmp_path):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    image = portrait()
+    for name, shown in (("a.png", image), ("b.png", np.ascontiguousarray(image[:, ::-1]))):
+        cv2.imwrite(str(folder / name), shown[..., ::-1])
+    cv2.imwrite(str(folder / "wall.png"), np.full((300, 300, 3), 128, np.uint8))
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    return folder
+
+
+def test_a_benchmark_shows_oracle_and_symmetry_and_ends_with_json(faces, tmp_path):
+    report = tmp_path / "report.html"
+    arguments = ["benchmark", str(faces), "--method", "symmetry", "--types", "droop", "--repeats", "0"]
+    result = CliRunner().invoke(app, [*arguments, "--html", str(report), "--json"])
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout.strip().splitlines()[-1])
+    assert set(figures) == {"oracle", "symmetry"}
+    assert figures["oracle"]["subjects"] == 2
+    assert figures["oracle"]["types"]["droop"]["auroc_strong"]["value"] == 1.0
+    assert "2 faces; 2 photographs" in result.stderr
+    assert report.read_text().count("data:image/png;base64,") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [(["--types", "beauty"], "no anomaly type"), (["--lip-shapes", "/nowhere"], "no lip shapes")],
+)
+def test_what_cannot_be_benchmarked_is_said(faces, arguments, word):
+    result = CliRunner().invoke(app, ["benchmark", str(faces), *arguments])
+    assert result.exit_code != 0
+    assert word in result.output + str(result.exception)
+
+
+def test_a_folder_without_faces_is_refused(tmp_path):
+    result = CliRunner().invoke(app, ["benchmark", str(tmp_path)])
+    assert result.exit_code != 0
+    assert "no photographs" in result.output + str(result.exception)

@@ -1,0 +1,81 @@
+"""The shipped weights, end to end on a public-domain portrait."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from service.appraisal.anomalies import NAMED, Canvas, inter_ocular_distance, render
+from service.appraisal.appraiser import Appraiser
+from service.appraisal.calibration import load_calibration
+from service.appraisal.models import ModelState, ModelStore
+from service.appraisal.photograph import photograph_from_rgb
+from service.records import AppraisalStatus
+
+MOST_BYTES = 40_000_000
+
+
+@pytest.fixture(scope="module")
+def appraiser(finder):
+    return Appraiser("default", face_finder=finder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def canvas(photograph, face):
+    landmarks = face.landmarks.astype(np.float32)
+    return Canvas(image=photograph.rgb, landmarks=landmarks, unit=inter_ocular_distance(landmarks))
+
+
+def appraised(appraiser, image):
+    return appraiser.appraise(photograph_from_rgb(np.ascontiguousarray(image)))
+
+
+def test_the_shipped_files_are_what_the_manifest_says_and_small():
+    store = ModelStore()
+    shipped = [s for s in store.status() if s.entry.id in {"default-face", "default-fusion"}]
+    assert [s.state for s in shipped] == [ModelState.PRESENT] * 2
+    assert sum(s.path.stat().st_size for s in shipped) < MOST_BYTES
+    assert {s.entry.line for s in shipped} == {"research"}
+
+
+@pytest.mark.parametrize("kind", ["droop", "nevus"])
+def test_an_anomaly_lowers_the_score_and_is_where_the_map_is_high(appraiser, canvas, kind):
+    sham = appraised(appraiser, render(canvas.image, None).image)
+    rendered = render(canvas.image, NAMED[kind](canvas, 1.0, np.random.default_rng(1)))
+    changed = appraised(appraiser, rendered.image)
+    assert changed.appraisal.score < sham.appraisal.score
+    difference = changed.maps.difference
+    judged = np.isfinite(difference)
+    inside = difference[judged & rendered.mask].mean()
+    assert inside > 1.5 * difference[judged & ~rendered.mask].mean()
+
+
+def test_the_map_explains_the_score(appraiser, photograph):
+    result = appraised(appraiser, photograph.rgb)
+    assert result.appraisal.status is AppraisalStatus.APPRAISED
+    aligned = result.maps.difference_aligned
+    mean = aligned[np.isfinite(aligned)].mean(dtype=np.float64)
+    assert result.appraisal.score == pytest.approx(-np.log(mean), abs=1e-4)
+    assert 1 <= result.appraisal.rating <= 7
+    assert result.appraisal.percentile is not None
+    assert all(region.z is not None for region in result.appraisal.regions if region.score is not None)
+
+
+def test_mirroring_a_photograph_moves_its_score_less_than_normal_faces_differ(appraiser, photograph):
+    """The reading does not change under mirroring; the generic mesh, and with it the alignment, does."""
+    one = appraised(appraiser, photograph.rgb).appraisal.score
+    two = appraised(appraiser, photograph.rgb[:, ::-1]).appraisal.score
+    quantiles = load_calibration("default-1").normal_quantiles
+    assert abs(one - two) < 0.5 * (quantiles[95] - quantiles[5])
+
+
+def test_the_same_photograph_twice_is_the_same_appraisal(appraiser, photograph):
+    one, two = (appraised(appraiser, photograph.rgb) for _ in range(2))
+    assert one.appraisal == two.appraisal
+    np.testing.assert_array_equal(one.maps.difference, two.maps.difference)
+
+
+def test_naming_the_methods_does_not_import_torch():
+    code = "import service.appraisal.methods, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
