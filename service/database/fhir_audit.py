@@ -9,6 +9,28 @@ from service.database.fhir_records import Draft
 from service.database.fhir_rows import tuples
 from service.database.pool import Connection
 
+# One statement, so one round trip: the foreign keys are checked at its end.
+_APPEND = b"""
+WITH resources AS (
+    INSERT INTO fhir_resource (resource_id, type, id, version_id, last_updated, author, patient, occurred,
+        content_sha256, body) OVERRIDING SYSTEM VALUE
+    SELECT r, t, i, 1, m, 'semblance', p, o, c, b
+    FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::timestamptz[],
+        %s::bytea[], %s::text[]) AS made(r, t, i, m, p, o, c, b)
+), tokens AS (
+    INSERT INTO fhir_token (resource_id, param, system, code)
+    SELECT DISTINCT * FROM unnest(%s::bigint[], %s::smallint[], %s::text[], %s::text[])
+), reference_values AS (
+    INSERT INTO fhir_reference (resource_id, param, target_type, target_id)
+    SELECT DISTINCT * FROM unnest(%s::bigint[], %s::smallint[], %s::text[], %s::text[])
+), dates AS (
+    INSERT INTO fhir_date (resource_id, param, low, high)
+    SELECT * FROM unnest(%s::bigint[], %s::smallint[], %s::timestamptz[], %s::timestamptz[])
+)
+INSERT INTO fhir_string (resource_id, param, value, folded)
+SELECT DISTINCT * FROM unnest(%s::bigint[], %s::smallint[], %s::text[], %s::text[])
+"""
+
 
 def append(connection: Connection, drafts: Sequence[Draft], moments: Sequence[datetime]) -> None:
     """Insert new resources with their search columns, in a few statements however many they are.
@@ -27,12 +49,13 @@ def append(connection: Connection, drafts: Sequence[Draft], moments: Sequence[da
             (len(drafts),),
         ).fetchall()
     ]
+    numbered = list(zip(rows, drafts, strict=True))
+    tokens = [(row, t) for row, d in numbered for t in d.index.tokens]
+    references = [(row, x) for row, d in numbered for x in d.index.references]
+    dates = [(row, x) for row, d in numbered for x in d.index.dates]
+    strings = [(row, x) for row, d in numbered for x in d.index.strings]
     cursor.execute(
-        "INSERT INTO fhir_resource (resource_id, type, id, version_id, last_updated, author, patient,"
-        " occurred, content_sha256, body) OVERRIDING SYSTEM VALUE"
-        " SELECT r, t, i, 1, m, 'semblance', p, o, c, b"
-        " FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::timestamptz[],"
-        " %s::bytea[], %s::text[]) AS made(r, t, i, m, p, o, c, b)",
+        _APPEND,
         (
             rows,
             [d.resource_type for d in drafts],
@@ -42,47 +65,19 @@ def append(connection: Connection, drafts: Sequence[Draft], moments: Sequence[da
             [d.index.occurred for d in drafts],
             [d.content_sha256 for d in drafts],
             [d.body(1, moment) for d, moment in zip(drafts, moments, strict=True)],
-        ),
-    )
-    tokens = [(row, t) for row, d in zip(rows, drafts, strict=True) for t in d.index.tokens]
-    cursor.execute(
-        "INSERT INTO fhir_token (resource_id, param, system, code) SELECT DISTINCT * FROM"
-        " unnest(%s::bigint[], %s::smallint[], %s::text[], %s::text[])",
-        (
-            [r for r, _ in tokens],
+            [row for row, _ in tokens],
             [t.param for _, t in tokens],
             [t.system for _, t in tokens],
             [t.code for _, t in tokens],
-        ),
-    )
-    references = [(row, x) for row, d in zip(rows, drafts, strict=True) for x in d.index.references]
-    cursor.execute(
-        "INSERT INTO fhir_reference (resource_id, param, target_type, target_id) SELECT DISTINCT * FROM"
-        " unnest(%s::bigint[], %s::smallint[], %s::text[], %s::text[])",
-        (
-            [r for r, _ in references],
+            [row for row, _ in references],
             [x.param for _, x in references],
             [x.target_type for _, x in references],
             [x.target_id for _, x in references],
-        ),
-    )
-    dates = [(row, x) for row, d in zip(rows, drafts, strict=True) for x in d.index.dates]
-    cursor.execute(
-        "INSERT INTO fhir_date (resource_id, param, low, high) SELECT * FROM"
-        " unnest(%s::bigint[], %s::smallint[], %s::timestamptz[], %s::timestamptz[])",
-        (
-            [r for r, _ in dates],
+            [row for row, _ in dates],
             [x.param for _, x in dates],
             [x.low for _, x in dates],
             [x.high for _, x in dates],
-        ),
-    )
-    strings = [(row, x) for row, d in zip(rows, drafts, strict=True) for x in d.index.strings]
-    cursor.execute(
-        "INSERT INTO fhir_string (resource_id, param, value, folded) SELECT DISTINCT * FROM"
-        " unnest(%s::bigint[], %s::smallint[], %s::text[], %s::text[])",
-        (
-            [r for r, _ in strings],
+            [row for row, _ in strings],
             [x.param for _, x in strings],
             [x.value for _, x in strings],
             [x.folded for _, x in strings],
