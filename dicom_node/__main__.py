@@ -18,9 +18,11 @@ from service.config import Settings, load_settings
 from service.database.pool import open_pool
 from service.errors import SemblanceError
 from service.logs import announce_ready, configure_logging
-from service.storage import open_store
+from service.storage import LocalStore, open_store
 
 _log = structlog.get_logger(__name__)
+
+_LEFTOVER_AGE_S = 24 * 3600.0  # of a half-written object; far longer than any transfer
 
 
 def main() -> int:
@@ -48,6 +50,8 @@ def main() -> int:
 
 def _run(settings: Settings, stopped: threading.Event, *, reuse_port: bool) -> None:
     store = open_store(settings)
+    if isinstance(store, LocalStore):
+        _log.info("swept", leftovers=store.sweep_incoming(_LEFTOVER_AGE_S))
     with open_pool(settings) as pool:
         node = Node(settings, pool, store, reuse_port=reuse_port)
         announce_ready("node", port=node.port, ae_title=settings.dicom_ae_title)

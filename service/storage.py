@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self, runtime_checkable
@@ -148,16 +150,22 @@ class LocalStore:
         """Where an object lies."""
         return path_of(self._root, sha256)
 
-    def sweep_incoming(self) -> int:
-        """Remove what a killed process left half written; call only while nobody writes.
+    def sweep_incoming(self, older_than_s: float = 0.0) -> int:
+        """Remove what killed processes left half written.
+
+        Args:
+            older_than_s: Only what nothing was written to for so long; 0 only while nobody writes.
 
         Returns:
             How many files were removed.
         """
-        leftovers = list(self._incoming.iterdir())
-        for leftover in leftovers:
-            leftover.unlink(missing_ok=True)
-        return len(leftovers)
+        removed = 0
+        for leftover in self._incoming.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # committed or swept by another process meanwhile
+                if time.time() - leftover.stat().st_mtime >= older_than_s:
+                    leftover.unlink()
+                    removed += 1
+        return removed
 
 
 class LocalWriter:

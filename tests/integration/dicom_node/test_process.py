@@ -68,6 +68,17 @@ def test_never_imports_torch(settings: Settings) -> None:
         assert not [m.path for m in process.memory_maps() if "torch" in m.path or "mediapipe" in m.path]
 
 
+def test_what_a_killed_node_left_behind_is_removed_at_the_next_start(settings: Settings) -> None:
+    incoming = settings.storage_dir / "incoming"
+    incoming.mkdir(parents=True)
+    old, new = incoming / "old", incoming / "new"
+    old.write_bytes(b"half")
+    new.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    with running(settings, 1):
+        assert (old.exists(), new.exists()) == (False, True)
+
+
 def test_a_killed_child_is_replaced(settings: Settings) -> None:
     with running(settings, 2) as (port, process):
         victim = process.children()[0]
