@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="photographs together in the batched figures")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    console = Console()
+    console = Console(width=120)
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     store = ModelStore(options.model_dir)
     methods = _time_methods(store, devices, options.batch, console)
