@@ -118,7 +118,7 @@ def _read_row(path: Path, line: int, row: dict[str, str | None]) -> tuple[str, s
 def usable_methods(normaliser: str, store: ModelStore) -> tuple[str, ...]:
     """Name the pairs of Tables II and III whose model files are there."""
     present = {status.entry.id for status in store.status() if status.state is ModelState.PRESENT}
-    names = ["pse", "ssim"]
+    names = ["pse", "ssim", "patchcore"]
     for backbone in BACKBONES.values():
         for kind in (f"lpips-{backbone.name}", f"deep-{backbone.name}"):
             layers = ["", *(f"-l{layer}" for layer in range(1, len(backbone.ends) + 1))]
