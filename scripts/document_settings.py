@@ -12,7 +12,7 @@ from typing import get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from service.config import Destination, Settings
+from service.config import Settings
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 
@@ -75,6 +75,16 @@ def table(model: type[BaseModel], prefix: str) -> str:
     return "\n".join(rows)
 
 
+def records() -> str:
+    """A heading and a table for each kind of record that lists in the settings hold."""
+    kinds: dict[str, type[BaseModel]] = {}
+    for field in Settings.model_fields.values():
+        for part in get_args(field.annotation):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                kinds[part.__name__] = part
+    return "\n\n".join(f"### {name}\n\n{table(kind, '')}" for name, kind in sorted(kinds.items()))
+
+
 def filled(text: str) -> str:
     """The document with its generated parts made anew.
 
@@ -83,7 +93,7 @@ def filled(text: str) -> str:
     """
     for name, content in (
         ("settings", table(Settings, "SEMBLANCE_")),
-        ("destination", table(Destination, "")),
+        ("records", records()),
     ):
         begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
         before, _, rest = text.partition(begin)

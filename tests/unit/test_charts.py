@@ -37,6 +37,7 @@ PRODUCTION = {
     "secretEnvironment": [{"name": "SEMBLANCE_ORGANISATION", "secret": "names", "key": "organisation"}],
     "storage": {"existingClaim": "photographs"},
     "models": {"existingClaim": "models"},
+    "dicomTls": {"existingSecret": "dicom-tls"},
     "node": {"service": {"loadBalancerSourceRanges": ["10.20.0.0/16"]}},
     "api": {
         "ingress": {
@@ -151,7 +152,7 @@ def test_the_program_reads_the_environment_the_chart_gives(
 
     assert settings.dicom_port == 11112
     for name, value in values.get("settings", {}).items():
-        assert json.loads(settings.model_dump_json(include={name}))[name] == value
+        assert json.loads(settings.model_dump_json(include={name}, exclude_unset=True))[name] == value
 
 
 def test_database_and_broker_come_from_secrets_that_exist_already() -> None:
@@ -218,6 +219,25 @@ def test_model_files_of_the_hospital_reach_the_worker_that_needs_them() -> None:
     }
 
     assert with_models == {"demo-semblance-worker-gpu": "/var/lib/semblance-models"}
+
+
+def test_tls_reaches_the_two_processes_that_speak_dicom() -> None:
+    specs = pod_specs(rendered(PRODUCTION))
+    mounted = {
+        name: volume["secret"]["secretName"]
+        for name, spec in specs.items()
+        for volume in spec["volumes"]
+        if volume["name"] == "dicom-tls"
+    }
+    environment = {
+        each["name"]: each.get("value") for each in specs["demo-semblance-node"]["containers"][0]["env"]
+    }
+
+    assert mounted == {"demo-semblance-node": "dicom-tls", "demo-semblance-worker-io": "dicom-tls"}
+    assert environment["SEMBLANCE_DICOM_TLS_KEY"] == "/etc/semblance/dicom-tls/tls.key"
+    assert {name for name in environment if name.startswith("SEMBLANCE_DICOM_TLS_")} == {
+        f"SEMBLANCE_{name.upper()}" for name in Settings.model_fields if name.startswith("dicom_tls_")
+    }
 
 
 def test_the_photographs_outlive_the_release() -> None:

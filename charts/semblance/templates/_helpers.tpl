@@ -64,6 +64,29 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end -}}
 
+{{/* For the processes that speak DICOM: certificate, key and authorities of TLS. */}}
+{{- define "semblance.tlsEnvironment" -}}
+{{- if .Values.dicomTls.existingSecret -}}
+SEMBLANCE_DICOM_TLS_CERTIFICATE: /etc/semblance/dicom-tls/tls.crt
+SEMBLANCE_DICOM_TLS_KEY: /etc/semblance/dicom-tls/tls.key
+SEMBLANCE_DICOM_TLS_AUTHORITIES: /etc/semblance/dicom-tls/ca.crt
+{{- else -}}
+{}
+{{- end -}}
+{{- end -}}
+
+{{- define "semblance.tlsMounts" -}}
+{{- with .Values.dicomTls.existingSecret -}}
+- name: dicom-tls
+  path: /etc/semblance/dicom-tls
+  source:
+    secret:
+      secretName: {{ . }}
+{{- else -}}
+[]
+{{- end -}}
+{{- end -}}
+
 {{/* One Deployment. Takes: root, component, values (of the component), command, and optionally image,
      runtimeClassName, gpus, environment, port, portName, probes, and mounts: a list of read-only
      volumes, each a dict of name, path and source (a volume source). */}}
