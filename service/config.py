@@ -153,7 +153,7 @@ class Settings(BaseSettings):
 
     # --- appraisal
     method: str = Field(
-        "symmetry", description="Key in METHODS: the method new photographs are appraised by."
+        "default", description="Key in METHODS: the method new photographs are appraised by."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where forward passes run.")
     model_dir: Path | None = Field(

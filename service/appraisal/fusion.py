@@ -64,7 +64,7 @@ def planes(reading: Reading) -> NDArray[np.float32]:
     """The local planes on a scale on which normal faces spread evenly, (3, 64, 64) float32."""
     moved = np.log(np.hypot(reading.flow[..., 0], reading.flow[..., 1]) + 1e-3)
     coloured = np.log(np.abs(reading.residual).mean(axis=-1) + 2e-3)
-    return np.stack([reading.localisation, moved, coloured]).astype(np.float32)
+    return np.asarray(np.stack([reading.localisation, moved, coloured]), np.float32)
 
 
 def mesh_measures(seen: FaceReading) -> NDArray[np.float64]:
