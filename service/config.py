@@ -152,9 +152,7 @@ class Settings(BaseSettings):
     )
 
     # --- appraisal
-    method: str = Field(
-        "default", description="Key in METHODS: the method new photographs are appraised by."
-    )
+    method: str = Field("default", description="Key in METHODS: the method new photographs are appraised by.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where forward passes run.")
     model_dir: Path | None = Field(
         None, description="Directory or mirror of model files not shipped with us."
