@@ -15,13 +15,8 @@ import typer
 from rich.console import Console
 
 from service import __version__, demo_photographs
-from service.cli_benchmark import benchmark
-from service.cli_models import app as models_app
-from service.cli_repeatability import repeatability
-from service.cli_score import score
+from service.cli_deferred import DeferringGroup, announce
 from service.cli_state import retry, status
-from service.cli_train import train_app
-from service.cli_validate import validate_command
 from service.config import load_settings
 from service.errors import BrokerUnavailableError, DatabaseUnavailableError, SemblanceError, StackError
 from service.exit_codes import ExitCode
@@ -33,17 +28,16 @@ DataDir = Annotated[Path, typer.Option(help="Where the embedded stack keeps ever
 
 app = typer.Typer(
     name="semblance",
+    cls=DeferringGroup,
     help="Appraise facial difference from clinical photographs: DICOM in, heatmap and score out.",
     epilog=_EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (score, status, retry, benchmark, repeatability):
+announce(app)
+for command in (status, retry):
     app.command()(command)
-app.command("validate")(validate_command)
-app.add_typer(models_app, name="models")
-app.add_typer(train_app, name="train")
 
 
 def _print_version(wanted: bool) -> None:
@@ -98,6 +92,8 @@ def demo(*, data_dir: DataDir = Path("var")) -> None:
     """Send two photographs through the whole product on this machine and show what comes out.
 
     Uses the stack that `semblance up` runs on the same directory, or runs one for itself.
+
+    Example: `semblance demo`, or `semblance demo --data-dir /tmp/semblance`.
     """
     console = Console(stderr=True)
     facts = running_stack(data_dir)
@@ -120,19 +116,28 @@ def demo(*, data_dir: DataDir = Path("var")) -> None:
 
 @app.command()
 def node() -> None:
-    """Run the DICOM node: receives photographs and sends nothing. Needs PostgreSQL and the store."""
+    """Run the DICOM node: receives photographs and sends nothing. Needs PostgreSQL and the store.
+
+    Example: `SEMBLANCE_DICOM_PORT=11112 semblance node`.
+    """
     _replace_by("dicom_node")
 
 
 @app.command()
 def api() -> None:
-    """Run the FHIR API. Needs PostgreSQL."""
+    """Run the FHIR API. Needs PostgreSQL.
+
+    Example: `SEMBLANCE_API_PORT=8080 semblance api`.
+    """
     _replace_by("reporting")
 
 
 @app.command()
 def relay() -> None:
-    """Run the relay between PostgreSQL's outbox and the broker, which also finds stalled work."""
+    """Run the relay between PostgreSQL's outbox and the broker, which also finds stalled work.
+
+    Example: `SEMBLANCE_BROKER_URL=amqp://localhost semblance relay`.
+    """
     _replace_by("service.relay")
 
 
@@ -157,7 +162,10 @@ def migrate(
         bool, typer.Option("--check", help="Change nothing; exit 1 when not up to date.")
     ] = False,
 ) -> None:
-    """Bring the database's schema up to date; safe to run from several places at once."""
+    """Bring the database's schema up to date; safe to run from several places at once.
+
+    Example: `semblance migrate`, or `semblance migrate --check` to only look.
+    """
     from service.database import migrate as migrations
 
     settings = load_settings()

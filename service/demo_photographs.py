@@ -1,7 +1,8 @@
 """The demonstration's two photographs: a face, and the same face with a synthetic droop.
 
 ``python -m service.demo_photographs DIRECTORY``: a process of its own, because the face finder's native
-code writes to standard error. The face is scikit-image's ``astronaut`` (NASA, public domain).
+code writes to standard error, and the command, which starts it, does without the science. The face is
+scikit-image's ``astronaut`` (NASA, public domain).
 """
 
 from __future__ import annotations
@@ -9,12 +10,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-from skimage.data import astronaut
-
-from service.appraisal.anomalies import NAMED, Canvas, render
-from service.appraisal.face import MediapipeFaceFinder
 from service.errors import PhotographError
 
 ANOMALY = "droop"
@@ -39,6 +34,13 @@ def make_photographs(directory: Path) -> dict[str, Path]:
     Raises:
         PhotographError: No face is found in the original.
     """
+    import numpy as np
+    from PIL import Image
+    from skimage.data import astronaut
+
+    from service.appraisal.anomalies import NAMED, Canvas, render
+    from service.appraisal.face import MediapipeFaceFinder
+
     original = np.asarray(astronaut(), dtype=np.uint8)  # type: ignore[no-untyped-call]
     faces = MediapipeFaceFinder().find(original)
     if not faces:

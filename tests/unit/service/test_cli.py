@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from service import __version__
 from service.cli import app, main
+from service.cli_deferred import DEFERRED, loaded
 from service.config import Settings
 from service.database import dead_letters, instances, ledger
 from service.database.pool import Pool, transaction
@@ -25,6 +28,10 @@ from tests.integration.test_database import offered
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "cli.md"
 Run = Callable[..., tuple[int, str]]
+
+
+def commands_of(of: typer.Typer) -> Collection[str]:
+    return typer.main.get_command(of).commands  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -58,16 +65,39 @@ def test_version(run: Run) -> None:
 def test_every_command_explains_itself_and_is_documented() -> None:
     text = DOCS.read_text()
     runner = CliRunner()
-    names = [
-        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
-    ]
-    names += [str(group.name) for group in app.registered_groups]
+    names = list(commands_of(app))
     assert {"up", "demo", "node", "worker", "api", "relay", "migrate", "status", "retry", "score"} <= set(
         names
     )
     for name in names:
-        assert runner.invoke(app, [name, "--help"]).exit_code == 0
+        explained = runner.invoke(app, [name, "--help"])
+        assert explained.exit_code == 0
+        inner = DEFERRED[name].load() if name in DEFERRED else None
+        parts = list(commands_of(inner)) if isinstance(inner, typer.Typer) else []
+        for shown in [runner.invoke(app, [name, part, "--help"]) for part in parts] or [explained]:
+            assert re.search(r"Example: |For example ", shown.output), shown.output
         assert f"## `semblance {name}" in text
+
+
+@pytest.mark.parametrize("name", DEFERRED)
+def test_a_deferred_command_is_listed_as_what_it_is(name: str) -> None:
+    real = loaded(name)
+    assert real.name == name
+    assert " ".join((real.help or "").split("\n\n")[0].split()) == DEFERRED[name].summary
+
+
+def test_no_command_but_those_that_need_it_loads_the_science() -> None:
+    """A broken science must not keep a database from being migrated."""
+    code = (
+        "import sys; sys.modules.update(torch=None, mediapipe=None, cv2=None, scipy=None);"
+        "from service.cli import main; main()"
+    )
+    for arguments in (["--help"], ["migrate", "--help"], ["status", "--help"], ["--version"]):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    listed = "from service.cli import app; import sys; sys.exit('service.appraisal' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", listed], check=False).returncode == 0
 
 
 def test_every_exit_code_is_documented() -> None:
