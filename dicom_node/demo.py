@@ -28,6 +28,7 @@ from rich.table import Table
 from dicom_node.scu import send
 from dicom_node.wrap import Wrapping, encode, wrap_photograph
 from reporting.identifiers import ResultKind, fhir_id, result_uid
+from service.calling import called_as
 from service.config import Destination, Settings, load_settings
 from service.database import appraisals, dead_letters, instances, ledger
 from service.database.pool import Pool, open_pool, transaction
@@ -57,6 +58,7 @@ class Stack:
     fhir_url: str
     pacs_directory: Path
     output: Path
+    stays_up: bool  # after the demonstration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,7 @@ class Shot:
     """One photograph that was sent."""
 
     name: str
+    file: Path
     sop_instance_uid: str
     study_instance_uid: str
     known: bool  # an earlier demonstration sent it
@@ -102,7 +105,11 @@ def send_photograph(
     camera = settings.model_copy(update={"dicom_ae_title": _CALLING_AE_TITLE})
     send(encode(dataset), node, camera)
     return Shot(
-        name=name, sop_instance_uid=uid, study_instance_uid=str(dataset.StudyInstanceUID), known=known
+        name=name,
+        file=path,
+        sop_instance_uid=uid,
+        study_instance_uid=str(dataset.StudyInstanceUID),
+        known=known,
     )
 
 
@@ -196,7 +203,7 @@ def _between(times: dict[LedgerEvent, datetime], start: LedgerEvent, end: Ledger
     return (times[end] - times[start]).total_seconds()
 
 
-def show(console: Console, shown: list[Shown]) -> None:
+def show(console: Console, shown: list[Shown], stack: Stack) -> None:
     """Print the table, one Observation, and what to try next."""
     table = Table(title="Results", title_justify="left")
     for name in ("photograph", "score", "rating 1-7", "percentile", "C-STORE to result", ""):
@@ -228,7 +235,7 @@ def show(console: Console, shown: list[Shown]) -> None:
     console.print(
         Panel(JSON(_without_components(last.observation)), title=last.observation_url, title_align="left")
     )
-    console.print(_next_steps(last), highlight=False, soft_wrap=True)
+    console.print(_next_steps(last, stack), highlight=False, soft_wrap=True)
 
 
 def _without_components(observation: str) -> str:
@@ -243,17 +250,20 @@ def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def _next_steps(last: Shown) -> str:
-    return (
-        "[bold]What to try next[/bold]\n"
-        f"  look at it                      {last.picture}\n"
-        "  leave the stack running         semblance up   (or: make up)\n"
-        "  and in another terminal         semblance status\n"
-        f"  one photograph's history        semblance status {last.shot.sop_instance_uid}\n"
-        "  ask the API                     curl 'http://127.0.0.1:8080/fhir/Observation?_count=5'\n"
-        "  your own pictures, no server    semblance score --heatmap-dir out PHOTO.jpg\n"
-        "  connect a camera or a PACS      docs/dicom.md"
-    )
+def _next_steps(last: Shown, stack: Stack) -> str:
+    """What to type next, as it has to be typed in this directory."""
+    semblance = called_as()
+    api = stack.fhir_url if stack.stays_up else "http://127.0.0.1:8080/fhir"
+    rows = [
+        ("look at it", str(last.picture)),
+        *([] if stack.stays_up else [("leave the stack running", f"{semblance} up   (or: make up)")]),
+        ("and in another terminal", f"{semblance} status"),
+        ("one photograph's history", f"{semblance} status {last.shot.sop_instance_uid}"),
+        ("ask the API", f"curl '{api}/Observation?_count=5'"),
+        ("pictures, no server", f"{semblance} score --heatmap-dir out {last.shot.file}"),
+        ("connect a camera or a PACS", "docs/dicom.md"),
+    ]
+    return "\n".join(["[bold]What to try next[/bold]", *(f"  {what:<30}{how}" for what, how in rows)])
 
 
 def run(settings: Settings, stack: Stack, photographs: dict[str, Path], console: Console) -> None:
@@ -277,7 +287,7 @@ def run(settings: Settings, stack: Stack, photographs: dict[str, Path], console:
             ]
             await_results(pool, shots, progress)
         shown = [collect(pool, stack, shot) for shot in shots]
-    show(console, shown)
+    show(console, shown, stack)
 
 
 def _photograph(text: str) -> tuple[str, Path]:
@@ -296,12 +306,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fhir-url", required=True)
     parser.add_argument("--pacs-directory", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="where rendered heatmaps go")
+    parser.add_argument("--stays-up", action="store_true", help="the stack runs on afterwards")
     options = parser.parse_args(arguments)
     stack = Stack(
         node=Destination(name="node", ae_title=options.ae_title, host="127.0.0.1", port=options.dicom_port),
         fhir_url=options.fhir_url,
         pacs_directory=options.pacs_directory,
         output=options.output,
+        stays_up=options.stays_up,
     )
     console = Console()
     try:

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from service import __version__, demo_photographs
+from service.calling import called_as
 from service.cli_deferred import DeferringGroup, announce
 from service.cli_state import retry, status
 from service.config import load_settings
@@ -100,13 +101,13 @@ def demo(*, data_dir: DataDir = Path("var")) -> None:
     if facts is not None:
         if not facts.pacs_directory:
             raise StackError("the running stack has no demonstration PACS; start it with --demo-pacs")
-        raise typer.Exit(_run_demo(facts, data_dir))
+        raise typer.Exit(_run_demo(facts, data_dir, stays_up=True))
     stack = Stack(StackOptions(data_dir=data_dir), load_settings())
     _interrupt_on_sigterm()
     try:
         with console.status("starting") as spinner:
             facts = stack.start(spinner.update)
-        code = _run_demo(facts, data_dir)
+        code = _run_demo(facts, data_dir, stays_up=False)
     except KeyboardInterrupt:
         code = ExitCode.FAILED
     finally:
@@ -202,7 +203,7 @@ def _replace_by(module: str, *arguments: str) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 -- no shell, our own module
 
 
-def _run_demo(facts: StackFacts, data_dir: Path) -> int:
+def _run_demo(facts: StackFacts, data_dir: Path, *, stays_up: bool) -> int:
     """Run the demonstration against a stack; returns its exit code."""
     environment = {
         **os.environ,
@@ -218,6 +219,7 @@ def _run_demo(facts: StackFacts, data_dir: Path) -> int:
         *("--fhir-url", facts.fhir_url),
         *("--pacs-directory", facts.pacs_directory),
         *("--output", str(data_dir / "demo")),
+        *(["--stays-up"] if stays_up else []),
     ]
     return subprocess.run(command, env=environment, check=False).returncode
 
@@ -254,4 +256,5 @@ def _describe(console: Console, facts: StackFacts, data_dir: Path) -> None:
     if facts.pacs_directory:
         console.print(f"  results go to the demonstration's PACS: {facts.pacs_directory}")
     console.print(f"  logs         {data_dir / 'log'}")
-    console.print("  in another terminal: [bold]semblance status[/bold], [bold]semblance demo[/bold]")
+    command = called_as()
+    console.print(f"  in another terminal: [bold]{command} status[/bold], [bold]{command} demo[/bold]")

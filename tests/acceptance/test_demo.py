@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -54,7 +55,10 @@ def test_a_second_demo_finds_the_first_ones_instances(directory: Path) -> None:
     assert first.returncode == 0, first.stdout + first.stderr
     assert "/fhir/Observation/" in first.stdout
     assert '"resourceType": "Observation"' in first.stdout
-    assert "What to try next" in first.stdout
+    next_steps = first.stdout.partition("What to try next")[2]
+    commands = re.findall(r"(\S*semblance) (up|status|score)", next_steps)
+    assert [command for _, command in commands] == ["up", "status", "status", "score"]
+    assert all(shutil.which(program, path=f"{directory}:{os.environ['PATH']}") for program, _ in commands)
     assert "earlier run" not in first.stdout
     objects = kept(directory)
     assert objects
