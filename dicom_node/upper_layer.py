@@ -260,7 +260,7 @@ class StreamingDul(DULServiceProvider):
         try:
             pdu, event = self._decode_pdu(bytearray(encoded))
         except Exception as exc:  # noqa: BLE001 -- the decoder raises whatever a hostile PDU makes it raise
-            _log.warning("pdu-undecodable", error=repr(exc), peer=self._peer())
+            _log.warning("pdu-undecodable", error=type(exc).__name__, peer=self._peer())
             self._refuse()
             return
         self.event_queue.put(event)
@@ -369,7 +369,7 @@ class StreamingDul(DULServiceProvider):
         try:
             self.assoc.dimse.receive_primitive(primitive)
         except Exception as exc:  # noqa: BLE001 -- as in _hand_over
-            _log.warning("message-undecodable", error=repr(exc), peer=self._peer())
+            _log.warning("message-undecodable", error=type(exc).__name__, peer=self._peer())
             return False
         return True
 

@@ -7,8 +7,10 @@ from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, JPEGExtended12Bit
 from skimage.data import astronaut
 
 from dicom_node.wrap import Wrapping, wrap_photograph
@@ -37,3 +39,73 @@ def undecodable() -> FileDataset:
 def faceless() -> FileDataset:
     """A photograph of nothing."""
     return photograph(np.full((256, 256, 3), 180, dtype=np.uint8))
+
+
+def three_faces() -> FileDataset:
+    """A photograph of three people."""
+    return photograph(np.hstack([face()] * 3))
+
+
+def sixteen_bit() -> FileDataset:
+    """A face in 16-bit samples of which 12 are used."""
+    return _native(face().astype(np.uint16) * 16, "RGB", BitsStored=12, HighBit=11)
+
+
+def monochrome() -> FileDataset:
+    """A face in grey."""
+    return _native(np.asarray(Image.fromarray(face()).convert("L")), "MONOCHROME2")
+
+
+def palette() -> FileDataset:
+    """A face in 256 colours of a palette."""
+    image = Image.fromarray(face()).quantize(256)
+    table = np.array(image.getpalette(), dtype=np.uint16).reshape(256, 3) * 257
+    dataset = _native(np.asarray(image), "PALETTE COLOR")
+    for column, colour in enumerate(("Red", "Green", "Blue")):
+        setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        setattr(dataset, f"{colour}PaletteColorLookupTableData", table[:, column].tobytes())
+    return dataset
+
+
+def twelve_bit_jpeg() -> FileDataset:
+    """A photograph that says its JPEG has 12-bit samples, which no free decoder reads."""
+    dataset = photograph()
+    dataset.file_meta.TransferSyntaxUID = JPEGExtended12Bit
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    return dataset
+
+
+def without_patient_id() -> FileDataset:
+    """A photograph of nobody known."""
+    dataset = photograph()
+    del dataset.PatientID
+    return dataset
+
+
+def named(character_set: str, patient_name: str) -> FileDataset:
+    """A photograph of somebody whose name is written in a character set."""
+    dataset = photograph()
+    dataset.SpecificCharacterSet = character_set.split("\\")
+    dataset.PatientName = patient_name
+    dataset.PatientID = uuid4().hex
+    return dataset
+
+
+def _native(pixels: NDArray[np.generic], photometric: str, **elements: object) -> FileDataset:
+    """A photograph of uncompressed pixels, (H, W) or (H, W, 3)."""
+    dataset = photograph()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    bits = 8 * pixels.dtype.itemsize
+    if pixels.ndim == 2:
+        dataset.SamplesPerPixel = 1
+        del dataset.PlanarConfiguration
+    dataset.PhotometricInterpretation = photometric
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    for keyword in ("LossyImageCompression", "LossyImageCompressionMethod", "LossyImageCompressionRatio"):
+        delattr(dataset, keyword)
+    dataset.PixelData = np.ascontiguousarray(pixels).tobytes()
+    dataset["PixelData"].VR = "OW" if bits > 8 else "OB"
+    dataset["PixelData"].is_undefined_length = False
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    return dataset

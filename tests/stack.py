@@ -31,7 +31,7 @@ _QUICK = {
     "SEMBLANCE_SWEEP_INTERVAL_S": "0.5",
     "SEMBLANCE_RETRY_BASE_S": "0.2",
     "SEMBLANCE_RETRY_CAP_S": "1",
-    "SEMBLANCE_DATABASE_TIMEOUT_S": "1",
+    "SEMBLANCE_DATABASE_TIMEOUT_S": "3",
     "SEMBLANCE_STORAGE_LOW_WATERMARK_BYTES": "0",
     "OMP_NUM_THREADS": "1",
 }
@@ -83,7 +83,7 @@ class RunningStack:
         with transaction(self.pool) as connection:
             return dead_letters.all_open(connection)
 
-    def wait_for(self, uid: str, state: InstanceState, timeout_s: float = 60) -> None:
+    def wait_for(self, uid: str, state: InstanceState, timeout_s: float = 90) -> None:
         """Wait until an instance is in a state; a final state that is another one fails at once."""
 
         def arrived() -> bool:

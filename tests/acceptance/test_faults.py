@@ -12,11 +12,11 @@ import redis
 
 from dicom_node.demo_pacs import AE_TITLE, DemoPacs
 from service.config import Destination
-from service.database import appraisals, outbox
+from service.database import outbox
 from service.database.pool import transaction
-from service.records import InstanceState, LedgerEvent, RejectionReason
+from service.records import InstanceState, LedgerEvent
 from service.retry import retry_instance
-from tests.photographs import faceless, photograph, undecodable
+from tests.photographs import photograph
 from tests.stack import RunningStack, run_stack
 from tests.waiting import wait_until
 
@@ -53,10 +53,10 @@ def test_a_worker_killed_in_the_middle(stack: RunningStack) -> None:
     sent = photograph()
     uid = sent.SOPInstanceUID
     assert stack.send(sent) == 0
-    wait_until(lambda: attempts(stack, uid) == 1, timeout_s=30, what="the worker to begin", interval_s=0.01)
+    wait_until(lambda: attempts(stack, uid) == 1, timeout_s=60, what="the worker to begin", interval_s=0.01)
     killed = stack.signal("worker-gpu", signal.SIGKILL)
     assert stack.instance(uid).state is InstanceState.RECEIVED
-    wait_until(lambda: stack.stack.supervisor.pids["worker-gpu"] != killed, timeout_s=30, what="a new worker")
+    wait_until(lambda: stack.stack.supervisor.pids["worker-gpu"] != killed, timeout_s=60, what="a new worker")
     stack.wait_for(uid, InstanceState.DELIVERED)
     assert_whole(stack, uid)
 
@@ -67,7 +67,7 @@ def test_redis_wiped_while_jobs_wait(stack: RunningStack, way: str) -> None:
     with stack.held("worker-gpu"):
         sent = [photograph() for _ in range(3)]
         assert [stack.send(each) for each in sent] == [0, 0, 0]
-        wait_until(lambda: all_published(stack), timeout_s=20, what="the outbox to be published")
+        wait_until(lambda: all_published(stack), timeout_s=60, what="the outbox to be published")
         if way == "flushed":
             path = stack.facts.broker_url.removeprefix("redis+socket://")
             with redis.Redis(unix_socket_path=path) as client:
@@ -93,7 +93,7 @@ def test_postgresql_stopped_for_ten_seconds(stack: RunningStack) -> None:
         statuses.append(stack.send(offered))
     stack.stack.postgres.start()
     assert set(statuses) == {_OUT_OF_RESOURCES}
-    wait_until(lambda: stack.send(offered) == 0, timeout_s=30, what="the photograph to be taken")
+    wait_until(lambda: stack.send(offered) == 0, timeout_s=60, what="the photograph to be taken")
     for each in (*acknowledged, offered):
         stack.wait_for(each.SOPInstanceUID, InstanceState.DELIVERED)
         assert_whole(stack, each.SOPInstanceUID)
@@ -132,26 +132,6 @@ def test_a_poison_photograph_stops_nothing_and_can_be_taken_up_again(stack: Runn
         what="the photograph to be delivered after all",
     )
     assert stack.dead_letters() == []
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [(undecodable, RejectionReason.UNDECODABLE), (faceless, RejectionReason.NO_FACE)],
-)
-def test_a_photograph_that_cannot_be_judged_is_a_result(
-    stack: RunningStack, make: Callable[[], object], reason: RejectionReason
-) -> None:
-    sent = make()
-    assert stack.send(sent) == 0
-    stack.wait_for(sent.SOPInstanceUID, InstanceState.DELIVERED)
-    assert stack.events(sent.SOPInstanceUID)[:3] == [
-        LedgerEvent.RECEIVED,
-        LedgerEvent.REJECTED,
-        LedgerEvent.REPORTED,
-    ]
-    with transaction(stack.pool) as connection:
-        (saved,) = appraisals.for_instance(connection, stack.instance(sent.SOPInstanceUID).instance_id)
-    assert saved.appraisal.reasons == (reason,)
 
 
 def test_the_same_photograph_again_makes_nothing_new(stack: RunningStack) -> None:

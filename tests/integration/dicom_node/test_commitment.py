@@ -81,7 +81,7 @@ def test_report_on_the_same_association(node: Node, pool: Pool) -> None:
     action = information(kept, never)
     status, association = ask(node.port, action, reports)
     assert status == 0x0000
-    event_type, report = reports.get(timeout=20)
+    event_type, report = reports.get(timeout=60)
     association.release()
     assert event_type == 2
     assert report.TransactionUID == action.TransactionUID
@@ -94,7 +94,7 @@ def test_report_on_the_same_association(node: Node, pool: Pool) -> None:
             events = [e.event for e in ledger.entries(connection, kept.SOPInstanceUID)]
         return events == [LedgerEvent.RECEIVED, LedgerEvent.COMMITTED]
 
-    wait_until(committed, timeout_s=10, what="the ledger to close with the commitment")
+    wait_until(committed, timeout_s=30, what="the ledger to close with the commitment")
 
 
 def test_report_on_a_new_association_after_a_restart(
@@ -114,12 +114,12 @@ def test_report_on_a_new_association_after_a_restart(
             row = connection.execute("SELECT last_error, reported_at FROM commitment_request").fetchone()
         return row is not None and row["last_error"] != "" and row["reported_at"] is None
 
-    wait_until(failed_once, timeout_s=20, what="an attempt that fails: nobody knows where CAMERA is")
+    wait_until(failed_once, timeout_s=60, what="an attempt that fails: nobody knows where CAMERA is")
     node.stop()
     assert reports.empty()
     node = Node(deaf.model_copy(update={"dicom_peers": (peer,)}), pool, store)
     try:
-        event_type, report = reports.get(timeout=20)
+        event_type, report = reports.get(timeout=60)
     finally:
         node.stop()
     assert event_type == 1
@@ -135,7 +135,7 @@ def test_bytes_that_rotted_are_not_committed(node: Node, pool: Pool, store: Inst
     store.path_of(row["sha256"]).write_bytes(b"rot")  # type: ignore[attr-defined]
     reports: Reports = queue.Queue()
     _, association = ask(node.port, information(kept), reports)
-    event_type, report = reports.get(timeout=20)
+    event_type, report = reports.get(timeout=60)
     association.release()
     assert (event_type, report.FailedSOPSequence[0].FailureReason) == (2, 0x0110)
 

@@ -140,7 +140,7 @@ def test_what_is_committed_closes_the_ledger(
         delivery_id = due_delivery(node, pool, store, "pacs")
         deliver(Context(settings=chosen, pool=pool, store=store), delivery_id)
         wait_until(
-            lambda: state(pool, delivery_id) is DeliveryState.COMMITTED, timeout_s=20, what="the commitment"
+            lambda: state(pool, delivery_id) is DeliveryState.COMMITTED, timeout_s=60, what="the commitment"
         )
     assert last_event(pool) is LedgerEvent.COMMITTED
     pacs.server.shutdown()
@@ -154,7 +154,7 @@ def test_what_is_not_committed_is_sent_again(quick: Settings, pool: Pool, store:
         delivery_id = due_delivery(node, pool, store, "pacs")
         deliver(context, delivery_id)
         wait_until(
-            lambda: state(pool, delivery_id) is DeliveryState.PENDING, timeout_s=20, what="the second try"
+            lambda: state(pool, delivery_id) is DeliveryState.PENDING, timeout_s=60, what="the second try"
         )
         with transaction(pool) as connection:
             row = connection.execute(
@@ -164,7 +164,7 @@ def test_what_is_not_committed_is_sent_again(quick: Settings, pool: Pool, store:
         pacs.commits = True
         deliver(context, delivery_id)
         wait_until(
-            lambda: state(pool, delivery_id) is DeliveryState.COMMITTED, timeout_s=20, what="the commitment"
+            lambda: state(pool, delivery_id) is DeliveryState.COMMITTED, timeout_s=60, what="the commitment"
         )
     pacs.server.shutdown()
 
@@ -194,6 +194,6 @@ def test_orthanc_commits(quick: Settings, pool: Pool, store: InstanceStore, tmp_
             deliver(Context(settings=chosen, pool=pool, store=store), delivery_id)
             wait_until(
                 lambda: state(pool, delivery_id) is DeliveryState.COMMITTED,
-                timeout_s=40,
+                timeout_s=60,
                 what="Orthanc's commitment",
             )

@@ -36,9 +36,16 @@ def refusals_of(pool: Pool):
 
 @pytest.fixture
 def small_node(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
-    """A node that is soon full and soon impatient."""
-    tight = settings.model_copy(update={"dicom_max_associations": 2, "dicom_idle_timeout_s": 1.0})
-    running = Node(tight, pool, store)
+    """A node that is soon full."""
+    running = Node(settings.model_copy(update={"dicom_max_associations": 2}), pool, store)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def impatient_node(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
+    """A node that waits for nobody for long."""
+    running = Node(settings.model_copy(update={"dicom_idle_timeout_s": 1.0}), pool, store)
     yield running
     running.stop()
 
@@ -78,7 +85,7 @@ def test_database_away_and_back(tmp_path: Path, settings: Settings) -> None:
             server.start()
             wait_until(
                 lambda: dicom_objects.store(node.port, ds).Status == 0x0000,
-                timeout_s=20,
+                timeout_s=60,
                 what="the node to accept again",
             )
             with transaction(pool) as connection:
@@ -94,19 +101,19 @@ def test_association_limit(small_node: Node, refusals_of) -> None:
     third = associate(small_node.port)
     assert third.is_rejected
     assert "limit" in third.acceptor.primitive.reason_str.lower()
-    wait_until(refusals_of, timeout_s=10, what="the refusal in the ledger")
+    wait_until(refusals_of, timeout_s=30, what="the refusal in the ledger")
     for each in held:
         each.release()
     wait_until(
         lambda: (again := associate(small_node.port)).is_established and (again.release() or True),
-        timeout_s=10,
+        timeout_s=30,
         what="a place",
     )
 
 
-def test_idle_association_is_closed(small_node: Node) -> None:
-    association = associate(small_node.port)
-    wait_until(lambda: not association.is_alive(), timeout_s=10, what="the node to end the association")
+def test_idle_association_is_closed(impatient_node: Node) -> None:
+    association = associate(impatient_node.port)
+    wait_until(lambda: not association.is_alive(), timeout_s=30, what="the node to end the association")
     assert association.is_aborted
 
 
@@ -115,15 +122,15 @@ def test_probes_of_the_port_hold_no_place(small_node: Node) -> None:
         socket.create_connection(("127.0.0.1", small_node.port)).close()
     wait_until(
         lambda: (last := associate(small_node.port)).is_established and (last.release() or True),
-        timeout_s=5,
+        timeout_s=30,
         what="a place among the probes",
     )
 
 
-def test_slow_sender_is_cut(small_node: Node) -> None:
-    with socket.create_connection(("127.0.0.1", small_node.port)) as sock:
+def test_slow_sender_is_cut(impatient_node: Node) -> None:
+    with socket.create_connection(("127.0.0.1", impatient_node.port)) as sock:
         sock.sendall(struct.pack(">BBI", 1, 0, 200) + b"x" * 10)
-        sock.settimeout(10)
+        sock.settimeout(30)
         answer = sock.recv(64)
         assert answer == b"" or answer[0] == 0x07
         while answer:
@@ -134,7 +141,7 @@ def test_slow_sender_is_cut(small_node: Node) -> None:
 def test_half_a_gigabyte_announced_is_not_read(node: Node, pdu_type: int) -> None:
     process = psutil.Process()
     with socket.create_connection(("127.0.0.1", node.port)) as sock:
-        sock.settimeout(20)
+        sock.settimeout(60)
         before = process.memory_info().rss
         flood = struct.pack(">BBI", pdu_type, 0, 500 << 20) + b"\0" * (64 << 20)
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
@@ -146,7 +153,7 @@ def test_half_a_gigabyte_announced_is_not_read(node: Node, pdu_type: int) -> Non
 def test_fragment_without_a_command_is_aborted(node: Node) -> None:
     association = associate(node.port)
     association.dul.socket.socket.sendall(struct.pack(">BBIIBB", 4, 0, 10, 6, 1, 2) + b"\0" * 4)
-    wait_until(lambda: association.is_aborted, timeout_s=10, what="the abort")
+    wait_until(lambda: association.is_aborted, timeout_s=30, what="the abort")
 
 
 def test_sop_class_other_than_the_contexts_is_refused(node: Node, refusals_of) -> None:

@@ -85,15 +85,15 @@ def test_a_killed_child_is_replaced(settings: Settings) -> None:
         victim.kill()
         wait_until(
             lambda: len(pids := {c.pid for c in process.children()}) == 2 and victim.pid not in pids,
-            timeout_s=20,
+            timeout_s=60,
             what="a new child",
         )
-        wait_until(lambda: all(echoes(port) for _ in range(6)), timeout_s=20, what="both children to answer")
+        wait_until(lambda: all(echoes(port) for _ in range(6)), timeout_s=60, what="both children to answer")
 
 
 def test_children_end_with_their_parent(settings: Settings) -> None:
     with running(settings, 2) as (_, process):
         children = process.children()
         process.kill()
-        gone, alive = psutil.wait_procs(children, timeout=20)
+        gone, alive = psutil.wait_procs(children, timeout=60)
         assert (len(gone), alive) == (2, [])

@@ -212,11 +212,13 @@ def test_connection_cut_within_the_data_set(node: Node, pool: Pool, tmp_path: Pa
     sock.sendall(store_pdus(ds, encoded)[3][:1000])
     sock.shutdown(2)
     association._reactor_checkpoint.set()
-    wait_until(lambda: refusals(pool, ds.SOPInstanceUID), timeout_s=10, what="the refusal")
+    wait_until(lambda: refusals(pool, ds.SOPInstanceUID), timeout_s=30, what="the refusal")
     assert "transfer incomplete" in refusals(pool, ds.SOPInstanceUID)[0]["reason"]
     assert kept(pool, ds.SOPInstanceUID) is None
     assert not [p for p in (tmp_path / "store").rglob("*") if p.is_file()]
     association.kill()
+    assert dicom_objects.store(node.port, ds).Status == 0x0000
+    assert events(pool, ds.SOPInstanceUID) == [LedgerEvent.REFUSED, LedgerEvent.RECEIVED]
 
 
 def test_unknown_sop_class_is_refused_in_negotiation_and_recorded(node: Node, pool: Pool) -> None:
@@ -224,7 +226,7 @@ def test_unknown_sop_class_is_refused_in_negotiation_and_recorded(node: Node, po
         node.port, (CTImageStorage, ExplicitVRLittleEndian), (VLPhotographicImageStorage, ExplicitVRBigEndian)
     )
     assert not association.accepted_contexts
-    (found,) = wait_until(lambda: refusals(pool), timeout_s=10, what="the refusal")
+    (found,) = wait_until(lambda: refusals(pool), timeout_s=30, what="the refusal")
     assert found["reason"] == "abstract syntax not supported, transfer syntaxes not supported"
     assert found["calling_ae_title"] == "CAMERA"
     assert found["transfer_syntaxes"].split(",") == [ExplicitVRLittleEndian, ExplicitVRBigEndian]

@@ -51,7 +51,7 @@ def pacs() -> Iterator[StartPacs]:
 
 @pytest.fixture
 def quick(settings: Settings) -> Settings:
-    return settings.model_copy(update={"delivery_timeout_s": 2.0})
+    return settings.model_copy(update={"delivery_timeout_s": 10.0})
 
 
 def part10(ds: Dataset) -> bytes:

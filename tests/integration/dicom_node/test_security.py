@@ -86,7 +86,7 @@ def secure(settings: Settings, authority: Authority) -> Settings:
             "dicom_tls_certificate": certificate,
             "dicom_tls_key": key,
             "dicom_tls_authorities": authority.path,
-            "delivery_timeout_s": 5.0,
+            "delivery_timeout_s": 15.0,
         }
     )
 
@@ -103,7 +103,7 @@ def running(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[No
 def connect(
     port: int, authority: Authority | None = None, certificate: tuple[Path, Path] | None = None
 ) -> Association:
-    ae = calling_entity(Settings(dicom_ae_title="CAMERA", delivery_timeout_s=5.0))
+    ae = calling_entity(Settings(dicom_ae_title="CAMERA", delivery_timeout_s=15.0))
     ae.add_requested_context(VERIFICATION, ImplicitVRLittleEndian)
     tls = None
     if authority is not None:

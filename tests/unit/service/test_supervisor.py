@@ -82,10 +82,10 @@ def test_a_killed_child_comes_back_with_its_pinned_arguments(
     watcher.start()
     killed = supervisor.pids["one"]
     os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: supervisor.pids["one"] != killed, timeout_s=10, what="a new child")
+    wait_until(lambda: supervisor.pids["one"] != killed, timeout_s=30, what="a new child")
     assert supervisor.wait_ready("one")["arguments"] == "--port 7"
     supervisor.request_stop()
-    watcher.join(10)
+    watcher.join(30)
     assert not watcher.is_alive()
 
 
