@@ -16,7 +16,8 @@ from dicom_node.processes import NodeProcesses, end_with_parent
 from dicom_node.scp import Node
 from service.config import Settings, load_settings
 from service.database.pool import open_pool
-from service.errors import SemblanceError
+from service.errors import ConfigurationError, SemblanceError
+from service.exit_codes import ExitCode
 from service.logs import announce_ready, configure_logging
 from service.storage import LocalStore, open_store
 
@@ -29,7 +30,7 @@ def main() -> int:
     """Run the node until it is told to stop.
 
     Returns:
-        0 after a stop, 1 when it could not begin.
+        0 after a stop, 2 when a setting is wrong, 1 when it could not begin for another reason.
     """
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,9 +44,9 @@ def main() -> int:
         else:
             _run(settings, stopped, reuse_port=is_child)
     except (SemblanceError, OSError) as exc:
-        sys.stderr.write(f"dicom_node: {exc}\n")
-        return 1
-    return 0
+        sys.stderr.write(f"semblance node: {exc}\n")
+        return ExitCode.USAGE if isinstance(exc, ConfigurationError) else ExitCode.FAILED
+    return ExitCode.DONE
 
 
 def _run(settings: Settings, stopped: threading.Event, *, reuse_port: bool) -> None:

@@ -7,6 +7,7 @@ import sys
 from reporting.fhir.server import serve
 from service.config import load_settings
 from service.errors import ConfigurationError
+from service.exit_codes import ExitCode
 
 
 def main() -> int:
@@ -14,9 +15,9 @@ def main() -> int:
     try:
         serve(load_settings())
     except ConfigurationError as exc:
-        sys.stderr.write(f"{exc}\n")
-        return 2
-    return 0
+        sys.stderr.write(f"semblance api: {exc}\n")
+        return ExitCode.USAGE
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":

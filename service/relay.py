@@ -19,6 +19,7 @@ from service.config import Settings, load_settings
 from service.database import outbox
 from service.database.pool import Pool, open_pool
 from service.errors import BrokerUnavailableError, DatabaseUnavailableError, SemblanceError
+from service.exit_codes import ExitCode
 from service.logs import announce_ready, configure_logging
 from service.pipeline import Publisher, publish_due, sweep
 
@@ -83,7 +84,7 @@ def main() -> int:
         settings = load_settings()
     except SemblanceError as exc:
         sys.stderr.write(f"semblance relay: {exc}\n")
-        return 2
+        return ExitCode.USAGE
     configure_logging(settings)
     with open_pool(settings) as pool:
         relay = Relay(settings, pool, CeleryPublisher(make_app(settings)))
@@ -95,7 +96,7 @@ def main() -> int:
         signal.signal(signal.SIGINT, stop)
         announce_ready("relay")
         relay.run()
-    return 0
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from celery import signals
 from service.celery_app import make_app, prepare_tasks
 from service.config import Settings, load_settings
 from service.errors import SemblanceError
+from service.exit_codes import ExitCode
 from service.logs import announce_ready, configure_logging
 from service.steps import Queue
 
@@ -63,8 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         serve(load_settings(), [Queue(name) for name in options.queues], options.concurrency)
     except SemblanceError as exc:
         sys.stderr.write(f"semblance worker: {exc}\n")
-        return 2
-    return 0
+        return ExitCode.USAGE
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":

@@ -39,6 +39,17 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """An empty directory for a PostgreSQL of this test's own, whose user can enter it.
+
+    Not ``tmp_path``: every session of pytest takes that right away from what earlier ones made.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="semblance-test-"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
 def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A migrated database of this test's own."""
     name = sql.Identifier(f"test_{uuid4().hex}")

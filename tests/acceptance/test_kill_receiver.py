@@ -58,9 +58,9 @@ def send(port: int, batch: list[tuple[str, Path]]) -> list[str]:
 @pytest.mark.peers("storescu")
 @pytest.mark.timeout(900)
 def test_nothing_acknowledged_is_lost_and_nothing_half_is_kept(
-    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, open_directory: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    postgres = EmbeddedPostgres(tmp_path / "pg")  # one that does fsync
+    postgres = EmbeddedPostgres(open_directory / "pg")  # one that does fsync
     postgres.start()
     url = postgres.ensure_database("fire")
     migrate(url)

@@ -24,7 +24,7 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 @pytest.mark.peers("Orthanc")
 @pytest.mark.timeout(300)
-def test_orthanc_sends_a_photograph_and_holds_its_heatmap(tmp_path: Path) -> None:
+def test_orthanc_sends_a_photograph_and_holds_its_heatmap(tmp_path: Path, open_directory: Path) -> None:
     node_port = free_port()
     photograph = wrap_photograph(
         data.astronaut(),
@@ -37,7 +37,7 @@ def test_orthanc_sends_a_photograph_and_holds_its_heatmap(tmp_path: Path) -> Non
             name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=orthanc.dicom_port
         )
         options = StackOptions(
-            data_dir=tmp_path / "stack",
+            data_dir=open_directory / "stack",
             dicom_port=node_port,
             demo_pacs=False,
             environment={"SEMBLANCE_DESTINATIONS": json.dumps([destination.model_dump()])},

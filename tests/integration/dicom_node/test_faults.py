@@ -68,10 +68,10 @@ def test_low_disk_is_refused_and_recovers(settings: Settings, pool: Pool, refusa
         roomy.stop()
 
 
-def test_database_away_and_back(tmp_path: Path, settings: Settings) -> None:
+def test_database_away_and_back(open_directory: Path, settings: Settings) -> None:
     from service.database.migrate import migrate
 
-    server = EmbeddedPostgres(tmp_path / "pg")
+    server = EmbeddedPostgres(open_directory / "pg")
     server.start()
     url = server.ensure_database("away")
     migrate(url)
