@@ -9,8 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import FileDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, JPEGExtended12Bit
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+)
 from skimage.data import astronaut
 
 from dicom_node.wrap import Wrapping, wrap_photograph
@@ -72,6 +76,19 @@ def twelve_bit_jpeg() -> FileDataset:
     dataset = photograph()
     dataset.file_meta.TransferSyntaxUID = JPEGExtended12Bit
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    return dataset
+
+
+def of_class(sop_class_uid: str) -> FileDataset:
+    """A face as another SOP class; of two frames where that has several."""
+    dataset = photograph()
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class_uid
+    dataset.ConversionType = "DI"
+    if sop_class_uid == MultiFrameTrueColorSecondaryCaptureImageStorage:
+        frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        dataset.NumberOfFrames = 2
+        dataset.PixelData = encapsulate([frame, frame])
+        dataset["PixelData"].is_undefined_length = True
     return dataset
 
 

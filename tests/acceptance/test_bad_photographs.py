@@ -11,6 +11,7 @@ from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from dicom_node.readers import READERS
 from reporting.identifiers import fhir_id
 from service.database import appraisals
 from service.database.pool import transaction
@@ -86,6 +87,19 @@ def test_pixels_of_another_kind_are_appraised(stack: RunningStack, make: Callabl
     plain = carried_through(stack, photographs.photograph(), LedgerEvent.APPRAISED)
     appraisal = carried_through(stack, make(), LedgerEvent.APPRAISED)
     assert appraisal.score == pytest.approx(plain.score, abs=0.5)
+
+
+@pytest.mark.parametrize("sop_class_uid", READERS)
+def test_every_class_that_is_accepted_is_appraised(stack: RunningStack, sop_class_uid: str) -> None:
+    sent = photographs.of_class(sop_class_uid)
+    appraisal = carried_through(stack, sent, LedgerEvent.APPRAISED)
+    assert appraisal.score is not None
+    (capture,) = [
+        each for each in results_in_pacs(stack, sent) if each.SOPClassUID == SecondaryCaptureImageStorage
+    ]
+    (source,) = capture.SourceImageSequence
+    assert source.ReferencedSOPClassUID == sop_class_uid
+    assert source.ReferencedSOPInstanceUID == sent.SOPInstanceUID
 
 
 def test_a_photograph_without_patient_id(stack: RunningStack) -> None:
