@@ -19,8 +19,8 @@ from service.calling import called_as
 from service.cli_deferred import DeferringGroup, announce
 from service.cli_state import retry, status
 from service.config import load_settings
-from service.errors import BrokerUnavailableError, DatabaseUnavailableError, SemblanceError, StackError
-from service.exit_codes import ExitCode
+from service.errors import DatabaseUnavailableError, SemblanceError, StackError
+from service.exit_codes import ExitCode, code_of
 from service.stack import Stack, StackFacts, StackOptions, running_stack
 from service.steps import Queue
 
@@ -187,13 +187,7 @@ def main() -> None:
         console.print(f"semblance: {exc}", style="red", markup=False, highlight=False)
         if isinstance(exc, DatabaseUnavailableError):
             console.print("Is SEMBLANCE_DATABASE_URL right? `semblance up` runs a database of its own.")
-        sys.exit(_code_of(exc))
-
-
-def _code_of(exc: SemblanceError) -> ExitCode:
-    if isinstance(exc, (DatabaseUnavailableError, BrokerUnavailableError)):
-        return ExitCode.UNAVAILABLE
-    return ExitCode.USAGE
+        sys.exit(code_of(exc))
 
 
 def _replace_by(module: str, *arguments: str) -> NoReturn:

@@ -13,7 +13,7 @@ from rich.table import Table
 from service.appraisal.models import ModelState, ModelStore
 from service.config import load_settings
 from service.errors import SemblanceError
-from service.exit_codes import ExitCode
+from service.exit_codes import ExitCode, code_of
 
 app = typer.Typer(no_args_is_help=True, help="Model files: list, verify, pull.")
 
@@ -81,7 +81,7 @@ def pull(
             Console().print(f"{model_id}: {path}", highlight=False, soft_wrap=True)
     except SemblanceError as exc:
         errors.print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(ExitCode.FAILED) from exc
+        raise typer.Exit(code_of(exc)) from exc
 
 
 def _pull_shown(store: ModelStore, model_id: str, console: Console) -> Path:
@@ -98,4 +98,4 @@ def _store() -> ModelStore:
         return ModelStore(load_settings().model_dir)
     except SemblanceError as exc:
         Console(stderr=True).print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(ExitCode.FAILED) from exc
+        raise typer.Exit(code_of(exc)) from exc

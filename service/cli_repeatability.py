@@ -21,7 +21,7 @@ from service.appraisal.repeatability import (
 )
 from service.config import load_settings
 from service.errors import SemblanceError
-from service.exit_codes import ExitCode
+from service.exit_codes import code_of
 
 
 def repeatability(
@@ -43,7 +43,8 @@ def repeatability(
 
     For example `semblance repeatability photos/*.jpg --out repeatability.json`.
 
-    Exit codes: 0 done; 1 a photograph, method or model file is at fault; 2 wrong usage.
+    Exit codes: 0 done; 1 a photograph or model file is at fault; 2 wrong usage, setting or
+    method.
     """
     errors = Console(stderr=True)
     try:
@@ -64,7 +65,7 @@ def repeatability(
         save_repeatability(found, path)
     except (SemblanceError, OSError) as exc:
         errors.print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(ExitCode.FAILED) from exc
+        raise typer.Exit(code_of(exc)) from exc
     _show(found, path)
 
 

@@ -23,7 +23,7 @@ from service.appraisal.heatmap import encode_png
 from service.appraisal.models import ModelStore
 from service.config import load_settings
 from service.errors import SemblanceError
-from service.exit_codes import ExitCode
+from service.exit_codes import ExitCode, code_of
 from service.records import AppraisalStatus, Region, RejectionReason
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".dcm"})
@@ -66,7 +66,7 @@ def score(
     `semblance score --output jsonl --map-dir maps --heatmap-dir heatmaps photos/ visit.dcm`.
 
     Exit codes: 0 all appraised; 3 at least one rejected (each has its line with the reasons);
-    1 nothing done because a setting, method or model file is at fault; 2 wrong usage.
+    1 nothing done because a file or model file is at fault; 2 wrong usage, setting or method.
     """
     errors = Console(stderr=True)
     try:
@@ -86,7 +86,7 @@ def score(
         )
     except (SemblanceError, OSError) as exc:
         errors.print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(ExitCode.FAILED) from exc
+        raise typer.Exit(code_of(exc)) from exc
     raise typer.Exit(ExitCode.REJECTED if rejected else ExitCode.DONE)
 
 

@@ -15,7 +15,7 @@ from service.appraisal.validation import Validation, read_ratings, usable_method
 from service.appraisal.validation_report import write_report
 from service.config import load_settings
 from service.errors import SemblanceError
-from service.exit_codes import ExitCode
+from service.exit_codes import code_of
 from service.records import Region
 
 
@@ -40,7 +40,8 @@ def validate_command(
 
     For example `semblance validate ratings.csv --photos photos/ --out report/`.
 
-    Exit codes: 0 done; 1 a rating, photograph, method or model file is at fault; 2 wrong usage.
+    Exit codes: 0 done; 1 a rating, photograph or model file is at fault; 2 wrong usage,
+    setting or method.
     """
     errors = Console(stderr=True)
     try:
@@ -69,7 +70,7 @@ def validate_command(
         path = write_report(found, photos, out)
     except (SemblanceError, OSError) as exc:
         errors.print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(ExitCode.FAILED) from exc
+        raise typer.Exit(code_of(exc)) from exc
     _show(found, path)
 
 

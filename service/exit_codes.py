@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from service.errors import (
+    BrokerUnavailableError,
+    ConfigurationError,
+    DatabaseUnavailableError,
+    RecordNotFoundError,
+    UnknownMethodError,
+)
+
+_UNAVAILABLE = (DatabaseUnavailableError, BrokerUnavailableError)
+_USAGE = (ConfigurationError, UnknownMethodError, RecordNotFoundError)
+
 
 class ExitCode(IntEnum):
     """What a command's end means."""
@@ -13,3 +24,10 @@ class ExitCode(IntEnum):
     USAGE = 2  # wrong arguments or settings
     REJECTED = 3  # ``score``: at least one photograph was rejected
     UNAVAILABLE = 4  # PostgreSQL or the broker cannot be reached; try again
+
+
+def code_of(exc: Exception) -> ExitCode:
+    """The exit code of a command that an error ended."""
+    if isinstance(exc, _UNAVAILABLE):
+        return ExitCode.UNAVAILABLE
+    return ExitCode.USAGE if isinstance(exc, _USAGE) else ExitCode.FAILED

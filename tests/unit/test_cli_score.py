@@ -72,7 +72,7 @@ def test_a_table_is_printed_and_all_appraised_is_exit_0(run, photos):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--method", "beauty", "a.png"], ExitCode.FAILED, "symmetry"),
+        (["--method", "beauty", "a.png"], ExitCode.USAGE, "symmetry"),
         (["absent.png"], ExitCode.FAILED, "absent.png"),
         (["--output", "xml", "a.png"], 2, "xml"),
         ([], 2, "photos"),
@@ -84,6 +84,14 @@ def test_wrong_usage_is_said(run, photos, words, code, said):
     assert result.exit_code == code
     assert said.lower() in (result.stdout + result.stderr).lower()
     assert "Traceback" not in result.output
+
+
+def test_a_setting_that_is_wrong_is_wrong_usage(run, photos, monkeypatch):
+    monkeypatch.setenv("SEMBLANCE_DICOM_PORT", "many")
+    for words in (["score", photos / "a.png"], ["models", "list"]):
+        result = run(*words)
+        assert result.exit_code == ExitCode.USAGE
+        assert "dicom_port" in result.stderr
 
 
 def test_models_are_listed_and_verified(run, tmp_path, monkeypatch):

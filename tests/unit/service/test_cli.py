@@ -190,6 +190,18 @@ def test_a_setting_that_is_wrong_is_named(run: Run, monkeypatch: pytest.MonkeyPa
     assert "dicom_port" in said
 
 
+def test_a_stack_that_does_not_start_is_a_failure(run: Run, tmp_path: Path) -> None:
+    other = Stack(StackOptions(data_dir=tmp_path / "var"), Settings())
+    other._take_lock()
+    try:
+        for command in ("up", "demo"):
+            code, said = run(command)
+            assert code == ExitCode.FAILED
+            assert "another stack" in said
+    finally:
+        other.stop()
+
+
 def test_a_data_directory_belongs_to_one_stack(tmp_path: Path) -> None:
     assert running_stack(tmp_path) is None
     options = StackOptions(data_dir=tmp_path)
