@@ -40,7 +40,7 @@ def validate_command(
 
     For example `semblance validate ratings.csv --photos photos/ --out report/`.
 
-    Exit codes: 0 done; 1 a rating, photograph or model file is at fault; 2 wrong usage,
+    Exit codes: 0 done; 1 a photograph or model file is at fault; 2 wrong usage, ratings,
     setting or method.
     """
     errors = Console(stderr=True)

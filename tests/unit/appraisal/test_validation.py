@@ -145,5 +145,5 @@ def test_the_command_writes_a_report_and_explains_failure(hospital, tmp_path):
     assert done.exit_code == 0, done.output
     assert (tmp_path / "r" / "report.html").is_file()
     failed = CliRunner().invoke(app, [str(hospital / "none.csv"), "--photos", str(hospital)])
-    assert failed.exit_code == ExitCode.FAILED
+    assert failed.exit_code == ExitCode.USAGE
     assert "none.csv" in failed.stderr
