@@ -206,11 +206,12 @@ class Appraiser:
         return Appraised(appraisal=appraisal, maps=maps)
 
     def _scale(self, difference: NDArray[np.float32]) -> HeatmapScale:
-        """One scale for all photographs of a calibrated method, so that heatmaps compare."""
+        """The method's calibrated scale, so that heatmaps compare; a map that goes beyond it stretches it."""
+        own = scale_of(difference)
         if self._calibration is None:
-            return scale_of(difference)
+            return own
         low, high = self._calibration.map_range
-        return HeatmapScale(low=low, high=high)
+        return HeatmapScale(low=low, high=max(high, own.high))
 
     def _rejection(
         self,

@@ -2,8 +2,9 @@
 
 The network's local planes (logit of an anomaly, size of the displacement that would undo it,
 colour out of place) are turned into standard deviations over what is usual at that place in normal
-faces. The local share m(x) is a sigmoid of the logit so calibrated, raised near points of the mesh
-whose asymmetry or proportion is unusual. The total g is linear in a few summaries of the planes
+faces. The local share m(x) is how far the logit so calibrated exceeds the usual (a softplus: without
+an upper end, so that a plain anomaly stands out from what surrounds it), raised near points of the
+mesh whose asymmetry or proportion is unusual. The total g is linear in a few summaries of the planes
 and the mesh, with weights >= 0 from a logistic regression of anomalous against sham faces. The map
 is D(x) = exp(g) m(x) / mean(m), so that eq. (3) of paper 000 gives s(D) = -log(mean D) = -g, while
 regions share the total by what was seen in them.
@@ -24,7 +25,7 @@ from service.appraisal.asymmetry import NAMES, POINTS, measure, paint, proportio
 from service.appraisal.reading import Reading
 from service.errors import ModelIntegrityError
 
-Z_CENTRE = 2.0  # standard deviations at which a pixel counts half
+Z_CENTRE = 2.0  # standard deviations from which a pixel's excess counts in full
 USUAL = 2.0  # standard deviations up to which a measure of the mesh adds nothing to the map
 MOST = 6.0  # standard deviations above which a measure of the mesh adds no more evidence
 _SPREAD = 0.05  # of a measure around its points, fraction of the side
@@ -137,7 +138,7 @@ class Fusion:
         z = cv2.GaussianBlur(_OWN_SHARE * own + (1 - _OWN_SHARE) * wide, (0, 0), 1.0)
         z = cv2.resize(z, seen.face.shape[::-1], interpolation=cv2.INTER_CUBIC)
         z = z + paint(self.oddities(seen) - USUAL, POINTS, seen.landmarks, seen.size, _SPREAD)
-        local = 1 / (1 + np.exp(-np.clip(z - Z_CENTRE, -30, 30)))
+        local = np.logaddexp(0, z - Z_CENTRE)
         mean = max(float(local[seen.face].mean()), 1e-9) if seen.face.any() else 1.0
         return np.asarray(np.exp(self.total(seen)) * local / mean, np.float32)
 

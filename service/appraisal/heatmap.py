@@ -112,6 +112,7 @@ def _colour_bar(height: int, scale: HeatmapScale) -> NDArray[np.uint8]:
         value = scale.low + (scale.high - scale.low) * step / 4
         y = margin + (rows - 1) * (1 - step / 4)
         draw.line((unit + bar, y, unit + bar + unit // 3, y), fill=_GREY)
-        draw.text((round(unit * 2.4), y), f"{value:.2g}", fill=_GREY, font=font, anchor="lm")
+        label = np.format_float_positional(value, precision=2, fractional=False, trim="-")
+        draw.text((round(unit * 2.4), y), label, fill=_GREY, font=font, anchor="lm")
     draw.text((unit // 2, unit), scale.caption, fill=_GREY, font=font, anchor="lm")
     return np.asarray(image, dtype=np.uint8)
