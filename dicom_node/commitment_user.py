@@ -173,6 +173,8 @@ class CommitmentUser:
         )
         if not association.is_established:
             raise DestinationUnreachableError(f"{destination.name}: no association for storage commitment")
+        # Silence while we wait for the report is no fault: the idle time-out must not race our release.
+        association.network_timeout = self._settings.delivery_timeout_s + _REPORT_WAIT_S
         try:
             response, _ = association.send_n_action(
                 _action(wanted, delivery),
