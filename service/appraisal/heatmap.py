@@ -100,7 +100,7 @@ def _outline(painted: NDArray[np.uint8], judged: NDArray[np.bool_]) -> None:
 def _colour_bar(height: int, scale: HeatmapScale) -> NDArray[np.uint8]:
     """Panel of that height: bar from low (bottom) to high, five labels, caption."""
     unit = max(9, round(height / 38))  # text height in pixels
-    width, margin, bar = round(unit * 5.2), 2 * unit, round(unit * 0.9)
+    width, margin, bar = round(unit * 5.6), 2 * unit, round(unit * 0.9)
     panel = np.full((height, width, 3), _PANEL, dtype=np.uint8)
     rows = max(2, height - 2 * margin)
     ramp = np.linspace(1.0, 0.0, rows, dtype=np.float32)
@@ -113,6 +113,6 @@ def _colour_bar(height: int, scale: HeatmapScale) -> NDArray[np.uint8]:
         y = margin + (rows - 1) * (1 - step / 4)
         draw.line((unit + bar, y, unit + bar + unit // 3, y), fill=_GREY)
         label = np.format_float_positional(value, precision=2, fractional=False, trim="-")
-        draw.text((round(unit * 2.4), y), label, fill=_GREY, font=font, anchor="lm")
+        draw.text((round(unit * 2.9), y), label, fill=_GREY, font=font, anchor="lm")
     draw.text((unit // 2, unit), scale.caption, fill=_GREY, font=font, anchor="lm")
     return np.asarray(image, dtype=np.uint8)
