@@ -31,6 +31,10 @@ def default(  # noqa: PLR0917
     threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU.")] = 2,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
     faces: Annotated[int, typer.Option(min=1, help="Faces a step; each gives three images.")] = 6,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Stop after so long; the learning rate falls to its end by then."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all chance.")] = 7,
     start: Annotated[Path | None, typer.Option(help="Weights to start from instead of ImageNet's.")] = None,
     model_dir: Annotated[
@@ -54,6 +58,7 @@ def default(  # noqa: PLR0917
         steps=steps,
         curriculum_steps=steps // 4,
         faces_per_batch=faces,
+        minutes=minutes,
         device=device,
         threads=threads,
         workers=workers,

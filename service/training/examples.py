@@ -44,6 +44,7 @@ class Example:
     residual: Field  # (3, 64, 64), 0..1 scale
     severity: float  # 0 for a sham
     landmarks: Field  # (len(LANDMARKS), 2), fractions of the square
+    moved: Field  # (len(LANDMARKS),), displacement of each, inter-ocular distances
 
 
 def _small(plane: Field) -> Field:
@@ -105,11 +106,14 @@ def _example(
     chosen = face.landmarks[list(LANDMARKS)]
     inverse = np.linalg.inv(place[:, :2]).T
     points = ((chosen - place[:, 2]) @ inverse).astype(np.float32)
+    moved = np.zeros(len(LANDMARKS), np.float32)
     localisation = np.zeros((_SIDE, _SIDE), np.float32)
     flow = np.zeros((_SIDE, _SIDE, 2), np.float32)
     residual = np.zeros((_SIDE, _SIDE, 3), np.float32)
     if change is not None:
-        points = forward_points(points, rendered.displacement)
+        displaced = forward_points(points, rendered.displacement)
+        moved = (np.hypot(*(displaced - points).T) / unit).astype(np.float32)
+        points = displaced
         localisation = _small(_strength(rendered))
         flow = _small(undoing_displacement(rendered.displacement, 2)) / np.float32(FLOW_UNIT * unit)
         if change.paint is not None:
@@ -121,6 +125,7 @@ def _example(
         flow = flow[:, ::-1] * np.array([-1, 1], np.float32)
         residual = residual[:, ::-1]
         points = points[list(MIRRORED)] * np.array([-1, 1]) + np.array([1, 0])
+        moved = moved[list(MIRRORED)]
     return Example(
         image=np.ascontiguousarray(image),
         localisation=np.ascontiguousarray(localisation[None]),
@@ -128,6 +133,7 @@ def _example(
         residual=np.ascontiguousarray(residual.transpose(2, 0, 1)),
         severity=0.0 if change is None else change.severity,
         landmarks=points.astype(np.float32),
+        moved=moved,
     )
 
 
@@ -174,6 +180,7 @@ class Batch:
     residual: Tensor  # (B, 3, 64, 64)
     severity: Tensor  # (B,)
     landmarks: Tensor  # (B, len(LANDMARKS), 2)
+    moved: Tensor  # (B, len(LANDMARKS))
 
 
 def collate(examples: list[Example]) -> Batch:
@@ -186,6 +193,7 @@ def collate(examples: list[Example]) -> Batch:
         residual=torch.from_numpy(np.stack([e.residual for e in examples])),
         severity=torch.tensor([e.severity for e in examples], dtype=torch.float32),
         landmarks=torch.from_numpy(np.stack([e.landmarks for e in examples])),
+        moved=torch.from_numpy(np.stack([e.moved for e in examples])),
     )
 
 

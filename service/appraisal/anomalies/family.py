@@ -157,10 +157,11 @@ def contour(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change
 
 
 def side(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
-    """A large part of one side, or of one level, of the face is scaled or shifted."""
+    """A large part of one side, or of one level, of the face is scaled, sheared or shifted."""
     point, _ = anatomy.midline(canvas.landmarks)
     x, y = grid(canvas)
-    if rng.random() < 0.5:
+    lateral = rng.random() < 0.5
+    if lateral:
         sign = float(rng.choice([-1.0, 1.0]))
         ramp = np.clip(sign * (x - point[0]) / canvas.unit, 0, 1.5)
         level = float(rng.uniform(0.2, 0.9)) * canvas.image.shape[0]
@@ -170,7 +171,10 @@ def side(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
         sign = float(rng.choice([-1.0, 1.0]))
         ramp = np.clip(sign * (y - level) / canvas.unit, 0, 1.5)
         ramp = ramp * np.exp(-0.5 * ((x - point[0]) / (rng.uniform(0.4, 0.9) * canvas.unit)) ** 2)
-    plane = ramp[..., None].astype(np.float32) * _direction(rng)
+    heading = _direction(rng)
+    if rng.random() < 0.5:  # growth or shrinking along the ramp, as of a jaw, a forehead or half a face
+        heading = np.array([1, 0] if lateral else [0, 1], np.float32) * np.float32(rng.choice([-1.0, 1.0]))
+    plane = ramp[..., None].astype(np.float32) * heading
     return _moved(canvas, "random-side", severity, plane, rng)
 
 
