@@ -175,6 +175,7 @@ def train(
     plan.out.mkdir(parents=True, exist_ok=True)
     device = torch.device(plan.device)
     torch.set_num_threads(plan.threads)
+    cv2.setNumThreads(1)  # a forked worker would wait for OpenCV threads that it does not have
     state = _fresh(plan, device)
     stream = Examples(
         pool,
