@@ -15,13 +15,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from service.appraisal.mesh_mirror import mirrored
 from service.appraisal.pose import Pose, estimate_pose
 
 if TYPE_CHECKING:
     from mediapipe.python.solutions.face_detection import FaceDetection
     from mediapipe.python.solutions.face_mesh import FaceMesh
 
-MESH_POINTS = 478
+FINDER_VERSION = "2"  # changes whenever the landmarks do; part of every result's identity
 RIGHT_IRIS, LEFT_IRIS = 468, 473
 RIGHT_COMMISSURE, LEFT_COMMISSURE = 61, 291
 
@@ -134,23 +135,37 @@ class MediapipeFaceFinder:
         return [(box[0] / scale, box[1] / scale, box[2] / scale, box[3] / scale) for box in boxes]
 
     def _confirm(self, rgb: NDArray[np.uint8], box: _Box) -> Face | None:
-        """Fit twice: a face is found again, and better, around the first fit; anything else is not."""
-        first = self._fit(rgb, box)
-        second = self._fit(rgb, first.box) if first is not None else None
+        """Fit twice: a face is found again, and better, around the first fit; anything else is not.
+
+        The second fit is the mean of the picture's and its mirror image's: the mesh's network is
+        not equivariant under mirroring, and everything after it aligns by this mesh.
+        """
+        first = self._fit(rgb, box, both_ways=False)
+        second = self._fit(rgb, first.box, both_ways=True) if first is not None else None
         if first is None or second is None or _overlap(first.box, second.box) < _CONFIRMED:
             return None
         return second
 
-    def _fit(self, rgb: NDArray[np.uint8], box: _Box) -> Face | None:
+    def _fit(self, rgb: NDArray[np.uint8], box: _Box, *, both_ways: bool) -> Face | None:
         side = max(box[2] - box[0], box[3] - box[1]) * _CROP_MARGIN
         x, y = (box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2
         crop = _square(rgb, x, y, side)
+        mesh = self._mesh_of(crop)
+        if mesh is not None and both_ways:
+            other = self._mesh_of(np.ascontiguousarray(crop[:, ::-1]))
+            mesh = None if other is None else (mesh + mirrored(other)) / 2
+        if mesh is None:
+            return None
+        mesh *= side
+        mesh[:, :2] += (x - 0.5, y - 0.5)
+        return Face(mesh=mesh, pose=estimate_pose(mesh))
+
+    def _mesh_of(self, crop: NDArray[np.uint8]) -> NDArray[np.float64] | None:
+        """(478, 3) float64 in sides of the crop; None when there is no face."""
         found = self._load().process(crop).multi_face_landmarks
         if not found:
             return None
-        mesh = np.array([(p.x, p.y, p.z) for p in found[0].landmark], dtype=np.float64) * side
-        mesh[:, :2] += (x - 0.5, y - 0.5)
-        return Face(mesh=mesh, pose=estimate_pose(mesh))
+        return np.array([(p.x, p.y, p.z) for p in found[0].landmark], dtype=np.float64)
 
 
 class RememberingFaceFinder:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.appraisal.comparators import COMPARATORS
+from service.appraisal.face import FINDER_VERSION
 from service.appraisal.models import ModelStore
 from service.appraisal.normalisers import NORMALISERS
 from service.appraisal.settings import AppraisalSettings
@@ -95,7 +96,15 @@ def identify(method: Method, settings: AppraisalSettings, store: ModelStore) -> 
     models = tuple(dict.fromkeys(normaliser.models + comparator.models))
     return MethodIdentity(
         name=method.name,
-        version=f"{method.version}/{normaliser.version}/{comparator.version}/{method.size}",
+        version="/".join(
+            (
+                method.version,
+                normaliser.version,
+                comparator.version,
+                str(method.size),
+                f"mesh{FINDER_VERSION}",
+            )
+        ),
         normaliser=method.normaliser,
         comparator=method.comparator,
         weights_sha256=store.sha256(models),

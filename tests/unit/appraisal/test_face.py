@@ -6,6 +6,7 @@ import pytest
 from skimage import data
 
 from service.appraisal.face import LEFT_COMMISSURE, LEFT_IRIS, RIGHT_COMMISSURE, RIGHT_IRIS
+from service.appraisal.mesh_mirror import mirrored
 from service.appraisal.pose import estimate_pose
 from tests.unit.appraisal.photographs import portrait
 
@@ -21,6 +22,21 @@ def test_the_face_of_a_portrait_is_found_where_it_is(face):
 def test_left_and_right_are_the_patients(face):
     assert face.landmarks[LEFT_IRIS, 0] > face.landmarks[RIGHT_IRIS, 0]
     assert face.landmarks[LEFT_COMMISSURE, 0] > face.landmarks[RIGHT_COMMISSURE, 0]
+
+
+def test_the_mirror_image_of_a_photograph_has_the_mirrored_mesh(finder, face):
+    picture = portrait()
+    (other,) = finder.find(np.ascontiguousarray(picture[:, ::-1]))
+    apart = np.linalg.norm(mirrored(other.mesh, picture.shape[1] - 1)[:, :2] - face.landmarks, axis=1)
+    assert apart.mean() < 0.01 * face.inter_ocular_px  # one fit alone: 0.016
+    assert other.pose.yaw_deg == pytest.approx(-face.pose.yaw_deg, abs=1.0)
+
+
+def test_mirroring_a_mesh_twice_changes_nothing_and_swaps_left_and_right(face):
+    once = mirrored(face.mesh, 320)
+    np.testing.assert_array_equal(mirrored(once, 320)[:, 1:], face.mesh[:, 1:])
+    assert once[LEFT_IRIS, 0] == 320 - face.mesh[RIGHT_IRIS, 0]
+    assert once[LEFT_COMMISSURE, 1] == face.mesh[RIGHT_COMMISSURE, 1]
 
 
 @pytest.mark.parametrize("picture", [data.coffee(), data.chelsea(), np.zeros((300, 300, 3), np.uint8)])
