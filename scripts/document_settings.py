@@ -77,12 +77,18 @@ def table(model: type[BaseModel], prefix: str) -> str:
 
 def records() -> str:
     """A heading and a table for each kind of record that lists in the settings hold."""
+    kinds = held_by(Settings)
+    return "\n\n".join(f"### {name}\n\n{table(kind, '')}" for name, kind in sorted(kinds.items()))
+
+
+def held_by(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The kinds of record that a model's lists hold, and that those hold, by name."""
     kinds: dict[str, type[BaseModel]] = {}
-    for field in Settings.model_fields.values():
+    for field in model.model_fields.values():
         for part in get_args(field.annotation):
             if isinstance(part, type) and issubclass(part, BaseModel):
-                kinds[part.__name__] = part
-    return "\n\n".join(f"### {name}\n\n{table(kind, '')}" for name, kind in sorted(kinds.items()))
+                kinds |= {part.__name__: part} | held_by(part)
+    return kinds
 
 
 def filled(text: str) -> str:

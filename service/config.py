@@ -46,6 +46,49 @@ def _time_zone(value: str) -> str:
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
+class Route(BaseModel):
+    """Which results a destination gets: those that meet every condition given here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calling_ae_titles: tuple[AeTitle, ...] = Field((), description="Who sent the photograph; empty: anybody.")
+    modalities: tuple[str, ...] = Field((), description="Modality (0008,0060) of the photograph; empty: any.")
+    body_parts: tuple[str, ...] = Field(
+        (), description="Body Part Examined (0018,0015) of the photograph; empty: any."
+    )
+    study_description: str = Field(
+        "", description="Pattern of Study Description, as *cleft*, whatever the case; empty: any."
+    )
+    statuses: tuple[Literal["appraised", "rejected"], ...] = Field(
+        (), description="Whether the photograph could be judged; empty: either."
+    )
+    results: tuple[Literal["secondary-capture", "structured-report", "parametric-map"], ...] = Field(
+        (), description="Which result objects; empty: all."
+    )
+    rating_from: float | None = Field(None, description="Least rating, 1 to 7; a rejected one has none.")
+    rating_to: float | None = Field(None, description="Greatest rating, 1 to 7; a rejected one has none.")
+    score_from: float | None = Field(None, description="Least score s(D); a rejected one has none.")
+    score_to: float | None = Field(None, description="Greatest score s(D); a rejected one has none.")
+
+
+# Into what results can be recoded: losslessly, or not at all.
+_LOSSLESS_TRANSFER_SYNTAXES = {
+    "1.2.840.10008.1.2.1": "Explicit VR Little Endian",
+    "1.2.840.10008.1.2": "Implicit VR Little Endian",
+    "1.2.840.10008.1.2.5": "RLE Lossless",
+    "1.2.840.10008.1.2.4.80": "JPEG-LS Lossless",
+    "1.2.840.10008.1.2.4.90": "JPEG 2000 Lossless",
+}
+
+
+def _lossless(value: str) -> str:
+    """Refuse a transfer syntax that would lose something, or that nobody here can write."""
+    if value not in _LOSSLESS_TRANSFER_SYNTAXES:
+        names = ", ".join(f"{uid} ({name})" for uid, name in _LOSSLESS_TRANSFER_SYNTAXES.items())
+        raise ValueError(f"results are recoded without loss only: one of {names}")
+    return value
+
+
 class Destination(BaseModel):
     """A DICOM node results are sent to."""
 
@@ -58,6 +101,16 @@ class Destination(BaseModel):
     tls: bool = Field(False, description="Connect by TLS, and verify its certificate and host name.")
     storage_commitment: bool = Field(
         False, description="Ask it to commit to what it took, and send again what it does not commit to."
+    )
+    routes: tuple[Route, ...] = Field(
+        (), description="Which results it gets: those that any of these takes; empty: all."
+    )
+    max_associations: int = Field(2, ge=1, description="Objects sent to it at once, by all workers together.")
+    transfer_syntaxes: tuple[Annotated[str, AfterValidator(_lossless)], ...] = Field(
+        (), description="UIDs of lossless transfer syntaxes to send in, best first; empty: as made."
+    )
+    strip_location: bool = Field(
+        False, description="Blank the place of taking (EXIF and XMP GPS) in JPEG frames sent to it."
     )
 
 
@@ -133,6 +186,21 @@ class Settings(BaseSettings):
     dicom_tls_authorities: Path | None = Field(
         None, description="PEM certificates that sign those of peers, which callers must then show."
     )
+    dicom_users_file: Path | None = Field(
+        None, description="Users who may identify themselves (user identity negotiation), and their secrets."
+    )
+    dicom_require_user_identity: bool = Field(
+        False, description="Refuse associations that name no user of that file."
+    )
+    dicom_associations_per_minute: int = Field(
+        0, ge=0, description="Associations a caller may begin a minute, in each process; 0: any number."
+    )
+    dicom_objects_per_minute: int = Field(
+        0, ge=0, description="Objects a caller may send a minute, in each process; 0: any number."
+    )
+    dicom_max_waiting: int = Field(
+        100_000, ge=0, description="Photographs waiting for appraisal above which more get 0xA700; 0: any."
+    )
     dicom_peers: tuple[Destination, ...] = Field(
         (), description="Senders to call back with storage commitment reports, beside the destinations."
     )
@@ -144,6 +212,15 @@ class Settings(BaseSettings):
     retry_cap_s: float = Field(600.0, gt=0, description="Longest retry delay.")
     step_max_attempts: int = Field(5, ge=1, description="Attempts at a pipeline step before it is dead.")
     delivery_max_attempts: int = Field(100, ge=1, description="Attempts at a delivery before it is dead.")
+    breaker_failures: int = Field(
+        5, ge=1, description="Failures in a row after which a destination is left alone for a while."
+    )
+    breaker_pause_s: float = Field(
+        30.0, gt=0, description="First such while; doubles with each probe that fails, up to retry_cap_s."
+    )
+    study_quiet_s: float = Field(
+        60.0, gt=0, description="Time without a new photograph after which a study counts as whole."
+    )
     sweep_interval_s: float = Field(
         5.0, gt=0, description="Pause between sweeps of the outbox and of stalled work."
     )
