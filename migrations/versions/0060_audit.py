@@ -50,7 +50,7 @@ ALTER TABLE instance ADD COLUMN association_id text NOT NULL DEFAULT '';
 CREATE INDEX ledger_association ON ledger ((detail ->> 'association')) WHERE event = 'associated';
 
 CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$;
+    $$ BEGIN RAISE EXCEPTION USING MESSAGE = TG_TABLE_NAME || ' is append-only'; END $$;
 CREATE TRIGGER audit_message_append_only BEFORE UPDATE OR DELETE ON audit_message
     FOR EACH ROW EXECUTE FUNCTION audit_is_append_only();
 CREATE TRIGGER audit_message_no_truncate BEFORE TRUNCATE ON audit_message
