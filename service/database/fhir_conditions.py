@@ -94,7 +94,7 @@ def _missing(parameter: SearchParameter, row_id: str, missing: bool, parameters:
     if parameter.column:
         return f"{parameter.column} IS {'' if missing else 'NOT '}NULL"
     word = "NOT EXISTS" if missing else "EXISTS"
-    if parameter.name.startswith(("component-", "combo-")):
+    if not parameter.number and parameter.name.startswith(("component-", "combo-")):
         valued = " AND x.value IS NOT NULL" if parameter.type is SearchType.QUANTITY else ""
         present = f"EXISTS (SELECT 1 FROM fhir_component x WHERE x.resource_id = {row_id}{valued})"
         if parameter.name.startswith("combo-"):
@@ -367,7 +367,7 @@ def _composite(
     if joined:
         code = _token_match((value.code,), "c.code_system", "c.code", parameters)
         return f"({code} AND {_composite_value('c', value, parameters)})"
-    if parameter.name.startswith(("component-", "combo-")):
+    if not parameter.number and parameter.name.startswith(("component-", "combo-")):
         code = _token_match((value.code,), "x.code_system", "x.code", parameters)
         match = _composite_value("x", value, parameters)
         alternatives.append(
