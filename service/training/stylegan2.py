@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from service.appraisal.stylegan2.generator import Generator, GeneratorShape
 from service.appraisal.stylegan2.layers import GAIN, SLOPE
 from service.training.faces import Split, open_pool
 
-_R1_EVERY, _R1_WEIGHT = 16, 1.0
+_R1_EVERY, _R1_WEIGHT = 16, 0.3
 _EMA_HALF_LIFE_FACES = 2_000
 
 
@@ -37,7 +38,8 @@ class TrainingSettings:
     """Of one training."""
 
     size: int = 64
-    channels: int = 128
+    channels: int = 128  # feature maps of the coarse resolutions
+    channel_base: int = 2048  # feature maps times side of the fine ones
     style_dim: int = 128
     mapping_layers: int = 4
     batch: int = 16
@@ -46,20 +48,28 @@ class TrainingSettings:
     seed: int = 0
 
 
+def shape_of_training(settings: TrainingSettings) -> GeneratorShape:
+    """Return the sizes of the generator that is trained."""
+    return GeneratorShape(
+        size=settings.size,
+        style_dim=settings.style_dim,
+        mapping_layers=settings.mapping_layers,
+        channel_base=settings.channel_base,
+        most_channels=settings.channels,
+    )
+
+
 class Discriminator(nn.Module):
     """Residual discriminator with the deviation over the batch as a last feature."""
 
     def __init__(self, settings: TrainingSettings) -> None:
         super().__init__()
-        channels = max(16, settings.channels // 4)
-        self.first = nn.Conv2d(3, channels, 1)
-        blocks: list[nn.Module] = []
-        side = settings.size
-        while side > 4:
-            wider = min(settings.channels, channels * 2)
-            blocks.append(_Halving(channels, wider))
-            channels, side = wider, side // 2
-        self.blocks = nn.Sequential(*blocks)
+        shape = shape_of_training(settings)
+        sides = [settings.size >> level for level in range(int(math.log2(settings.size)) - 1)]  # to 4
+        widths = [shape.channels(side) for side in sides]
+        channels = widths[-1]
+        self.first = nn.Conv2d(3, widths[0], 1)
+        self.blocks = nn.Sequential(*(_Halving(a, b) for a, b in itertools.pairwise(widths)))
         self.last = nn.Conv2d(channels + 1, channels, 3, padding=1)
         self.head = nn.Sequential(
             nn.Linear(channels * 16, channels), nn.LeakyReLU(SLOPE), nn.Linear(channels, 1)
@@ -94,13 +104,7 @@ class Trainer:
     def __init__(self, settings: TrainingSettings, device: str) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.device = settings, device
-        shape = GeneratorShape(
-            size=settings.size,
-            style_dim=settings.style_dim,
-            mapping_layers=settings.mapping_layers,
-            most_channels=settings.channels,
-        )
-        self.generator = Generator(shape).to(device)
+        self.generator = Generator(shape_of_training(settings)).to(device)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.discriminator = Discriminator(settings).to(device)
         options = {"lr": settings.learning_rate, "betas": (0.0, 0.99)}
@@ -240,11 +244,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--channels", type=int, default=128)
+    parser.add_argument("--channel-base", type=int, default=2048)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     settings = TrainingSettings(
-        size=options.size, channels=options.channels, batch=options.batch, minutes=options.minutes
+        size=options.size,
+        channels=options.channels,
+        channel_base=options.channel_base,
+        batch=options.batch,
+        minutes=options.minutes,
     )
     train(settings, load_faces(options.data, options.size), options.out, options.device)
 

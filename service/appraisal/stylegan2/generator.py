@@ -1,4 +1,4 @@
-"""StyleGAN2's generator, config-e (multiplier 1) and config-f (2), 16 to 1024 px."""
+"""StyleGAN2's generator, config-e and config-f and smaller ones, 16 to 1024 px."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from service.appraisal.models import load_tensors
 from service.appraisal.stylegan2.layers import EqualLinear, PixelNorm, StyledConv, ToRGB
 from service.errors import ModelIntegrityError
 
+CONFIG_E, CONFIG_F = 16_384, 32_768  # feature maps times side, where they are not the most
 _MAPPING_LR = 0.01
 _IGNORED = (".blur.kernel", ".upsample.kernel")  # constants that rosinality stores
 _NOISE_PREFIX = "noises."
@@ -26,13 +27,12 @@ class GeneratorShape:
     size: int  # side of its pictures, a power of two
     style_dim: int = 512
     mapping_layers: int = 8
-    multiplier: int = 2  # 2: config-f, 1: config-e
+    channel_base: int = CONFIG_F  # feature maps times side of the fine resolutions
     most_channels: int = 512
 
     def channels(self, side: int) -> int:
         """Feature maps at one resolution."""
-        full = 512 if side <= 32 else 256 * self.multiplier * 64 // side
-        return min(full, self.most_channels)
+        return min(self.channel_base // side, self.most_channels)
 
     @property
     def styles(self) -> int:
@@ -127,18 +127,18 @@ def shape_of(tensors: Mapping[str, Tensor]) -> GeneratorShape:
         levels = 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("to_rgbs."))
         mapping = sum(1 for name in tensors if name.startswith("style.") and name.endswith(".weight"))
         style_dim = tensors["style.1.weight"].shape[0]
-        size = 4 * 2**levels
-        widest = tensors["input.input"].shape[1]
-        last = tensors[f"convs.{2 * levels - 1}.conv.weight"].shape[1]
+        widths = [tensors["input.input"].shape[1]]
+        widths += [tensors[f"convs.{2 * level + 1}.conv.weight"].shape[1] for level in range(levels)]
     except (KeyError, ValueError, IndexError) as exc:
         raise ModelIntegrityError(f"no StyleGAN2 generator: {exc!r}") from exc
-    multiplier = 2 if size <= 32 or last == min(512 * 64 // size, widest) else 1
+    size, most = 4 * 2**levels, max(widths)
+    narrower = [width * 4 * 2**level for level, width in enumerate(widths) if width < most]
     return GeneratorShape(
         size=size,
         style_dim=style_dim,
         mapping_layers=mapping,
-        multiplier=multiplier,
-        most_channels=widest,
+        channel_base=narrower[0] if narrower else most * size,
+        most_channels=most,
     )
 
 

@@ -103,22 +103,20 @@ class ModulatedConv2d(nn.Module):
 
     def forward(self, values: Tensor, style: Tensor) -> Tensor:
         """(B, inputs, H, W) and (B, style_dim) -> (B, outputs, H or 2H, W or 2W)."""
-        batch, inputs, height, width = values.shape
-        scales = self.modulation(style).view(batch, 1, inputs, 1, 1)
-        weight = self._scale * self.weight * scales
-        if self._demodulate:
-            weight = weight * torch.rsqrt(weight.square().sum((2, 3, 4), keepdim=True) + EPSILON)
-        outputs = weight.shape[1]
-        grouped = values.reshape(1, batch * inputs, height, width)
+        # Scaling the input by the style and the output by the demodulation is the same as scaling
+        # the weights of each picture, and one convolution serves the whole batch.
+        scales = self.modulation(style)
+        weight = self._scale * self.weight[0]
+        out = values * scales[:, :, None, None]
         if self._upsample:
-            turned = weight.transpose(1, 2).reshape(batch * inputs, outputs, self._size, self._size)
-            out = functional.conv_transpose2d(grouped, turned, stride=2, groups=batch)
-            out = out.view(batch, outputs, *out.shape[2:])
-            kernel: Tensor = self.get_buffer("_kernel")
-            return upfirdn(out, kernel, 1, (1, 1))
-        flat = weight.reshape(batch * outputs, inputs, self._size, self._size)
-        out = functional.conv2d(grouped, flat, padding=self._size // 2, groups=batch)
-        return out.view(batch, outputs, height, width)
+            out = functional.conv_transpose2d(out, weight.transpose(0, 1), stride=2)
+        else:
+            out = functional.conv2d(out, weight, padding=self._size // 2)
+        if self._demodulate:
+            length = (scales.float().square() @ weight.float().square().sum((2, 3)).T + EPSILON).rsqrt()
+            out = out * length[:, :, None, None].to(out.dtype)
+        kernel: Tensor = self.get_buffer("_kernel")
+        return upfirdn(out, kernel, 1, (1, 1)) if self._upsample else out
 
 
 class NoiseInjection(nn.Module):

@@ -6,6 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from service.appraisal.stylegan2.generator import (
+    CONFIG_E,
+    CONFIG_F,
     Generator,
     GeneratorShape,
     generator_from,
@@ -122,10 +124,11 @@ def test_the_whole_generator_layer_by_layer(generator):
 
 
 @pytest.mark.parametrize(
-    ("size", "multiplier", "channels"), [(1024, 2, 32), (1024, 1, 16), (256, 2, 128), (256, 1, 64)]
+    ("size", "base", "channels"),
+    [(1024, CONFIG_F, 32), (1024, CONFIG_E, 16), (256, CONFIG_F, 128), (256, CONFIG_E, 64)],
 )
-def test_official_sizes(size, multiplier, channels):
-    shape = GeneratorShape(size=size, multiplier=multiplier)
+def test_official_sizes(size, base, channels):
+    shape = GeneratorShape(size=size, channel_base=base)
     assert shape.channels(size) == channels
     assert shape.styles == {1024: 18, 256: 14}[size]
     assert len(shape.noise_sides()) == shape.styles - 1
@@ -133,7 +136,12 @@ def test_official_sizes(size, multiplier, channels):
 
 @pytest.mark.parametrize(
     "shape",
-    [SHAPE, GeneratorShape(size=64, multiplier=1, style_dim=16), GeneratorShape(size=64, style_dim=16)],
+    [
+        SHAPE,
+        GeneratorShape(size=64, channel_base=CONFIG_E, style_dim=16),
+        GeneratorShape(size=64, style_dim=16),
+        GeneratorShape(size=64, channel_base=512, most_channels=32, style_dim=16),
+    ],
 )
 def test_the_shape_is_read_off_the_tensors(shape):
     found = shape_of(Generator(shape).state_dict())
