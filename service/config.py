@@ -253,6 +253,25 @@ class Settings(BaseSettings):
         description="FHIR identifier system of patient IDs by Issuer of Patient ID, as the EHR names them.",
     )
 
+    # --- audit messages (DICOM PS3.15 annex A.5)
+    audit_syslog_host: str = Field(
+        "", description="Syslog server that audit messages are sent to by TLS (RFC 5425); empty: none."
+    )
+    audit_syslog_port: int = Field(6514, ge=1, le=65535, description="Its port.")
+    audit_syslog_authorities: Path | None = Field(
+        None, description="PEM certificates that sign its certificate; none: those of this machine."
+    )
+    audit_syslog_certificate: Path | None = Field(
+        None, description="PEM certificate chain shown to the syslog server."
+    )
+    audit_syslog_key: Path | None = Field(None, description="PEM private key of that certificate.")
+    audit_source_id: str = Field(
+        "", description="AuditSourceID of audit messages; empty: the node's AE title."
+    )
+    audit_enterprise_site_id: str = Field(
+        "", description="AuditEnterpriseSiteID of audit messages; empty leaves it out."
+    )
+
     # --- identity and logs
     organisation: str = Field("Semblance", description="Institution name written into result objects.")
     timezone: TimeZone = Field(

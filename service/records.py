@@ -22,6 +22,7 @@ class InstanceState(StrEnum):
 class LedgerEvent(StrEnum):
     """What can happen to an instance; the ledger is append-only."""
 
+    ASSOCIATED = "associated"  # an association was accepted; of no instance
     REFUSED = "refused"
     RECEIVED = "received"
     RECEIVED_AGAIN = "received-again"
@@ -34,6 +35,7 @@ class LedgerEvent(StrEnum):
     COMMITTED = "committed"
     RETRIED = "retried"
     DEAD = "dead"
+    MISSING = "missing"  # announced by its sender, and not received in time
 
 
 class DeliveryState(StrEnum):
@@ -43,6 +45,23 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     COMMITTED = "committed"
     DEAD = "dead"
+
+
+class BreakerState(StrEnum):
+    """Whether a destination is sent to (circuit breaker)."""
+
+    CLOSED = "closed"  # it is
+    OPEN = "open"  # it failed too often in a row and is left alone for a while
+    HALF_OPEN = "half-open"  # one delivery is let through to find out
+
+
+class StudyState(StrEnum):
+    """Whether more photographs of a study are expected."""
+
+    OPEN = "open"  # photographs still come, or some that were announced are missing
+    COMPLETE = "complete"  # all that the sender's storage commitment requests name are here
+    INCOMPLETE = "incomplete"  # some of those did not come in time
+    QUIET = "quiet"  # nothing was announced, and nothing came for a while
 
 
 class AppraisalStatus(StrEnum):
