@@ -10,6 +10,7 @@
     ├── ModelError                    a model file is at fault
     │   ├── ModelNotFoundError            in no weights directory, mirror or URL
     │   ├── ModelIntegrityError           SHA-256 differs from the manifest
+    │   ├── UnsafeModelError              a foreign model file asks for code to be run, or is damaged
     │   └── UnknownMethodError            no such row in NORMALISERS or COMPARATORS
     ├── StorageError                  bytes could not be kept or read back
     │   ├── InstanceNotStoredError        no bytes under that SHA-256
@@ -24,10 +25,14 @@
     ├── DeliveryError                 a destination did not take a result; retried
     │   ├── DestinationUnreachableError   no association
     │   └── DestinationRefusedError       a failure status (PS3.4 Annex B.2.3)
+    │       ├── DestinationBusyError          one that may pass: 0xA7xx and the like
+    │       └── ResultNotAcceptedError        one that stays until somebody acts
+    ├── QueryError                    a key of a query cannot be matched as it is written
     ├── FhirError                     answered with an OperationOutcome
     │   └── FhirVersionConflictError      the current version is not the expected one
     ├── StackError                    a process of the embedded stack does not start or stay up
     ├── BrokerUnavailableError        the Celery broker cannot be reached; retried
+    ├── AuditServerError              the syslog server did not take audit messages; retried
     ├── DatabaseUnavailableError      PostgreSQL cannot be reached or ended the transaction; retried
     └── RecordNotFoundError           no such row
 """
@@ -65,6 +70,10 @@ class ModelNotFoundError(ModelError):
 
 class ModelIntegrityError(ModelError):
     """The file's SHA-256 differs from the manifest's."""
+
+
+class UnsafeModelError(ModelError):
+    """A foreign model file asks for code to be run, or is damaged; nothing of it was run."""
 
 
 class UnknownMethodError(ModelError):
@@ -123,6 +132,18 @@ class DestinationRefusedError(DeliveryError):
     """The destination answered with a failure status (DICOM PS3.4 Annex B.2.3)."""
 
 
+class DestinationBusyError(DestinationRefusedError):
+    """A failure status that may pass, as Refused: Out of Resources."""
+
+
+class ResultNotAcceptedError(DestinationRefusedError):
+    """The destination does not take this object, and will not until somebody acts."""
+
+
+class QueryError(SemblanceError):
+    """A key of a query (C-FIND, QIDO-RS) cannot be matched as it is written."""
+
+
 class FhirError(SemblanceError):
     """A FHIR request cannot be served; answered with an OperationOutcome."""
 
@@ -137,6 +158,10 @@ class StackError(SemblanceError):
 
 class BrokerUnavailableError(SemblanceError):
     """The Celery broker cannot be reached."""
+
+
+class AuditServerError(SemblanceError):
+    """The syslog server did not take audit messages; they are sent again."""
 
 
 class DatabaseUnavailableError(SemblanceError):
