@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -11,24 +11,37 @@ from ssl import SSLContext
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.readers import VERIFICATION
 from dicom_node.security import client_context
 from dicom_node.statuses import StatusClass, status_class
 from dicom_node.transport import PromptSocket
 from service.config import Destination, Settings
 from service.errors import (
     ConfigurationError,
-    DestinationRefusedError,
+    DestinationBusyError,
     DestinationUnreachableError,
     ResultError,
+    ResultNotAcceptedError,
 )
+from service.location import without_location
 
 _UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +77,7 @@ def send(content: bytes, destination: Destination, settings: Settings) -> Sent:
 
     Args:
         content: The file, preamble and all.
-        destination: Where to.
+        destination: Where to, and how.
         settings: Our AE title and the time-out of the network's steps.
 
     Returns:
@@ -72,20 +85,49 @@ def send(content: bytes, destination: Destination, settings: Settings) -> Sent:
 
     Raises:
         DestinationUnreachableError: No association, or it broke before the answer.
-        DestinationRefusedError: A failure status, or the object's SOP class is not accepted.
+        DestinationBusyError: A failure status that may pass.
+        ResultNotAcceptedError: A failure status that stays, or the object's SOP class or transfer
+            syntax is not accepted and it cannot be recoded without loss.
         ResultError: The content is not a DICOM object.
     """
+    if destination.strip_location:
+        content = without_location(content)
     try:
         ds = dcmread(BytesIO(content))
     except (InvalidDicomError, EOFError) as exc:
         raise ResultError(f"not a DICOM object: {exc}") from exc
     with _association(ds, destination, settings) as association:
-        outgoing = _encoded_for(ds, association)
+        outgoing = _encoded_for(ds, association, _offered(ds, destination))
         try:
             response = association.send_c_store(outgoing)
         except (RuntimeError, ValueError) as exc:
             raise DestinationUnreachableError(f"{destination.name}: {exc}") from exc
     return _judged(response, destination, str(outgoing.file_meta.TransferSyntaxUID))
+
+
+def verify(destination: Destination, settings: Settings) -> None:
+    """Ask a destination by C-ECHO whether it is there (PS3.4 annex A).
+
+    One that accepts no association for Verification alone, against the standard, counts as there.
+
+    Raises:
+        DestinationUnreachableError: No association, or no answer.
+        ConfigurationError: A certificate file is missing or wrong.
+    """
+    association = _associate([build_context(VERIFICATION)], destination, settings)
+    if not association.is_established:
+        if association.rejected_contexts:
+            return
+        raise _no_association(association, destination)
+    try:
+        answer = association.send_c_echo()
+    except (RuntimeError, ValueError) as exc:
+        raise DestinationUnreachableError(f"{destination.name}: {exc}") from exc
+    finally:
+        if association.is_established:
+            association.release()
+    if answer.get("Status") != 0x0000:
+        raise DestinationUnreachableError(f"{destination.name} does not answer C-ECHO with success")
 
 
 def calling_entity(settings: Settings) -> AE:
@@ -111,21 +153,9 @@ def tls_args(destination: Destination, settings: Settings) -> tuple[SSLContext, 
 
 @contextmanager
 def _association(ds: FileDataset, destination: Destination, settings: Settings) -> Iterator[Association]:
-    sop_class, transfer_syntax = UID(ds.SOPClassUID), UID(ds.file_meta.TransferSyntaxUID)
-    entity = calling_entity(settings)
     # One context for each transfer syntax: the destination then says which of them it takes.
-    offered = dict.fromkeys((transfer_syntax, *_UNCOMPRESSED))
-    contexts = [build_context(sop_class, each) for each in offered]
-    try:
-        association = entity.associate(
-            destination.host,
-            destination.port,
-            contexts=contexts,
-            ae_title=destination.ae_title,
-            tls_args=tls_args(destination, settings),
-        )
-    except OSError as exc:
-        raise DestinationUnreachableError(f"{destination.name}: {exc}") from exc
+    contexts = [build_context(UID(ds.SOPClassUID), each) for each in _offered(ds, destination)]
+    association = _associate(contexts, destination, settings)
     if not association.is_established:
         raise _no_association(association, destination)
     try:
@@ -135,33 +165,72 @@ def _association(ds: FileDataset, destination: Destination, settings: Settings) 
             association.release()
 
 
+def _offered(ds: FileDataset, destination: Destination) -> tuple[UID, ...]:
+    """Transfer syntaxes to offer for an object, best first: what the destination's row names, then its own.
+
+    What was compressed with loss is best left as it is: compressing it again would only make it larger.
+    """
+    current = UID(ds.file_meta.TransferSyntaxUID)
+    named = [UID(each) for each in destination.transfer_syntaxes]
+    if "PixelData" not in ds:
+        named = [each for each in named if not each.is_encapsulated]
+    if current in _LOSSY:
+        named.insert(0, current)
+    return tuple(dict.fromkeys((*named, current, *_UNCOMPRESSED)))
+
+
+def _associate(
+    contexts: Sequence[PresentationContext], destination: Destination, settings: Settings
+) -> Association:
+    """Ask for an association, which may not come about."""
+    try:
+        return calling_entity(settings).associate(
+            destination.host,
+            destination.port,
+            contexts=list(contexts),
+            ae_title=destination.ae_title,
+            tls_args=tls_args(destination, settings),
+        )
+    except OSError as exc:
+        raise DestinationUnreachableError(f"{destination.name}: {exc}") from exc
+
+
 def _no_association(
     association: Association, destination: Destination
-) -> DestinationUnreachableError | DestinationRefusedError:
+) -> DestinationUnreachableError | ResultNotAcceptedError:
     if association.is_rejected:
         answer = association.acceptor.primitive
         reason = answer.reason_str if answer is not None else "no reason"
         return DestinationUnreachableError(f"{destination.name} rejected the association: {reason}")
     if association.rejected_contexts and not association.accepted_contexts:
-        return DestinationRefusedError(f"{destination.name} does not accept the result's SOP class")
+        return ResultNotAcceptedError(f"{destination.name} does not accept the result's SOP class")
     return DestinationUnreachableError(f"{destination.name}: no association")
 
 
-def _encoded_for(ds: FileDataset, association: Association) -> FileDataset:
-    """The object in a transfer syntax the destination accepted; decompressed only if it must be.
+def _encoded_for(ds: FileDataset, association: Association, offered: Sequence[UID]) -> FileDataset:
+    """The object in the best transfer syntax the destination accepted.
+
+    What was compressed with loss goes out as it is or decompressed; nothing is ever compressed with loss.
 
     Raises:
-        DestinationRefusedError: None of those offered is accepted.
+        ResultNotAcceptedError: None of those offered is accepted.
     """
-    accepted = [UID(context.transfer_syntax[0]) for context in association.accepted_contexts]
+    accepted = {UID(context.transfer_syntax[0]) for context in association.accepted_contexts}
     current = UID(ds.file_meta.TransferSyntaxUID)
-    if current in accepted:
-        return ds
-    target = next((each for each in _UNCOMPRESSED if each in accepted), None)
+    target = next((each for each in offered if each in accepted), None)
     if target is None:
-        raise DestinationRefusedError("no transfer syntax of the result is accepted")
-    if current.is_compressed and "PixelData" in ds:
-        ds.decompress(generate_instance_uid=False)
+        raise ResultNotAcceptedError("no transfer syntax that the result can be sent in is accepted")
+    return ds if target == current else _recoded(ds, target)
+
+
+def _recoded(ds: FileDataset, target: UID) -> FileDataset:
+    """An object in another, lossless transfer syntax, under its own UID: the pixels stay the same."""
+    current = UID(ds.file_meta.TransferSyntaxUID)
+    if "PixelData" in ds:
+        if current.is_encapsulated:
+            ds.decompress(generate_instance_uid=False)
+        if target.is_encapsulated:
+            ds.compress(target, generate_instance_uid=False)
     ds.file_meta.TransferSyntaxUID = target
     recoded = BytesIO()
     ds.save_as(recoded, implicit_vr=target.is_implicit_VR, little_endian=True)
@@ -175,7 +244,9 @@ def _judged(response: Dataset, destination: Destination, transfer_syntax_uid: st
     comment = str(response.get("ErrorComment", ""))
     if status_class(status) in {StatusClass.SUCCESS, StatusClass.WARNING}:
         return Sent(status=status, comment=comment, transfer_syntax_uid=transfer_syntax_uid)
-    raise DestinationRefusedError(f"{destination.name} answered 0x{status:04X} {comment}".rstrip())
+    permanent = status_class(status) is StatusClass.PERMANENT
+    kind = ResultNotAcceptedError if permanent else DestinationBusyError
+    raise kind(f"{destination.name} answered 0x{status:04X} {comment}".rstrip())
 
 
 def destination_named(settings: Settings, name: str) -> Destination:

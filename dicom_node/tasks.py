@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from dicom_node.breaker import DestinationGate
 from dicom_node.commitment_user import new_transaction_uid
-from dicom_node.scu import destination_named, send
+from dicom_node.scu import destination_named, send, verify
 from service.celery_app import task
 from service.context import Context
-from service.database import commitments_wanted, deliveries
+from service.database import commitments_wanted, deliveries, destinations
 from service.database.pool import transaction
 from service.pipeline import delivered
+from service.records import BreakerState
 from service.steps import DELIVER
 
 
-@task(DELIVER)
+@task(DELIVER, gate=DestinationGate())
 def deliver(context: Context, delivery_id: int) -> None:
     """Send one result object; raises what the attempt is retried for.
 
     Args:
         context: Of the process.
-        delivery_id: Claimed.
+        delivery_id: Claimed, and let through by the gate.
     """
     with transaction(context.pool) as connection:
         delivery = deliveries.get(connection, delivery_id)
+        state = destinations.states(connection).get(delivery.destination)
     destination = destination_named(context.settings, delivery.destination)
+    if state is not None and state.breaker is BreakerState.HALF_OPEN:
+        verify(destination, context.settings)
     sent = send(context.store.read(delivery.sha256), destination, context.settings)
     with transaction(context.pool) as connection:
         delivered(

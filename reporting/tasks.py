@@ -15,6 +15,8 @@ from service.database import appraisals, deliveries, instances
 from service.database.pool import Connection, transaction
 from service.errors import ResultError
 from service.pipeline import reported
+from service.records import Instance
+from service.routing import Routed, destinations_of
 from service.steps import REPORT
 
 
@@ -57,7 +59,7 @@ def report(context: Context, instance_id: int) -> None:
         due: list[int] = []
         for each in made:
             save_results(connection, each.context, each.results, settings)
-            due += _add_deliveries(connection, settings, each)
+            due += _add_deliveries(connection, settings, instance, each)
         reported(connection, instance_id, due, _detail(made))
 
 
@@ -71,8 +73,10 @@ def _make(context: Context, report_context: ReportContext) -> Reported:
     )
 
 
-def _add_deliveries(connection: Connection, settings: Settings, made: Reported) -> list[int]:
-    """Make every result due at every destination; returns the new deliveries' ids."""
+def _add_deliveries(
+    connection: Connection, settings: Settings, instance: Instance, made: Reported
+) -> list[int]:
+    """Make every result due at the destinations it is routed to; returns the new deliveries' ids."""
     added = [
         deliveries.add(
             connection,
@@ -84,9 +88,23 @@ def _add_deliveries(connection: Connection, settings: Settings, made: Reported) 
             sha256=sha256,
         )
         for result, sha256 in zip(made.results, made.sha256s, strict=True)
-        for destination in settings.destinations
+        for destination in destinations_of(_routed(instance, made, result), settings.destinations)
     ]
     return [delivery_id for delivery_id in added if delivery_id is not None]
+
+
+def _routed(instance: Instance, made: Reported, result: ResultObject) -> Routed:
+    identity, appraisal = made.context.source.identity, made.context.saved.appraisal
+    return Routed(
+        calling_ae_title=instance.calling_ae_title,
+        modality=identity.modality,
+        body_part_examined=identity.body_part_examined,
+        study_description=identity.study_description,
+        status=appraisal.status,
+        rating=appraisal.rating,
+        score=appraisal.score,
+        result=result.kind.value,
+    )
 
 
 def _detail(made: list[Reported]) -> dict[str, str]:

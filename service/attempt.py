@@ -5,20 +5,47 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Protocol
 
 import structlog
 
-from service.backoff import delay_s
+from service.backoff import delay_s, full_jitter_s
+from service.config import Settings
 from service.context import Context
 from service.database import dead_letters, deliveries, instances, ledger, outbox
 from service.database.pool import Connection, transaction
-from service.errors import DatabaseUnavailableError, SemblanceError
+from service.errors import DatabaseUnavailableError, ResultNotAcceptedError, SemblanceError
 from service.records import InstanceState, LedgerEvent
 from service.steps import Step, Subject
 
 _log = structlog.get_logger(__name__)
 
 StepFunction = Callable[[Context, int], None]
+
+
+class Gate(Protocol):
+    """Decides when a claimed delivery may be attempted, and learns how that went."""
+
+    def admit(self, connection: Connection, settings: Settings, delivery_id: int) -> bool:
+        """Whether the delivery may go ahead now; else this has seen to it that it is tried again.
+
+        Args:
+            connection: In the transaction that claimed the delivery, and gives it back if need be.
+            settings: Of the process.
+            delivery_id: Claimed.
+        """
+
+    def release(
+        self, connection: Connection, settings: Settings, delivery_id: int, error: BaseException | None
+    ) -> None:
+        """Take note of an attempt that ended, after its delivery was saved.
+
+        Args:
+            connection: In a transaction of its own.
+            settings: Of the process.
+            delivery_id: No longer claimed.
+            error: What ended the attempt; None when it succeeded.
+        """
 
 
 class Outcome(StrEnum):
@@ -30,7 +57,9 @@ class Outcome(StrEnum):
     DEAD = "dead"
 
 
-def attempt(context: Context, step: Step, function: StepFunction, subject_id: int) -> Outcome:
+def attempt(
+    context: Context, step: Step, function: StepFunction, subject_id: int, gate: Gate | None = None
+) -> Outcome:
     """Run a step's function once, unless somebody else does or did.
 
     Args:
@@ -38,24 +67,43 @@ def attempt(context: Context, step: Step, function: StepFunction, subject_id: in
         step: The row of STEPS.
         function: The step's work; raises when it fails.
         subject_id: Instance or delivery, see ``step.subject``.
+        gate: Of a step on deliveries.
 
     Raises:
         DatabaseUnavailableError: The claim was not possible; nothing happened, the message is to stay.
     """
-    number = _claim(context, step, subject_id)
+    number = _claim(context, step, subject_id, gate)
     if number is None:
         return Outcome.NOT_DUE
+    outcome, error = _run(context, step, function, subject_id, number)
+    if gate is not None:
+        _release(context, gate, subject_id, error)
+    return outcome
+
+
+def _run(
+    context: Context, step: Step, function: StepFunction, subject_id: int, number: int
+) -> tuple[Outcome, BaseException | None]:
     log = _log.bind(step=step.task, subject=step.subject.value, subject_id=subject_id, attempt=number)
     try:
         function(context, subject_id)
     except DatabaseUnavailableError as exc:
         log.warning("step postponed", error=str(exc))
-        return _settle(context, step, subject_id, number, exc, count=False)
+        return _settle(context, step, subject_id, number, exc, count=False), exc
     except Exception as exc:  # the border: a poison photograph must not stop the rest
         log.warning("step failed", error=describe(exc), exc_info=not isinstance(exc, SemblanceError))
-        return _settle(context, step, subject_id, number, exc, count=True)
+        return _settle(context, step, subject_id, number, exc, count=True), exc
     log.info("step done")
-    return Outcome.DONE
+    return Outcome.DONE, None
+
+
+def _release(context: Context, gate: Gate, delivery_id: int, error: BaseException | None) -> None:
+    """Tell the gate; should that not be possible, what it held back is found by the sweeper."""
+    try:
+        with transaction(context.pool) as connection:
+            gate.release(connection, context.settings, delivery_id, error)
+    except DatabaseUnavailableError as exc:
+        _log.warning("gate not told", delivery_id=delivery_id, error=str(exc))
 
 
 def describe(exc: BaseException) -> str:
@@ -63,11 +111,14 @@ def describe(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {exc}" if isinstance(exc, SemblanceError) else type(exc).__name__
 
 
-def _claim(context: Context, step: Step, subject_id: int) -> int | None:
+def _claim(context: Context, step: Step, subject_id: int, gate: Gate | None) -> int | None:
     lease_s = context.settings.stall_after_s
     with transaction(context.pool) as connection:
         if step.subject is Subject.DELIVERY:
             delivery = deliveries.claim(connection, subject_id, lease_s)
+            if delivery and gate is not None and not gate.admit(connection, context.settings, subject_id):
+                deliveries.unclaim(connection, subject_id)
+                return None
             number = delivery.attempts if delivery else None
         else:
             number = instances.claim(connection, subject_id, step.begins_in, lease_s)
@@ -78,9 +129,17 @@ def _claim(context: Context, step: Step, subject_id: int) -> int | None:
     return number
 
 
-def _allowed(context: Context, step: Step) -> int:
+def _allowed(context: Context, step: Step, error: BaseException | None = None) -> int:
+    """Attempts before a subject is given up; a permanent refusal gets no more than any step."""
     settings = context.settings
-    return settings.delivery_max_attempts if step.subject is Subject.DELIVERY else settings.step_max_attempts
+    patient = step.subject is Subject.DELIVERY and not isinstance(error, ResultNotAcceptedError)
+    return settings.delivery_max_attempts if patient else settings.step_max_attempts
+
+
+def _wait_s(step: Step, number: int, settings: Settings) -> float:
+    if step.subject is Subject.DELIVERY:
+        return full_jitter_s(number, settings.retry_base_s, settings.retry_cap_s)
+    return delay_s(number, settings)
 
 
 def _settle(
@@ -89,13 +148,12 @@ def _settle(
     """Write down a failed attempt; failing that, the lease ends and the sweeper finds it."""
     try:
         with transaction(context.pool) as connection:
-            if count and number >= _allowed(context, step):
+            if count and number >= _allowed(context, step, exc):
                 trace = "".join(traceback.format_exception(exc))
                 _bury(connection, step, subject_id, describe(exc), trace)
                 return Outcome.DEAD
-            _postpone(
-                connection, step, subject_id, describe(exc), delay_s(number, context.settings), count=count
-            )
+            wait_s = _wait_s(step, number, context.settings)
+            _postpone(connection, step, subject_id, describe(exc), wait_s, count=count)
             return Outcome.POSTPONED
     except DatabaseUnavailableError as unavailable:
         _log.warning("attempt not recorded", step=step.task, subject_id=subject_id, error=str(unavailable))

@@ -16,7 +16,7 @@ from celery.exceptions import Reject
 from kombu.entity import Queue as BrokerQueue
 from kombu.exceptions import OperationalError
 
-from service.attempt import StepFunction, attempt
+from service.attempt import Gate, StepFunction, attempt
 from service.config import Settings
 from service.context import Context, open_context
 from service.database.outbox import OutboxMessage
@@ -99,7 +99,7 @@ def _configuration(settings: Settings) -> dict[str, object]:
 
 
 def task(
-    step: Step, prepare: Callable[[Context], None] | None = None
+    step: Step, prepare: Callable[[Context], None] | None = None, gate: Gate | None = None
 ) -> Callable[[StepFunction], StepFunction]:
     """Make a function the work of a step.
 
@@ -110,6 +110,7 @@ def task(
     Args:
         step: The row of STEPS.
         prepare: Called once before a worker says it is ready, e.g. to load models.
+        gate: Of a step on deliveries: holds them back while their destination is not to be sent to.
 
     Example::
 
@@ -120,7 +121,7 @@ def task(
     def declare(function: StepFunction) -> StepFunction:
         def run(self: Task[Any, Any], subject_id: int | str) -> str:
             try:
-                return attempt(self.app.context, step, function, int(subject_id)).value
+                return attempt(self.app.context, step, function, int(subject_id), gate).value
             except DatabaseUnavailableError as exc:
                 raise Reject(str(exc), requeue=True) from exc
 

@@ -197,6 +197,7 @@ class NewInstance:
     peer_address: str
     sha256: str
     size_bytes: int
+    association_id: str = ""  # by which it came; "" when by none
 
 
 class Receipt(StrEnum):

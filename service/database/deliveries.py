@@ -71,11 +71,21 @@ def claim(connection: Connection, delivery_id: int, lease_s: float) -> Delivery 
         The delivery with this attempt counted; None when it is done, dead, held or not due yet.
     """
     row = connection.execute(
-        "UPDATE delivery SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => %s)"  # noqa: S608
+        "UPDATE delivery SET attempts = attempts + 1, next_attempt_at = now() + make_interval(secs => %s),"  # noqa: S608
+        " claimed_until = now() + make_interval(secs => %s)"
         " WHERE delivery_id = %s AND state = 'pending' AND next_attempt_at <= now() RETURNING " + _COLUMNS,
-        (lease_s, delivery_id),
+        (lease_s, lease_s, delivery_id),
     ).fetchone()
     return _delivery(row) if row else None
+
+
+def unclaim(connection: Connection, delivery_id: int) -> None:
+    """Give back a delivery that was claimed and not attempted."""
+    connection.execute(
+        "UPDATE delivery SET attempts = greatest(attempts - 1, 0), next_attempt_at = now(),"
+        " claimed_until = NULL WHERE delivery_id = %s AND state = 'pending'",
+        (delivery_id,),
+    )
 
 
 def mark_delivered(connection: Connection, delivery_id: int) -> None:
@@ -90,7 +100,7 @@ def mark_delivered(connection: Connection, delivery_id: int) -> None:
         (delivery_id,),
     )
     connection.execute(
-        "UPDATE delivery SET state = 'delivered', delivered_at = now(), last_error = ''"
+        "UPDATE delivery SET state = 'delivered', delivered_at = now(), last_error = '', claimed_until = NULL"
         " WHERE delivery_id = %s AND state = 'pending'",
         (delivery_id,),
     )
@@ -116,7 +126,7 @@ def send_again(connection: Connection, delivery_id: int, delay_s: float) -> None
 def mark_failed(connection: Connection, delivery_id: int, error: str, next_attempt_at: datetime) -> None:
     """Note a failed attempt and when the next is due."""
     connection.execute(
-        "UPDATE delivery SET last_error = %s, next_attempt_at = %s"
+        "UPDATE delivery SET last_error = %s, next_attempt_at = %s, claimed_until = NULL"
         " WHERE delivery_id = %s AND state = 'pending'",
         (error, next_attempt_at, delivery_id),
     )
@@ -127,7 +137,7 @@ def postpone(
 ) -> None:
     """Note a failed attempt and hold the delivery back for ``delay_s`` seconds; see instances.postpone."""
     connection.execute(
-        "UPDATE delivery SET last_error = %s, attempts = greatest(attempts - %s, 0),"
+        "UPDATE delivery SET last_error = %s, attempts = greatest(attempts - %s, 0), claimed_until = NULL,"
         " next_attempt_at = now() + make_interval(secs => %s) WHERE delivery_id = %s AND state = 'pending'",
         (error, 0 if count else 1, delay_s, delivery_id),
     )
@@ -136,7 +146,8 @@ def postpone(
 def mark_dead(connection: Connection, delivery_id: int, error: str) -> None:
     """Give a delivery up."""
     connection.execute(
-        "UPDATE delivery SET state = 'dead', last_error = %s WHERE delivery_id = %s AND state = 'pending'",
+        "UPDATE delivery SET state = 'dead', last_error = %s, claimed_until = NULL"
+        " WHERE delivery_id = %s AND state = 'pending'",
         (error, delivery_id),
     )
 
