@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -63,7 +64,7 @@ class FhirApp:
         loop = asyncio.get_running_loop()
         request_id = str(uuid4())
         response = await loop.run_in_executor(self._threads, self.serve, scope, body, request_id)
-        await self._send(scope, response, request_id, send)
+        await self._send(scope, response, request_id, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -136,39 +137,59 @@ class FhirApp:
             return Response(status=503, body=b'{"status":"database unavailable"}', content_type=PLAIN_JSON)
         return Response(body=b'{"status":"ok"}', content_type=PLAIN_JSON)
 
-    async def _send(self, scope: Scope, response: Response, request_id: str, send: Send) -> None:
+    async def _send(
+        self, scope: Scope, response: Response, request_id: str, receive: Receive, send: Send
+    ) -> None:
         headers = [
             (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
         ]
-        body = response.body
-        if body or response.chunks:
+        body, chunks = response.body, response.chunks
+        if body or chunks:
             charset = "; charset=utf-8" if response.content_type in (FHIR_JSON, PLAIN_JSON, NDJSON) else ""
             headers.append((b"content-type", f"{response.content_type}{charset}".encode()))
             headers.append((b"vary", b"accept, accept-encoding"))
         headers.append((b"x-request-id", request_id.encode()))
         headers.append((b"cache-control", b"no-store, private"))
-        if response.chunks is None and len(body) >= _LEAST_GZIP_BYTES and _takes_gzip(scope):
+        if (chunks is not None or len(body) >= _LEAST_GZIP_BYTES) and _takes_gzip(scope):
             body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+            chunks = None if chunks is None else _gzipped(chunks)
             headers.append((b"content-encoding", b"gzip"))
-        if response.chunks is None and response.status != 304:
+        if chunks is None and response.status != 304:
             headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b""})
-        elif response.chunks is None:
+        elif chunks is None:
             await send({"type": "http.response.body", "body": body})
         else:
-            await self._stream(response.chunks, send)
+            await self._stream(chunks, receive, send)
 
-    async def _stream(self, chunks: Iterable[bytes], send: Send) -> None:
+    async def _stream(self, chunks: Iterable[bytes], receive: Receive, send: Send) -> None:
+        """Send chunks, the next being made while one is sent; end when the client has gone."""
         loop = asyncio.get_running_loop()
         iterator = iter(chunks)
-        while True:
-            chunk = await loop.run_in_executor(self._threads, next, iterator, None)
-            if chunk is None:
-                break
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            following = loop.run_in_executor(self._threads, next, iterator, None)
+            while (chunk := await following) is not None and not gone.done():
+                following = loop.run_in_executor(self._threads, next, iterator, None)
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Return when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _gzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS | 16)  # 16: as a gzip file
+    for chunk in chunks:
+        yield packer.compress(chunk) or packer.flush(zlib.Z_SYNC_FLUSH)
+    yield packer.flush()
 
 
 async def _body(receive: Receive) -> bytes | None:

@@ -1,15 +1,14 @@
 """An AuditEvent of every access (IHE Basic Audit Log Patterns), kept before the answer leaves.
 
-Events of requests that run at the same time share one transaction. If they cannot be kept the request
-fails: nothing is shown that is not recorded.
+If it cannot be kept the request fails: nothing is shown that is not recorded.
 """
 
 from __future__ import annotations
 
 import base64
-import queue
 import threading
-from concurrent.futures import Future
+from collections import deque
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -20,13 +19,12 @@ import structlog
 from reporting.fhir.http import Request, Response
 from reporting.fhir.render import draft_of
 from service.database import fhir_audit
-from service.database.fhir_records import Draft, instant
-from service.database.pool import Pool, transaction
+from service.database.fhir_audit import NewEvent
+from service.database.fhir_records import instant
 from service.errors import DatabaseUnavailableError
 
 _MOST_AT_ONCE = 200
 _MOST_ENTITIES = 100
-_WAIT_S = 30.0
 _TYPE = "http://terminology.hl7.org/CodeSystem/audit-event-type"
 _INTERACTION = "http://hl7.org/fhir/restful-interaction"
 _OBJECT = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
@@ -38,20 +36,31 @@ _ACTIONS = {"create": "C", "update": "U", "transaction": "E", "read": "R", "vrea
 log = structlog.get_logger(__name__)
 
 
+@dataclass
+class _Waiting:
+    """An event that is to be kept."""
+
+    event: NewEvent
+    kept: bool = False
+    failure: DatabaseUnavailableError | None = None
+
+
 class AuditLog:
-    """Keeps AuditEvents; one a process, with a thread of its own.
+    """Keeps AuditEvents; one a process, used by all its threads.
+
+    Whoever gets the turn keeps everything that waits, so that requests at the same time share one
+    transaction and one alone costs no change of threads.
 
     Args:
-        pool: Of the database.
+        database_url: Of PostgreSQL.
         base_url: Of this server.
     """
 
-    def __init__(self, pool: Pool, base_url: str) -> None:
-        self._pool = pool
+    def __init__(self, database_url: str, base_url: str) -> None:
         self._base_url = base_url
-        self._queue: queue.SimpleQueue[tuple[Draft, datetime, Future[None]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="fhir-audit", daemon=True)
-        self._thread.start()
+        self._appender = fhir_audit.Appender(database_url)
+        self._turn = threading.Lock()
+        self._waiting: deque[_Waiting] = deque()
 
     def record(self, request: Request, interaction: str, status: int, response: Response | None) -> None:
         """Keep the event of an access; returns when it is kept.
@@ -59,41 +68,33 @@ class AuditLog:
         Raises:
             DatabaseUnavailableError: It cannot be kept.
         """
-        now = datetime.now(UTC).replace(microsecond=0)
+        now = datetime.now(UTC)
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         event = audit_event(request, interaction, status, response, now)
-        draft = draft_of(event, base_url=self._base_url)
-        done: Future[None] = Future()
-        self._queue.put((draft, now, done))
-        done.result(timeout=_WAIT_S)
+        mine = _Waiting(NewEvent(draft=draft_of(event, base_url=self._base_url), at=now))
+        self._waiting.append(mine)
+        with self._turn:
+            while not mine.kept and mine.failure is None:
+                self._keep([self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_AT_ONCE))])
+        if mine.failure is not None:
+            raise DatabaseUnavailableError("the access could not be recorded") from mine.failure
+
+    def _keep(self, batch: list[_Waiting]) -> None:
+        failure: DatabaseUnavailableError | None = DatabaseUnavailableError("not tried to the end")
+        try:
+            self._appender.append([each.event for each in batch])
+            failure = None
+        except DatabaseUnavailableError as exc:
+            log.warning("fhir.audit_not_kept", events=len(batch), error=str(exc))
+            failure = exc
+        finally:  # whatever ended it, nobody waits for ever
+            for each in batch:
+                each.kept, each.failure = failure is None, failure
 
     def close(self) -> None:
-        """Keep what waits and end."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            batch = [self._queue.get()]
-            while len(batch) < _MOST_AT_ONCE and not self._queue.empty():
-                batch.append(self._queue.get())
-            items = [item for item in batch if item is not None]
-            if items:
-                self._keep(items)
-            if len(items) < len(batch):
-                return
-
-    def _keep(self, items: list[tuple[Draft, datetime, Future[None]]]) -> None:
-        try:
-            with transaction(self._pool) as connection:
-                fhir_audit.append(connection, [i[0] for i in items], [i[1] for i in items])
-        except Exception as exc:  # noqa: BLE001 - the waiting requests get it, whatever it is
-            log.warning("fhir.audit_not_kept", events=len(items), error=type(exc).__name__)
-            failure = DatabaseUnavailableError("the access could not be recorded")
-            for _, _, done in items:
-                done.set_exception(failure)
-        else:
-            for _, _, done in items:
-                done.set_result(None)
+        """Close the connection once nobody writes."""
+        with self._turn:
+            self._appender.close()
 
 
 def audit_event(

@@ -188,17 +188,19 @@ class _Index:
         elif parameter.type is SearchType.URI:
             self.tokens.append(TokenEntry(param=number, system="", code=str(value)))
         elif parameter.type is SearchType.REFERENCE:
-            self._add_reference(number, value)
+            self._add_reference(parameter, value)
         elif parameter.type is SearchType.DATE:
             low, high = _period(value)
             self.dates.append(DateEntry(param=number, low=low, high=high))
         elif parameter.type is SearchType.STRING and value:
             self.strings.append(StringEntry(param=number, value=str(value), folded=fold(str(value))))
 
-    def _add_reference(self, number: int, value: Json) -> None:
+    def _add_reference(self, parameter: SearchParameter, value: Json) -> None:
+        number = parameter.number
         if "reference" in value:
             target = split_reference(str(value["reference"]), self.base_url)
-            if target is not None:
+            # of an element that refers to anything, a parameter may be about some types only
+            if target is not None and (target[0] in ("", *parameter.targets) or not parameter.targets):
                 self.references.append(
                     ReferenceEntry(param=number, target_type=target[0], target_id=target[1])
                 )

@@ -36,7 +36,7 @@ def make_api(settings: Settings) -> Api:
         store=open_store(settings),
         base_url=settings.fhir_base_url(),
         page_key=page_key,
-        audit=AuditLog(pool, settings.fhir_base_url()),
+        audit=AuditLog(settings.database_url, settings.fhir_base_url()),
         authorizer=_authorizer(settings, token_key),
     )
 
