@@ -14,6 +14,7 @@ import structlog
 
 from dicom_node.processes import NodeProcesses, end_with_parent
 from dicom_node.scp import Node
+from service.audit.activity import ApplicationActivity
 from service.config import Settings, load_settings
 from service.database.pool import open_pool
 from service.errors import ConfigurationError, SemblanceError
@@ -53,7 +54,7 @@ def _run(settings: Settings, stopped: threading.Event, *, reuse_port: bool) -> N
     store = open_store(settings)
     if isinstance(store, LocalStore):
         _log.info("swept", leftovers=store.sweep_incoming(_LEFTOVER_AGE_S))
-    with open_pool(settings) as pool:
+    with open_pool(settings) as pool, ApplicationActivity(settings, pool, "node"):
         node = Node(settings, pool, store, reuse_port=reuse_port)
         announce_ready("node", port=node.port, ae_title=settings.dicom_ae_title)
         stopped.wait()

@@ -16,12 +16,12 @@ from dicom_node import structure
 from dicom_node.command import StoreCommand
 from dicom_node.file_meta import part10_header
 from dicom_node.group_commit import GroupCommit
+from dicom_node.journal import Journal
 from dicom_node.readers import READERS
 from dicom_node.statuses import StoreStatus
-from dicom_node.upper_layer import Reception
+from dicom_node.upper_layer import NodeAssociation, Reception
 from service.attempt import describe
-from service.database import ledger
-from service.database.pool import Pool, transaction
+from service.database.pool import Pool
 from service.errors import (
     ConflictingInstanceError,
     DatabaseUnavailableError,
@@ -58,6 +58,7 @@ class Sender:
     calling_ae_title: str
     called_ae_title: str
     peer_address: str
+    association_id: str = ""  # ties its line in the ledger to those of what came by it
 
     def detail(self) -> dict[str, str]:
         """For ledger and log."""
@@ -65,6 +66,7 @@ class Sender:
             "calling_ae_title": self.calling_ae_title,
             "called_ae_title": self.called_ae_title,
             "peer_address": self.peer_address,
+            **({"association": self.association_id} if self.association_id else {}),
         }
 
 
@@ -75,6 +77,7 @@ def sender_of(association: Association) -> Sender:
         calling_ae_title=printable(request.calling_ae_title if request is not None else ""),
         called_ae_title=printable(request.called_ae_title if request is not None else ""),
         peer_address=association.requestor.address or "",
+        association_id=association.identifier if isinstance(association, NodeAssociation) else "",
     )
 
 
@@ -90,7 +93,7 @@ class Ingest:
     store: InstanceStore
     pool: Pool
     commit: GroupCommit
-    refusal_timeout_s: float = 2.0  # longest a refusal waits for the database; the log has it anyway
+    journal: Journal
 
     def begin(
         self, association: Association, context: PresentationContext | None, request: StoreCommand
@@ -99,19 +102,10 @@ class Ingest:
         return InstanceReception(self, sender_of(association), context, request)
 
     def record_refusal(self, sop_instance_uid: str, sender: Sender, detail: Mapping[str, str]) -> None:
-        """Put a refusal into log and ledger; the ledger only while the database is there."""
+        """Put a refusal into log and ledger; into the ledger when the database is there."""
         uid = printable(sop_instance_uid)
         _log.warning("refused", sop_instance_uid=uid, **sender.detail(), **detail)
-        try:
-            with transaction(self.pool, self.refusal_timeout_s) as connection:
-                ledger.append(
-                    connection,
-                    LedgerEvent.REFUSED,
-                    sop_instance_uid=uid,
-                    detail={**sender.detail(), **detail},
-                )
-        except DatabaseUnavailableError as exc:
-            _log.warning("refusal-not-in-ledger", sop_instance_uid=uid, error=str(exc))
+        self.journal.write(LedgerEvent.REFUSED, uid, {**sender.detail(), **detail})
 
 
 class InstanceReception:
@@ -201,6 +195,7 @@ class InstanceReception:
                 calling_ae_title=self._sender.calling_ae_title,
                 called_ae_title=self._sender.called_ae_title,
                 peer_address=self._sender.peer_address,
+                association_id=self._sender.association_id,
                 sha256=stored.sha256,
                 size_bytes=stored.size_bytes,
             )

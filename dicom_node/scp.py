@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from pynetdicom import AE, _config, evt
 from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
@@ -21,12 +22,14 @@ from dicom_node.commitment_user import CommitmentUser
 from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.group_commit import GroupCommit
 from dicom_node.ingest import Ingest, printable, sender_of
-from dicom_node.readers import supported_contexts
+from dicom_node.journal import Journal
+from dicom_node.readers import VERIFICATION, supported_contexts
 from dicom_node.security import ServerTls, is_admitted, peer_certificate, server_tls
 from dicom_node.transport import BorderSocket
 from dicom_node.upper_layer import NodeAssociation
 from service.config import Settings
 from service.database.pool import Pool
+from service.records import LedgerEvent
 from service.storage import InstanceStore
 
 if TYPE_CHECKING:
@@ -165,7 +168,8 @@ class Node:
         _config.LOG_HANDLER_LEVEL = "none"  # pynetdicom's own log shows names and values
         self._settings = settings
         self._commit = GroupCommit(settings)
-        self._ingest = Ingest(store=store, pool=pool, commit=self._commit)
+        self._journal = Journal(pool)
+        self._ingest = Ingest(store=store, pool=pool, commit=self._commit, journal=self._journal)
         self._commitment = CommitmentProvider(settings, pool, store)
         self._commitment_user = CommitmentUser(settings, pool)
         entity = application_entity(settings)
@@ -192,6 +196,7 @@ class Node:
         self._thread.start()
         self._commitment.start()
         self._commitment_user.start()
+        self._journal.start()
 
     @property
     def port(self) -> int:
@@ -209,6 +214,7 @@ class Node:
         self._commitment.stop()
         self._commitment_user.stop()
         self._commit.close()
+        self._journal.stop()
 
     def _requested(self, event: Event) -> None:
         """Reject a caller that no row of the list admits."""
@@ -230,6 +236,7 @@ class Node:
 
         When nothing was, the association is of no use to the sender, and the ledger has it too.
         """
+        self._journal_association(event.assoc)
         rejected = event.assoc.rejected_contexts
         if not rejected:
             return
@@ -251,6 +258,17 @@ class Node:
             _log.info("contexts-rejected", **sender.detail(), **detail)
         else:
             self._ingest.record_refusal("", sender, detail)
+
+    def _journal_association(self, association: Association) -> None:
+        """Put an association into the ledger; one for C-ECHO alone, as monitors make, is in the log."""
+        accepted = {str(c.abstract_syntax) for c in association.accepted_contexts} - {str(VERIFICATION)}
+        if accepted:
+            sender = sender_of(association)
+            self._journal.write(
+                LedgerEvent.ASSOCIATED,
+                "",
+                {**sender.detail(), "abstract_syntaxes": ",".join(_some(accepted))},
+            )
 
     def _rejected(self, event: Event) -> None:
         answer = event.assoc.acceptor.primitive

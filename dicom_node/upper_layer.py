@@ -15,6 +15,7 @@ import queue
 import struct
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
 
 import structlog
 from pynetdicom.association import Association
@@ -78,6 +79,7 @@ class NodeAssociation(Association):
             max_pdu_bytes: Longest P-DATA-TF PDU accepted.
         """
         super().__init__(ae, mode)
+        self.identifier = uuid4().hex  # of this association, in ledger and log
         activity = threading.Event()
         self.dul: StreamingDul = StreamingDul(
             self, receive=receive, max_pdu_bytes=max_pdu_bytes, activity=activity

@@ -35,6 +35,8 @@ class LedgerEvent(StrEnum):
     COMMITTED = "committed"
     RETRIED = "retried"
     DEAD = "dead"
+    QUERIED = "queried"  # somebody asked what is held; of no instance
+    RETRIEVED = "retrieved"  # sent to somebody who asked for it
     MISSING = "missing"  # announced by its sender, and not received in time
 
 
@@ -85,6 +87,18 @@ class RejectionReason(StrEnum):
     OVEREXPOSED = "overexposed"
     YAW = "yaw"
     PITCH = "pitch"
+    COMPRESSED = "compressed"
+    NOISY = "noisy"
+    UNEVEN_LIGHT = "uneven-light"
+    OCCLUDED = "occluded"  # too little of the face is left to judge
+
+
+class ExclusionReason(StrEnum):
+    """Why a region of a judged photograph has no score; every one is a code of our CodeSystem."""
+
+    OCCLUDED = "occluded"  # something lies before it
+    CUT_OFF = "cut-off"  # outside the picture
+    NO_REFERENCE = "no-reference"  # the method has nothing to compare it with
 
 
 class Region(StrEnum):
@@ -111,6 +125,8 @@ class RegionScore:
     score: float | None  # s(D), eq. (3) of paper 000, over the region; None when nothing was judged
     z: float | None  # standard deviations above the normal cohort; higher = more anomalous
     judged: float  # fraction of the region's pixels that were judged, 0..1
+    reason: ExclusionReason | None = None  # why there is no score; None when there is one
+    occluded: float = 0.0  # fraction of the region that something lies before, 0..1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +143,11 @@ class QualityMeasures:
     roll_deg: float | None = None  # positive: anticlockwise in the picture
     blockiness: float | None = None  # JPEG 8x8 blockiness, >= 0
     noise_sigma: float | None = None  # 0..255 scale
+    jpeg_quality: float | None = None  # of libjpeg, 1..100, of the last compression on the picture's own grid
+    blur_percent: float | None = None  # sigma of the blur, percent of the inter-ocular distance
+    exposure_ev: float | None = None  # stops of the face's median luminance over 18 % grey
+    light_asymmetry_ev: float | None = None  # stops; positive: the patient's left is brighter
+    occluded_fraction: float | None = None  # of the face, 0..1; None when the method does not look for it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """The relay: ``python -m service.relay`` moves the outbox to the broker and enqueues what stalled.
 
+Beside that it seals the ledger and sends audit messages, see service.audit.processes.
+
 Several may run at once. It wakes by PostgreSQL's NOTIFY and looks by itself ten times a second.
 """
 
@@ -14,11 +16,18 @@ from types import FrameType
 import psycopg
 import structlog
 
+from service.audit.activity import ApplicationActivity
+from service.audit.processes import AuditThreads
 from service.celery_app import CeleryPublisher, make_app
 from service.config import Settings, load_settings
 from service.database import outbox
 from service.database.pool import Pool, open_pool
-from service.errors import BrokerUnavailableError, DatabaseUnavailableError, SemblanceError
+from service.errors import (
+    BrokerUnavailableError,
+    ConfigurationError,
+    DatabaseUnavailableError,
+    SemblanceError,
+)
 from service.exit_codes import ExitCode
 from service.logs import announce_ready, configure_logging
 from service.pipeline import Publisher, publish_due, sweep
@@ -82,21 +91,32 @@ def main() -> int:
     """Entry point; returns the exit code."""
     try:
         settings = load_settings()
+        configure_logging(settings)
+        _run(settings)
     except SemblanceError as exc:
         sys.stderr.write(f"semblance relay: {exc}\n")
-        return ExitCode.USAGE
-    configure_logging(settings)
+        return ExitCode.USAGE if isinstance(exc, ConfigurationError) else ExitCode.FAILED
+    return ExitCode.DONE
+
+
+def _run(settings: Settings) -> None:
+    """Move messages until SIGTERM or SIGINT."""
     with open_pool(settings) as pool:
         relay = Relay(settings, pool, CeleryPublisher(make_app(settings)))
+        audit = AuditThreads(settings, pool)
 
         def stop(_signal: int, _frame: FrameType | None) -> None:
             relay.stop()
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        announce_ready("relay")
-        relay.run()
-    return ExitCode.DONE
+        with ApplicationActivity(settings, pool, "relay"):
+            audit.start()
+            announce_ready("relay")
+            try:
+                relay.run()
+            finally:
+                audit.stop()
 
 
 if __name__ == "__main__":

@@ -29,12 +29,13 @@ WITH offered AS (SELECT * FROM unnest({_ARRAYS}) AS offered ({_NAMES})),
 inserted AS (
     INSERT INTO instance ({_NAMES}) SELECT {_NAMES} FROM offered
     ON CONFLICT (sop_instance_uid) DO NOTHING
-    RETURNING instance_id, sop_instance_uid, calling_ae_title, peer_address, sha256
+    RETURNING instance_id, sop_instance_uid, calling_ae_title, peer_address, sha256, association_id
 ),
 logged AS (
     INSERT INTO ledger (instance_id, sop_instance_uid, event, detail)
     SELECT instance_id, sop_instance_uid, %(event)s, jsonb_build_object(
-        'calling_ae_title', calling_ae_title, 'peer_address', peer_address, 'sha256', sha256)
+        'calling_ae_title', calling_ae_title, 'peer_address', peer_address, 'sha256', sha256,
+        'association', association_id)
     FROM inserted
 ),
 asked AS (
@@ -60,16 +61,18 @@ def receive(connection: Connection, new: NewInstance) -> tuple[Receipt, int]:
     row = connection.execute(
         "INSERT INTO instance (sop_instance_uid, sop_class_uid, study_instance_uid, series_instance_uid,"
         " transfer_syntax_uid, patient_id, issuer_of_patient_id, calling_ae_title, called_ae_title,"
-        " peer_address, sha256, size_bytes) VALUES (%(sop_instance_uid)s, %(sop_class_uid)s,"
+        " peer_address, sha256, size_bytes, association_id) VALUES (%(sop_instance_uid)s, %(sop_class_uid)s,"
         " %(study_instance_uid)s, %(series_instance_uid)s, %(transfer_syntax_uid)s, %(patient_id)s,"
         " %(issuer_of_patient_id)s, %(calling_ae_title)s, %(called_ae_title)s, %(peer_address)s,"
-        " %(sha256)s, %(size_bytes)s) ON CONFLICT (sop_instance_uid) DO NOTHING RETURNING instance_id",
+        " %(sha256)s, %(size_bytes)s, %(association_id)s)"
+        " ON CONFLICT (sop_instance_uid) DO NOTHING RETURNING instance_id",
         asdict(new),
     ).fetchone()
     origin = {
         "calling_ae_title": new.calling_ae_title,
         "peer_address": new.peer_address,
         "sha256": new.sha256,
+        "association": new.association_id,
     }
     if row is not None:
         instance_id = int(row["instance_id"])

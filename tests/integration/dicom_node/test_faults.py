@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -16,9 +17,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, VLPhotographicIm
 from dicom_node.scp import Node
 from service.config import Settings
 from service.database import instances, ledger
-from service.database.pool import Pool, open_pool, transaction
+from service.database.pool import Pool, connect, open_pool, transaction
 from service.embedded import EmbeddedPostgres
-from service.records import LedgerEvent
+from service.records import LedgerEntry, LedgerEvent
 from service.storage import InstanceStore, open_store
 from service.waiting import wait_until
 from tests import dicom_objects
@@ -88,11 +89,24 @@ def test_database_away_and_back(open_directory: Path, settings: Settings) -> Non
                 timeout_s=60,
                 what="the node to accept again",
             )
-            with transaction(pool) as connection:
+            with connect(away) as connection:
                 assert instances.by_uid(connection, ds.SOPInstanceUID) is not None
+            refused = wait_until(
+                lambda: refusals_meanwhile(away, ds.SOPInstanceUID),
+                timeout_s=90,
+                what="the refusals of the outage in the ledger",
+            )
+            assert refused[0].detail["status"] == "0xA700"
+            assert refused[0].detail["calling_ae_title"] == "CAMERA"
+            assert datetime.fromisoformat(refused[0].detail["occurred_at"]) < refused[0].at
         finally:
             node.stop()
             server.stop()
+
+
+def refusals_meanwhile(settings: Settings, uid: str) -> list[LedgerEntry]:
+    with connect(settings) as connection:
+        return [e for e in ledger.entries(connection, uid) if e.event is LedgerEvent.REFUSED]
 
 
 def test_association_limit(small_node: Node, refusals_of) -> None:

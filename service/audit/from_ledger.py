@@ -1,0 +1,235 @@
+"""Which lines of the ledger give which audit messages.
+
+The ledger is written in the transaction that makes an event true; messages made from it can be neither
+lost nor made up. What arrived together for one study becomes one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+
+from service.audit import events
+from service.audit.codes import Action, EventType, Outcome, Role
+from service.audit.message import (
+    AuditMessage,
+    AuditSource,
+    Participant,
+    ParticipantObject,
+    SopClassCount,
+)
+from service.config import Destination, Settings
+from service.database.seals import LedgerRow
+from service.records import LedgerEvent
+
+_NAMED_INSTANCES = 100  # named one by one in a message up to so many; it stays under 32 KB (PS3.15 A.6)
+_TRANSIENT = "0xA7"  # statuses that ask the sender to try again (PS3.4 section B.2.3)
+
+
+def source_of(settings: Settings) -> AuditSource:
+    """Who we are in audit messages."""
+    return AuditSource(
+        source_id=settings.audit_source_id or settings.dicom_ae_title,
+        enterprise_site_id=settings.audit_enterprise_site_id,
+    )
+
+
+def messages(rows: Iterable[LedgerRow], settings: Settings) -> list[AuditMessage]:
+    """The audit messages of some lines of the ledger, in their order.
+
+    Args:
+        rows: In their order; those that differ in the instance only become one message.
+        settings: Who we are, and who the destinations are.
+    """
+    groups: dict[tuple[str, ...], list[LedgerRow]] = {}
+    for row in rows:
+        if row.event in _MAKERS:
+            groups.setdefault(_together(row), []).append(row)
+    return [_MAKERS[each[0].event](chunk, settings) for each in groups.values() for chunk in _chunks(each)]
+
+
+def _chunks(rows: list[LedgerRow]) -> list[list[LedgerRow]]:
+    return [rows[i : i + _NAMED_INSTANCES] for i in range(0, len(rows), _NAMED_INSTANCES)]
+
+
+def _together(row: LedgerRow) -> tuple[str, ...]:
+    """What lines of one message have in common; an alert is always alone."""
+    if row.event in {LedgerEvent.ASSOCIATED, LedgerEvent.REFUSED}:
+        return (str(row.ledger_id),)
+    keys = ("association", "calling_ae_title", "peer_address", "destination", "error", "status")
+    return (
+        row.event,
+        row.study_instance_uid,
+        row.patient_id,
+        row.issuer_of_patient_id,
+        *(row.detail.get(key, "") for key in keys),
+    )
+
+
+def _at(row: LedgerRow) -> datetime:
+    """When it happened; a line that had to wait for the database says so itself."""
+    occurred = row.detail.get("occurred_at")
+    return datetime.fromisoformat(occurred) if occurred else row.at
+
+
+def _ourselves(
+    settings: Settings, *, role: Role | None, is_requestor: bool, ae_title: str = ""
+) -> Participant:
+    return events.node(
+        ae_title or settings.dicom_ae_title,
+        "",
+        role=role,
+        is_requestor=is_requestor,
+        name=source_of(settings).source_id,
+    )
+
+
+def _caller(row: LedgerRow, role: Role | None, *, is_requestor: bool) -> Participant:
+    return events.node(
+        row.detail.get("calling_ae_title", ""),
+        row.detail.get("peer_address", ""),
+        role=role,
+        is_requestor=is_requestor,
+        name=row.detail.get("user", ""),
+    )
+
+
+def _objects(rows: Sequence[LedgerRow], *, results: bool = False) -> tuple[ParticipantObject, ...]:
+    """Study and patient of lines that share them."""
+    first = rows[0]
+    counts: dict[str, list[str]] = {}
+    for row in rows:
+        sop_class = row.result_sop_class_uid if results else row.sop_class_uid
+        counts.setdefault(sop_class, []).append(
+            row.detail.get("result", "") if results else row.sop_instance_uid
+        )
+    sop_classes = [
+        SopClassCount(
+            sop_class_uid=sop_class,
+            number_of_instances=len(uids),
+            sop_instance_uids=tuple(uid for uid in uids if uid),
+        )
+        for sop_class, uids in counts.items()
+    ]
+    return (
+        events.study(first.study_instance_uid, sop_classes),
+        events.patient(first.patient_id, first.issuer_of_patient_id),
+    )
+
+
+def _received(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
+    first = rows[0]
+    failed = first.event == LedgerEvent.QUARANTINED
+    return events.instances_transferred(
+        max(map(_at, rows)),
+        source_of(settings),
+        action=Action.CREATE if first.event == LedgerEvent.RECEIVED else Action.READ,
+        participants=(
+            _caller(first, Role.SOURCE, is_requestor=True),
+            _ourselves(settings, role=Role.DESTINATION, is_requestor=False, ae_title=first.called_ae_title),
+        ),
+        objects=_objects(rows),
+        outcome=Outcome.SERIOUS_FAILURE if failed else Outcome.SUCCESS,
+        description="other bytes under a known SOP Instance UID; quarantined" if failed else "",
+    )
+
+
+def _destination(settings: Settings, name: str) -> Participant:
+    known: Destination | None = next((each for each in settings.destinations if each.name == name), None)
+    return events.node(
+        known.ae_title if known else "",
+        known.host if known else "",
+        role=Role.DESTINATION,
+        is_requestor=False,
+        name=name,
+    )
+
+
+def _sent(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
+    first = rows[0]
+    failed = first.event == LedgerEvent.DELIVERY_FAILED
+    return events.instances_transferred(
+        max(map(_at, rows)),
+        source_of(settings),
+        action=Action.READ,  # what the destination held before is not known to us
+        participants=(
+            _ourselves(settings, role=Role.SOURCE, is_requestor=True),
+            _destination(settings, first.detail.get("destination", "")),
+        ),
+        objects=_objects(rows, results=True),
+        outcome=Outcome.MINOR_FAILURE if failed else Outcome.SUCCESS,
+        description=first.detail.get("error", "") if failed else "",
+    )
+
+
+def _used(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
+    made = rows[0].event == LedgerEvent.REPORTED
+    return events.instances_accessed(
+        max(map(_at, rows)),
+        source_of(settings),
+        action=Action.CREATE if made else Action.READ,
+        participants=(_ourselves(settings, role=None, is_requestor=True),),
+        objects=_objects(rows),
+    )
+
+
+def _associated(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
+    row = rows[0]
+    if row.detail.get("user"):
+        return events.user_authentication(
+            _at(row),
+            source_of(settings),
+            user=_caller(row, None, is_requestor=True),
+            authenticator=_ourselves(settings, role=None, is_requestor=False),
+            kind=EventType.LOGIN,
+            outcome=Outcome.SUCCESS,
+        )
+    return _alert(row, settings, "association accepted", Outcome.SUCCESS)
+
+
+def _refused(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
+    row = rows[0]
+    status = row.detail.get("status", "")
+    reason = row.detail.get("reason", "refused")
+    if row.sop_instance_uid:
+        reason = f"SOP Instance UID {row.sop_instance_uid}: {reason}"
+        if status:
+            reason += f" (status {status})"
+    passing = status.startswith(_TRANSIENT) or "limit" in reason.lower()
+    return _alert(row, settings, reason, Outcome.MINOR_FAILURE if passing else Outcome.SERIOUS_FAILURE)
+
+
+def _alert(row: LedgerRow, settings: Settings, description: str, outcome: Outcome) -> AuditMessage:
+    """An association or an object that we judged; the alert names node, reason, and severity."""
+    kind = EventType.USE_OF_RESTRICTED_FUNCTION if row.sop_instance_uid else EventType.NODE_AUTHENTICATION
+    return events.security_alert(
+        _at(row),
+        source_of(settings),
+        kind=kind,
+        participants=(
+            _ourselves(
+                settings, role=None, is_requestor=False, ae_title=row.detail.get("called_ae_title", "")
+            ),
+            _caller(row, None, is_requestor=False),
+        ),
+        subject=row.detail.get("peer_address", ""),
+        description=description,
+        outcome=outcome,
+    )
+
+
+_MAKERS: Mapping[str, Callable[[Sequence[LedgerRow], Settings], AuditMessage]] = MappingProxyType(
+    {
+        LedgerEvent.ASSOCIATED: _associated,
+        LedgerEvent.REFUSED: _refused,
+        LedgerEvent.RECEIVED: _received,
+        LedgerEvent.RECEIVED_AGAIN: _received,
+        LedgerEvent.QUARANTINED: _received,
+        LedgerEvent.APPRAISED: _used,
+        LedgerEvent.REJECTED: _used,
+        LedgerEvent.REPORTED: _used,
+        LedgerEvent.DELIVERED: _sent,
+        LedgerEvent.DELIVERY_FAILED: _sent,
+    }
+)

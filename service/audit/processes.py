@@ -1,0 +1,108 @@
+"""What runs beside the relay: one thread seals and makes audit messages, one sends them.
+
+Neither touches the path of photographs; both begin again after any fault.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from service.audit import syslog
+from service.audit.syslog import SyslogServer, syslog_server
+from service.audit.trail import seal_pending
+from service.config import Settings
+from service.database import audit_messages
+from service.database.pool import Pool, transaction
+from service.errors import SemblanceError
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_EVERY_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+_BATCH = 200
+
+
+class AuditThreads:
+    """Seals, and sends to the syslog server of the settings, until stopped."""
+
+    def __init__(self, settings: Settings, pool: Pool) -> None:
+        """Nothing runs before ``start``.
+
+        Raises:
+            ConfigurationError: The syslog server's settings are wrong.
+        """
+        self._settings = settings
+        self._pool = pool
+        self._stopped = threading.Event()
+        server = syslog_server(settings)
+        self._threads = [threading.Thread(target=self._repeat, args=(self._seal,), name="audit-seal")]
+        if server is not None:
+            self._threads.append(
+                threading.Thread(target=self._repeat, args=(lambda: self._send(server),), name="audit-send")
+            )
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End after the batch in hand."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _seal(self) -> None:
+        seal_pending(self._pool, self._settings)
+
+    def _send(self, server: SyslogServer) -> None:
+        while not self._stopped.is_set() and send_batch(self._pool, server) == _BATCH:
+            pass
+
+    def _repeat(self, turn: Callable[[], None]) -> None:
+        failures = 0
+        while not self._stopped.is_set():
+            try:
+                turn()
+                failures = 0
+            except Exception as exc:  # noqa: BLE001 -- a border like that of a task: the relay must go on
+                failures += 1
+                _log.warning(
+                    "audit-waits",
+                    thread=threading.current_thread().name,
+                    failures=failures,
+                    error=str(exc) if isinstance(exc, SemblanceError) else type(exc).__name__,
+                    exc_info=not isinstance(exc, SemblanceError),
+                )
+            self._stopped.wait(_pause_s(failures))
+
+
+def _pause_s(failures: int) -> float:
+    longest = min(_LONGEST_PAUSE_S, _LOOK_EVERY_S * 2.0 ** min(failures, 10))
+    return _LOOK_EVERY_S if not failures else random.uniform(longest / 2, longest)  # noqa: S311 -- no secret
+
+
+def send_batch(pool: Pool, server: SyslogServer, limit: int = _BATCH) -> int:
+    """Send the oldest messages that the server does not have; once more after a failure, never out of order.
+
+    Returns:
+        How many were sent; 0 also while another process sends.
+
+    Raises:
+        DatabaseUnavailableError, AuditServerError: They are sent again later.
+    """
+    with transaction(pool) as connection:
+        if not audit_messages.lead(connection):
+            return 0
+        batch = audit_messages.unsent(connection, server.name, limit)
+        if batch:
+            encoded = [
+                syslog.syslog_message(each.message, each.at, is_failure=each.outcome > 0) for each in batch
+            ]
+            syslog.send(server, encoded)
+            audit_messages.mark_sent(connection, server.name, batch[-1].position)
+    return len(batch)

@@ -1,0 +1,141 @@
+"""Syslog messages (RFC 5424) over TLS with octet counting (RFC 5425), as DICOM PS3.15 section A.6 asks.
+
+RFC 5425 knows no acknowledgement. A batch therefore goes over a connection of its own, which we end
+first: a server that closes its side in answer has read all we sent. One that resets the connection, or
+says nothing, has not, and the batch is sent again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from service.config import Settings
+from service.errors import AuditServerError, ConfigurationError
+
+_FACILITY = 10  # security and authorisation messages
+_NOTICE, _WARNING = 5, 4
+_BOM = b"\xef\xbb\xbf"  # RFC 5424 section 6.4: the message is UTF-8
+_APP_NAME, _MSGID = "semblance", "DICOM+RFC3881"
+_NOT_PRINTABLE = re.compile(r"[^!-~]")
+_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyslogServer:
+    """Where audit messages go."""
+
+    host: str
+    port: int
+    authorities: Path | None  # PEM; None: those of this machine
+    certificate: Path | None  # shown to the server
+    key: Path | None
+    timeout_s: float = _TIMEOUT_S  # of each step on the network
+
+    @property
+    def name(self) -> str:
+        """Host and port."""
+        return f"{self.host}:{self.port}"
+
+
+def syslog_server(settings: Settings) -> SyslogServer | None:
+    """The server of the settings; None when there is none.
+
+    Raises:
+        ConfigurationError: Certificate and key are not given together, or a file cannot be read.
+    """
+    if not settings.audit_syslog_host:
+        return None
+    if (settings.audit_syslog_certificate is None) != (settings.audit_syslog_key is None):
+        raise ConfigurationError("audit_syslog_certificate and audit_syslog_key belong together")
+    server = SyslogServer(
+        host=settings.audit_syslog_host,
+        port=settings.audit_syslog_port,
+        authorities=settings.audit_syslog_authorities,
+        certificate=settings.audit_syslog_certificate,
+        key=settings.audit_syslog_key,
+    )
+    _context(server)
+    return server
+
+
+def syslog_message(message: str, at: datetime, *, is_failure: bool) -> bytes:
+    """One SYSLOG-MSG.
+
+    Args:
+        message: XML of the audit message.
+        at: Aware time of the event.
+        is_failure: Severity warning instead of notice.
+    """
+    priority = _FACILITY * 8 + (_WARNING if is_failure else _NOTICE)
+    moment = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    header = (
+        f"<{priority}>1 {moment} {_field(socket.gethostname(), 255)} {_APP_NAME} {os.getpid()} {_MSGID} -"
+    )
+    return header.encode("ascii") + b" " + _BOM + message.encode()
+
+
+def framed(message: bytes) -> bytes:
+    """A SYSLOG-FRAME: the length in octets, a space, the message (RFC 5425 section 4.3)."""
+    return str(len(message)).encode("ascii") + b" " + message
+
+
+def send(server: SyslogServer, messages: Iterable[bytes]) -> None:
+    """Send messages over one connection; returns when the server has read them.
+
+    Raises:
+        AuditServerError: Not known to have arrived, or the certificates do not fit.
+        ConfigurationError: A certificate file is missing or wrong.
+    """
+    context = _context(server)
+    try:
+        with (
+            socket.create_connection((server.host, server.port), server.timeout_s) as plain,
+            context.wrap_socket(plain, server_hostname=server.host) as secured,
+        ):
+            for message in messages:
+                secured.sendall(framed(message))
+            _await_end(secured)
+    except (OSError, ssl.SSLError) as exc:
+        raise AuditServerError(f"syslog server {server.name}: {exc}") from exc
+
+
+def _await_end(secured: ssl.SSLSocket) -> None:
+    """End our side (close_notify) and wait until the server has ended its own.
+
+    Raises:
+        OSError: It reset the connection or said nothing in time.
+    """
+    try:
+        secured.unwrap()
+    except ssl.SSLEOFError:
+        return  # it closed the connection without close_notify, as many do
+    except ssl.SSLError as exc:
+        if exc.reason not in {"UNEXPECTED_EOF_WHILE_READING", "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"}:
+            raise
+    except OSError as exc:
+        if exc.errno not in {None, 0}:  # Python's word for an end of file in the middle of TLS
+            raise
+
+
+def _context(server: SyslogServer) -> ssl.SSLContext:
+    """TLS 1.2 or later, mutual when we have a certificate (RFC 5425 section 4.2, PS3.15 section A.6)."""
+    try:
+        context = ssl.create_default_context(cafile=server.authorities)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if server.certificate is not None:
+            context.load_cert_chain(server.certificate, server.key)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigurationError(f"audit syslog: TLS: {exc}") from exc
+    return context
+
+
+def _field(text: str, longest: int) -> str:
+    """A header field of RFC 5424: printable ASCII without spaces; "-" for none."""
+    return _NOT_PRINTABLE.sub("?", text)[:longest] or "-"

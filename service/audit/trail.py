@@ -1,0 +1,116 @@
+"""Keeping audit messages: those made at once, those made from the ledger, and the chain over both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from service.audit.from_ledger import messages
+from service.audit.message import AuditMessage
+from service.config import Settings
+from service.database import audit_messages, seals
+from service.database.audit_messages import NewAuditMessage
+from service.database.pool import Connection, Pool, transaction
+from service.database.seals import Head
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Something in ledger or audit messages that is not as it was sealed."""
+
+    source: str  # "ledger", "audit" or "seal"
+    row_id: int
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a look at the whole chain found."""
+
+    head: Head
+    waiting: int  # rows that have no seal yet
+    faults: tuple[Fault, ...]
+
+
+def record(connection: Connection, made: Iterable[AuditMessage]) -> None:
+    """Keep audit messages.
+
+    Args:
+        connection: In the transaction of what they tell of.
+        made: The messages.
+    """
+    audit_messages.append(
+        connection,
+        [
+            NewAuditMessage(
+                event_id=each.event_id.code.value,
+                outcome=each.outcome.value,
+                at=each.at,
+                message=each.xml(),
+            )
+            for each in made
+        ],
+    )
+
+
+def seal_pending(pool: Pool, settings: Settings) -> int:
+    """Seal what waits, and make the audit messages of what the ledger got.
+
+    Of several processes one does so at a time; in one transaction, so a line gives its messages once.
+
+    Returns:
+        How many rows were sealed.
+
+    Raises:
+        DatabaseUnavailableError: Nothing is lost, they wait on.
+    """
+    total = 0
+    while True:
+        with transaction(pool) as connection:
+            if not seals.lead(connection):
+                return total
+            rows = seals.pending(connection, _BATCH)
+            if rows:
+                seals.append(connection, seals.head(connection), rows)
+                record(connection, messages((row.ledger for row in rows if row.ledger), settings))
+        total += len(rows)
+        if len(rows) < _BATCH:
+            return total
+
+
+def verify(connection: Connection, checkpoint: Head | None = None) -> Verdict:
+    """Look at every seal and its row.
+
+    Args:
+        connection: In a transaction of its own.
+        checkpoint: An end of the chain that was noted elsewhere and must still be in it.
+    """
+    faults: list[Fault] = []
+    head = Head(position=0, digest=seals.GENESIS)
+    checked = checkpoint is None or checkpoint.position == 0
+    for position, row in enumerate(seals.sealed(connection), 1):
+        if row.position != position:
+            faults.append(Fault(source="seal", row_id=position, what="missing"))
+            break
+        if row.content is None:
+            faults.append(Fault(source=row.source, row_id=row.row_id, what="deleted"))
+        elif seals.chained(head.digest, row.content) != row.digest:
+            faults.append(Fault(source=row.source, row_id=row.row_id, what="changed"))
+        head = Head(position=position, digest=row.digest)
+        if checkpoint is not None and checkpoint.position == position:
+            checked = True
+            if checkpoint.digest != row.digest:
+                faults.append(Fault(source="seal", row_id=position, what="not the checkpoint's digest"))
+    if not checked and checkpoint is not None:
+        faults.append(
+            Fault(source="seal", row_id=checkpoint.position, what="the chain ends before the checkpoint")
+        )
+    faults += _strays(connection)
+    return Verdict(head=head, waiting=seals.waiting(connection), faults=tuple(faults))
+
+
+def _strays(connection: Connection) -> Iterator[Fault]:
+    for source, row_id in seals.strays(connection):
+        yield Fault(source=source, row_id=row_id, what="never sealed")
