@@ -141,3 +141,21 @@ def send_raw(
     association._reactor_checkpoint.set()
     association.release()
     return response.Status if response is not None else None
+
+
+def association_request(*, calling: str = "CAMERA", called: str = "SEMBLANCE") -> bytes:
+    """An A-ASSOCIATE-RQ (PS3.8 section 9.3.2) for photographs in explicit VR little endian, by hand."""
+    context = b"\x01\0\0\0" + _item(0x30, VLPhotographicImageStorage) + _item(0x40, ExplicitVRLittleEndian)
+    user = _item(0x51, struct.pack(">I", 16384)) + _item(0x52, "1.2.826.0.1.3680043.8.498.1")
+    body = (
+        struct.pack(">HH16s16s32x", 1, 0, called.ljust(16).encode(), calling.ljust(16).encode())
+        + _item(0x10, "1.2.840.10008.3.1.1.1")
+        + _item(0x20, context)
+        + _item(0x50, user)
+    )
+    return struct.pack(">BBI", 1, 0, len(body)) + body
+
+
+def _item(kind: int, value: str | bytes) -> bytes:
+    encoded = value.encode("ascii") if isinstance(value, str) else value
+    return struct.pack(">BBH", kind, 0, len(encoded)) + encoded
