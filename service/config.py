@@ -10,10 +10,11 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -90,14 +91,21 @@ def _lossless(value: str) -> str:
 
 
 class Destination(BaseModel):
-    """A DICOM node results are sent to."""
+    """A DICOM node or DICOMweb server results are sent to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="Name in the delivery table and in logs.")
-    ae_title: AeTitle = Field(description="Called AE title.")
-    host: str = Field(description="Host name or address.")
-    port: int = Field(ge=1, le=65535, description="TCP port.")
+    kind: Literal["dicom", "dicomweb"] = Field(
+        "dicom", description="By C-STORE to `ae_title`, `host`, `port`, or by STOW-RS to `url`."
+    )
+    ae_title: AeTitle | Literal[""] = Field("", description="Called AE title.")
+    host: str = Field("", description="Host name or address.")
+    port: int = Field(0, ge=0, le=65535, description="TCP port.")
+    url: str = Field("", description="Base URL of the DICOMweb service, as https://pacs.example/dicom-web.")
+    token_file: Path | None = Field(
+        None, description="File with the bearer token for the DICOMweb service; read for each delivery."
+    )
     tls: bool = Field(False, description="Connect by TLS, and verify its certificate and host name.")
     storage_commitment: bool = Field(
         False, description="Ask it to commit to what it took, and send again what it does not commit to."
@@ -112,6 +120,15 @@ class Destination(BaseModel):
     strip_location: bool = Field(
         False, description="Blank the place of taking (EXIF and XMP GPS) in JPEG frames sent to it."
     )
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> Self:
+        """Each kind needs its own address."""
+        if self.kind == "dicom" and not (self.ae_title and self.host and self.port):
+            raise ValueError(f"destination {self.name!r} needs ae_title, host and port")
+        if self.kind == "dicomweb" and urlsplit(self.url).scheme not in ("http", "https"):
+            raise ValueError(f"destination {self.name!r} needs an http or https url")
+        return self
 
 
 def _network(value: str) -> str:
@@ -204,7 +221,14 @@ class Settings(BaseSettings):
     dicom_peers: tuple[Destination, ...] = Field(
         (), description="Senders to call back with storage commitment reports, beside the destinations."
     )
-    destinations: tuple[Destination, ...] = Field((), description="Where results are sent by C-STORE.")
+    dicom_query_ae_titles: tuple[AeTitle, ...] = Field(
+        (),
+        description="AE titles that may query and retrieve; empty: those that the settings above and the"
+        " destinations name. Others may not, also where all may send.",
+    )
+    destinations: tuple[Destination, ...] = Field(
+        (), description="Where results are sent, by C-STORE or STOW-RS."
+    )
 
     # --- delivery and retry
     delivery_timeout_s: float = Field(30.0, gt=0, description="Time-out of one delivery's network steps.")
@@ -244,6 +268,9 @@ class Settings(BaseSettings):
     dicomweb_url: str = Field(
         "", description="Base URL of the archive's DICOMweb service, for links in FHIR; empty: none."
     )
+    dicomweb_allowed_origins: tuple[str, ...] = Field(
+        (), description="Origins of web viewers that may use our DICOMweb service from a browser (CORS)."
+    )
     fhir_auth_file: Path | None = Field(
         None,
         description="TOML file of SMART clients and trusted issuers; without it the API is on loopback only.",
@@ -270,6 +297,15 @@ class Settings(BaseSettings):
     )
     audit_enterprise_site_id: str = Field(
         "", description="AuditEnterpriseSiteID of audit messages; empty leaves it out."
+    )
+
+    fhir_subscription_endpoints: tuple[str, ...] = Field(
+        (),
+        description="URLs that Subscriptions may notify, each with everything below it, as "
+        "https://ehr.hospital.example/hooks; empty: no Subscription is taken.",
+    )
+    fhir_notification_max_attempts: int = Field(
+        10, ge=1, description="Attempts at a notification before its Subscription is in error."
     )
 
     # --- identity and logs

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 from psycopg import sql
 from psycopg.rows import DictRow
 
-from service.database.holding_records import Condition, HoldingQuery, Level, Match, MatchKind
+from service.database.holding_records import Condition, HeldInstance, HoldingQuery, Level, Match, MatchKind
 from service.database.pool import Connection
 
 _ALIASES = {Level.STUDY: sql.SQL("st"), Level.SERIES: sql.SQL("se"), Level.IMAGE: sql.SQL("im")}
@@ -47,9 +48,10 @@ _SERIES_COUNT = """
 """
 _FROM = {
     Level.STUDY: "held_study st",
-    Level.SERIES: "held_series se JOIN held_study st USING (study_instance_uid)",
-    Level.IMAGE: "held_instance im JOIN held_series se USING (study_instance_uid, series_instance_uid)"
-    " JOIN held_study st USING (study_instance_uid)",
+    Level.SERIES: "held_series se JOIN held_study st ON st.study_instance_uid = se.study_instance_uid",
+    Level.IMAGE: "held_instance im JOIN held_series se ON se.study_instance_uid = im.study_instance_uid"
+    " AND se.series_instance_uid = im.series_instance_uid"
+    " JOIN held_study st ON st.study_instance_uid = im.study_instance_uid",
 }
 _ORDER = {
     Level.STUDY: "st.study_instance_uid",
@@ -80,13 +82,17 @@ def search(connection: Connection, query: HoldingQuery) -> list[Match]:
     return [_match(row) for row in connection.execute(statement)]
 
 
-def instances_of(connection: Connection, query: HoldingQuery) -> list[str]:
-    """SOP Instance UIDs of everything below the entities a query finds, photographs first."""
+def instances_of(connection: Connection, query: HoldingQuery) -> list[HeldInstance]:
+    """Everything below the entities a query finds, photographs first."""
     statement = sql.SQL(
-        "SELECT im.sop_instance_uid FROM {source} WHERE {where}"
+        "SELECT {columns} FROM {source} WHERE {where}"
         " ORDER BY im.is_result, im.instance_id, im.sop_instance_uid"
-    ).format(source=sql.SQL(_FROM[Level.IMAGE]), where=_where(query))
-    return [row["sop_instance_uid"] for row in connection.execute(statement)]
+    ).format(
+        columns=sql.SQL(", ").join([sql.Identifier("im", field.name) for field in fields(HeldInstance)]),
+        source=sql.SQL(_FROM[Level.IMAGE]),
+        where=_where(query),
+    )
+    return [HeldInstance(**row) for row in connection.execute(statement)]
 
 
 def _columns(level: Level) -> sql.Composable:
