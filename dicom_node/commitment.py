@@ -20,6 +20,7 @@ from pynetdicom.events import Event
 from dicom_node.ingest import printable, sender_of
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL
 from dicom_node.scu import calling_entity, tls_args
+from service import completeness
 from service.backoff import delay_s
 from service.config import Destination, Settings
 from service.database import commitments, instances, ledger
@@ -143,6 +144,8 @@ class CommitmentProvider:
                     requester_address=sender.peer_address,
                     references=references,
                 )
+                announced = [each.sop_instance_uid for each in references]
+                completeness.note_announced(connection, self._settings, announced)
         except InvalidIdentifierError as exc:
             _log.warning("commitment-refused", reason=printable(str(exc), 200), **sender.detail())
             return _INVALID_ARGUMENT, None

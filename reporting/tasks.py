@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 from reporting.dicom.context import ReportContext, ResultObject
 from reporting.dicom.results import build_results
-from reporting.fhir.results import save_results
+from reporting.fhir.results import judge_report, save_results
 from reporting.source import default_zone, read_source
-from service.celery_app import task
+from service.celery_app import errand, task
 from service.config import Settings
 from service.context import Context
-from service.database import appraisals, deliveries, instances
+from service.database import appraisals, deliveries, instances, studies
 from service.database.pool import Connection, transaction
 from service.errors import ResultError
 from service.pipeline import reported
 from service.records import Instance
 from service.routing import Routed, destinations_of
-from service.steps import REPORT
+from service.steps import REPORT, REPORT_STUDY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,25 @@ def report(context: Context, instance_id: int) -> None:
             save_results(connection, each.context, each.results, settings)
             due += _add_deliveries(connection, settings, instance, each)
         reported(connection, instance_id, due, _detail(made))
+
+
+@errand(REPORT_STUDY)
+def report_study(context: Context, instance_id: int) -> None:
+    """Have the DiagnosticReport of a photograph's study show whether the study is whole.
+
+    Args:
+        context: Of the process.
+        instance_id: Of any photograph of the study.
+
+    Raises:
+        RecordNotFoundError: No such instance.
+        FhirError: The report would be invalid.
+    """
+    with transaction(context.pool) as connection:
+        uid = instances.get(connection, instance_id).study_instance_uid
+        study = studies.find(connection, uid)
+        if study is not None and judge_report(connection, uid, context.settings):
+            studies.mark_reported(connection, uid, study.revision)
 
 
 def _make(context: Context, report_context: ReportContext) -> Reported:

@@ -21,7 +21,7 @@ from service.config import Settings
 from service.context import Context, open_context
 from service.database.outbox import OutboxMessage
 from service.errors import BrokerUnavailableError, DatabaseUnavailableError
-from service.steps import STEPS, Queue, Step
+from service.steps import ERRANDS, STEPS, Errand, Queue, Step
 
 _CONNECTION_TIMEOUT_S = 5
 # Far above the longest step: what a killed worker held is enqueued again by the sweeper long before.
@@ -52,7 +52,9 @@ def make_app(settings: Settings, queues: Iterable[Queue] = ()) -> SemblanceApp:
     app = SemblanceApp("semblance", set_as_current=True)
     app.settings = settings
     app.conf.update(_configuration(settings))
-    app.conf.include = sorted({step.task.rpartition(".")[0] for step in STEPS if step.queue in served})
+    app.conf.include = sorted(
+        {each.task.rpartition(".")[0] for each in (*STEPS, *ERRANDS) if each.queue in served}
+    )
     return app
 
 
@@ -126,6 +128,26 @@ def task(
                 raise Reject(str(exc), requeue=True) from exc
 
         shared_task(run, name=step.task, bind=True, preparation=(prepare,) if prepare else ())
+        return function
+
+    return declare
+
+
+def errand(work: Errand) -> Callable[[StepFunction], StepFunction]:
+    """Make a function the work of an errand: it claims its subject itself and writes down how it ended.
+
+    Args:
+        work: The row of ERRANDS.
+    """
+
+    def declare(function: StepFunction) -> StepFunction:
+        def run(self: Task[Any, Any], subject_id: int | str) -> None:
+            try:
+                function(self.app.context, int(subject_id))
+            except DatabaseUnavailableError as exc:
+                raise Reject(str(exc), requeue=True) from exc
+
+        shared_task(run, name=work.task, bind=True)
         return function
 
     return declare

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Protocol
 
+from service.completeness import close_quiet, note_received
 from service.config import Settings
-from service.database import deliveries, instances, ledger, outbox
+from service.database import deliveries, fhir_subscriptions, instances, ledger, outbox
 from service.database.outbox import OutboxMessage
 from service.database.pool import Connection, Pool, transaction
 from service.records import Delivery, InstanceState, LedgerEvent
-from service.steps import APPRAISE, DELIVER, REPORT, Queue, Step
+from service.steps import APPRAISE, DELIVER, NOTIFY, REPORT, Errand, Queue, Step
 
 # Work that made no progress for so many times stall_after_s is enqueued again however long the queue is.
 _OVERDUE_FACTOR = 10
@@ -132,6 +133,7 @@ def publish_due(pool: Pool, publisher: Publisher, limit: int = 200) -> int:
     """
     with transaction(pool) as connection:
         messages = outbox.take_due(connection, limit)
+        note_received(connection, [int(each.subject_id) for each in messages if each.task == APPRAISE.task])
         for message in messages:
             publisher.publish(message)
         outbox.delete(connection, [message.outbox_id for message in messages])
@@ -155,6 +157,8 @@ def sweep(pool: Pool, publisher: Publisher, settings: Settings) -> int:
             _sweep_instances(pool, publisher, APPRAISE, settings.stall_after_s),
             _sweep_instances(pool, publisher, REPORT, settings.stall_after_s),
             _sweep_deliveries(pool, publisher, settings.stall_after_s),
+            close_quiet(pool, settings),
+            _sweep_notifications(pool, publisher, settings.stall_after_s),
         )
     )
 
@@ -184,7 +188,18 @@ def _sweep_deliveries(pool: Pool, publisher: Publisher, stall_after_s: float) ->
     return len(chosen)
 
 
-def _missing(publisher: Publisher, step: Step, stalled: list[int], overdue: list[int]) -> list[int]:
+def _sweep_notifications(pool: Pool, publisher: Publisher, stall_after_s: float) -> int:
+    stall = timedelta(seconds=stall_after_s)
+    with transaction(pool) as connection:
+        stalled = fhir_subscriptions.due(connection, stall, NOTIFY.task)
+        overdue = fhir_subscriptions.due(connection, stall * _OVERDUE_FACTOR, NOTIFY.task)
+        chosen = _missing(publisher, NOTIFY, stalled, overdue)
+        _enqueue(connection, NOTIFY, chosen)
+        fhir_subscriptions.touch(connection, chosen)
+    return len(chosen)
+
+
+def _missing(publisher: Publisher, step: Step | Errand, stalled: list[int], overdue: list[int]) -> list[int]:
     """Those stalled subjects the queue holds too few messages for, and all that are overdue."""
     if not stalled:
         return []
@@ -192,7 +207,7 @@ def _missing(publisher: Publisher, step: Step, stalled: list[int], overdue: list
     return list(dict.fromkeys([*stalled[:lost], *overdue]))
 
 
-def _enqueue(connection: Connection, step: Step, subject_ids: list[int]) -> None:
+def _enqueue(connection: Connection, step: Step | Errand, subject_ids: list[int]) -> None:
     for subject_id in subject_ids:
         outbox.put(connection, step.task, step.queue, subject_id)
 

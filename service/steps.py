@@ -56,4 +56,19 @@ DELIVER = Step(
     ends_in=InstanceState.DELIVERED,
 )
 STEPS = (APPRAISE, REPORT, DELIVER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errand:
+    """Work beside the pipeline: its subject keeps a state of its own, no photograph waits for it."""
+
+    task: str  # name of the Celery task
+    queue: Queue
+
+
+NOTIFY = Errand(task="reporting.notifications.notify", queue=Queue.IO)
+# Brings a study's DiagnosticReport up to date; its subject is any photograph of the study.
+REPORT_STUDY = Errand(task="reporting.tasks.report_study", queue=Queue.REPORT)
+ERRANDS = (NOTIFY, REPORT_STUDY)
+
 STEP_OF_TASK = {step.task: step for step in STEPS}

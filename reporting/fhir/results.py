@@ -15,15 +15,22 @@ from reporting.fhir.builders.imaging import (
     merge_study,
 )
 from reporting.fhir.builders.observation import build_observation, observation_id
-from reporting.fhir.builders.report import build_provenance, build_report, merge_report, report_id
+from reporting.fhir.builders.report import (
+    build_provenance,
+    build_report,
+    judged_report,
+    merge_report,
+    report_id,
+)
 from reporting.fhir.builders.subject import build_patient, identifier_system, patient_id
 from reporting.fhir.elements import Element
 from reporting.fhir.render import draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.subscriptions import announce
 from reporting.fhir.validate import check
 from reporting.identifiers import ResultKind, fhir_id
 from service.config import Settings
-from service.database import fhir_resources, fhir_search
+from service.database import fhir_resources, fhir_search, studies
 from service.database.fhir_records import Criterion, Draft, Saved, Search, TokenValue
 from service.database.pool import Connection
 from service.errors import FhirError, RecordNotFoundError, ResultError
@@ -53,7 +60,10 @@ def save_results(
     captures = [o for o in objects if o.kind is ResultKind.SECONDARY_CAPTURE]
     heatmaps = [media_id(capture.sop_instance_uid) for capture in captures]
     study = build_study(context, objects, patient)
-    report = build_report(context, heatmaps, patient)
+    completeness = studies.completeness(
+        connection, identity.study_instance_uid, besides=context.saved.instance_id
+    )
+    report = build_report(context, heatmaps, patient, completeness)
     resources = [
         build_device(context.saved.appraisal.method),
         build_photograph(context, patient, settings.dicomweb_url),
@@ -77,9 +87,11 @@ def save_results(
         drafts = [_draft(resource, settings, patient) for resource in resources]
         if patient == patient_id(identity):
             drafts.append(_patient_draft(context, settings))
-        return fhir_resources.save(connection, drafts, author=AUTHOR)
+        saved = fhir_resources.save(connection, drafts, author=AUTHOR)
+        announce(connection, saved, settings)
     except FhirError as exc:
         raise ResultError(f"FHIR: {exc}") from exc
+    return saved
 
 
 def withdraw(connection: Connection, context: ReportContext, settings: Settings) -> list[Saved]:
@@ -106,6 +118,31 @@ def withdraw(connection: Connection, context: ReportContext, settings: Settings)
             )
         )
     return fhir_resources.save(connection, drafts, author=AUTHOR)
+
+
+def judge_report(connection: Connection, study_instance_uid: str, settings: Settings) -> bool:
+    """Have a study's DiagnosticReport say what is known of the study's completeness.
+
+    Args:
+        connection: In a transaction, which the caller commits.
+        study_instance_uid: Of the study.
+        settings: Uses the base URL.
+
+    Returns:
+        Whether the report is there and nothing of the study is on its way to it.
+    """
+    fhir_resources.lock_name(connection, f"study {study_instance_uid}")
+    completeness = studies.completeness(connection, study_instance_uid)
+    stored = fhir_resources.read_for_update(
+        connection, "DiagnosticReport", fhir_id("DiagnosticReport", study_instance_uid)
+    )
+    if stored is None or completeness is None:
+        return False
+    resource = judged_report(loads(stored.body), completeness)
+    check(resource)
+    draft = draft_of(resource, base_url=settings.fhir_base_url(), patient=stored.patient)
+    fhir_resources.save(connection, [draft], author=AUTHOR)
+    return not completeness.unreported
 
 
 def observation_url(context: ReportContext, settings: Settings) -> str:

@@ -22,12 +22,16 @@ from reporting.fhir.elements import (
     unknown_primitive,
     without_empty,
 )
-from reporting.identifiers import fhir_id
+from reporting.identifiers import fhir_id, named_uid
 from reporting.source import SourceIdentity
 from reporting.terminology import DIAGNOSTIC_IMAGING_STUDY
+from service.database.studies import Completeness
+from service.records import StudyState
 
 _SECTION = "http://terminology.hl7.org/CodeSystem/v2-0074"
 _PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+_MISSING_NAMED = 100  # missing instances a report names; it counts all
+STUDY_COMPLETENESS = f"urn:oid:{named_uid('structure-definition', 'study-completeness')}"
 _DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 
 
@@ -36,13 +40,20 @@ def report_id(identity: SourceIdentity) -> str:
     return fhir_id("DiagnosticReport", identity.study_instance_uid)
 
 
-def build_report(context: ReportContext, heatmaps: Sequence[str], patient: str) -> Element:
+def build_report(
+    context: ReportContext,
+    heatmaps: Sequence[str],
+    patient: str,
+    completeness: Completeness | None = None,
+) -> Element:
     """Make the DiagnosticReport as far as this appraisal is part of it.
 
     Args:
         context: The photograph and its appraisal.
         heatmaps: Logical ids of its heatmaps' Media.
         patient: Logical id of the Patient.
+        completeness: Of the study, where it is known: while photographs or results are still to come,
+            the report is ``partial``.
     """
     identity = context.source.identity
     effective = date_time(
@@ -55,7 +66,8 @@ def build_report(context: ReportContext, heatmaps: Sequence[str], patient: str) 
             "meta": {"security": [ASSERTED_BY_AI]},
             "identifier": [{"system": DICOM_UID_SYSTEM, "value": f"urn:oid:{identity.study_instance_uid}"}],
             "basedOn": accession(identity.accession_number),
-            "status": "final",
+            "extension": completeness_extension(completeness),
+            "status": _status(completeness),
             "category": [coded(_SECTION, "IMG", "Diagnostic Imaging")],
             "code": codeable(DIAGNOSTIC_IMAGING_STUDY),
             "subject": reference("Patient", patient),
@@ -70,6 +82,33 @@ def build_report(context: ReportContext, heatmaps: Sequence[str], patient: str) 
     )
 
 
+def _status(completeness: Completeness | None) -> str:
+    if completeness is None:
+        return "final"
+    return "partial" if completeness.state is StudyState.OPEN or completeness.unreported else "final"
+
+
+def completeness_extension(completeness: Completeness | None) -> list[Element] | None:
+    """What the report says of its study: whether more is expected, and what did not come."""
+    if completeness is None:
+        return None
+    missing = completeness.missing if completeness.state is StudyState.INCOMPLETE else ()
+    parts: list[Element] = [{"url": "state", "valueCode": completeness.state.value}]
+    parts.append({"url": "missingInstances", "valueUnsignedInt": len(missing)})
+    parts += [{"url": "missing", "valueUri": f"urn:oid:{uid}"} for uid in missing[:_MISSING_NAMED]]
+    return [{"url": STUDY_COMPLETENESS, "extension": parts}]
+
+
+def judged_report(current: Mapping[str, Any], completeness: Completeness) -> Element:
+    """The report as it is, saying what is known of its study now."""
+    others = [each for each in current.get("extension", []) if each["url"] != STUDY_COMPLETENESS]
+    return {
+        **current,
+        "extension": [*others, *(completeness_extension(completeness) or [])],
+        "status": _status(completeness) if current["status"] == "partial" else current["status"],
+    }
+
+
 def merge_report(current: Mapping[str, Any] | None, new: Element) -> Element:
     """Add an appraisal to the report as it is; a final report that grows is ``appended``."""
     if current is None:
@@ -81,12 +120,20 @@ def merge_report(current: Mapping[str, Any] | None, new: Element) -> Element:
         **new,
         **current,
         "issued": max(str(current["issued"]), str(new["issued"])),
-        "status": "appended" if grown and current["status"] == "final" else current["status"],
+        "status": _grown_status(current["status"], new["status"], grown=grown),
         "result": [results[key] for key in sorted(results)],
     }
     if media:
         merged["media"] = [media[key] for key in sorted(media)]
+    if "extension" in new:
+        merged["extension"] = new["extension"]
     return merged
+
+
+def _grown_status(current: str, new: str, *, grown: bool) -> str:
+    if current == "partial":
+        return new
+    return "appended" if grown and current == "final" else current
 
 
 def build_provenance(context: ReportContext, heatmaps: Sequence[str]) -> Element:
