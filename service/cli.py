@@ -17,6 +17,7 @@ from rich.console import Console
 from service import __version__, demo_photographs
 from service.calling import called_as
 from service.cli_deferred import DeferringGroup, announce
+from service.cli_destinations import destinations_command
 from service.cli_state import retry, status
 from service.config import load_settings
 from service.errors import DatabaseUnavailableError, SemblanceError, StackError
@@ -39,6 +40,7 @@ app = typer.Typer(
 announce(app)
 for command in (status, retry):
     app.command()(command)
+app.command("destinations")(destinations_command)
 
 
 def _print_version(wanted: bool) -> None:

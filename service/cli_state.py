@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from service.config import CONFIG_VARIABLE, Settings, load_settings
-from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox
+from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox, studies
 from service.database.pool import Connection, connect
+from service.database.studies import Study
 from service.exit_codes import ExitCode
 from service.records import Instance, LedgerEntry
 from service.retry import dead_instances, retry_instance
@@ -43,19 +44,25 @@ def settings_of(data_dir: Path) -> Settings:
 
 
 def status(
-    uid: Annotated[str | None, typer.Argument(help="SOP Instance UID; none: everything.")] = None,
+    uid: Annotated[str | None, typer.Argument(help="SOP or Study Instance UID; none: everything.")] = None,
     *,
     output: Annotated[Output, typer.Option(help="How to print.")] = Output.TABLE,
     data_dir: DataDir = Path("var"),
 ) -> None:
-    """Show what is where in the pipeline, or the whole history of one photograph.
+    """Show what is where in the pipeline, or the whole history of one photograph or study.
 
     Example: `semblance status 2.25.1234` prints its ledger, appraisals and deliveries.
     """
     with connect(settings_of(data_dir)) as connection:
-        found = _one(connection, uid) if uid else _all(connection)
+        study = studies.find(connection, uid) if uid else None
+        if study is not None:
+            found = _study(connection, study)
+        else:
+            found = _one(connection, uid) if uid else _all(connection)
     if output is Output.JSON:
         sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")
+    elif study is not None:
+        _print_study(Console(), found)
     elif uid:
         _print_one(Console(), found)
     else:
@@ -66,17 +73,25 @@ def retry(
     uid: Annotated[str | None, typer.Argument(help="SOP Instance UID of a dead photograph.")] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Everything that was given up.")] = False,
+    destination: Annotated[
+        str | None, typer.Option(help="Everything that was given up on its way to this destination.")
+    ] = None,
     data_dir: DataDir = Path("var"),
 ) -> None:
     """Take up again what was given up, from the step it failed in, with fresh attempts.
 
-    Example: `semblance retry --all` after a destination was repaired.
+    Example: `semblance retry --destination pacs` after it was repaired, or `semblance retry --all`.
     """
-    if (uid is None) != every:
-        raise typer.BadParameter("name one SOP Instance UID, or say --all")
+    if [uid is not None, every, destination is not None].count(True) != 1:
+        raise typer.BadParameter("name one SOP Instance UID, or say --all, or --destination")
     settings = settings_of(data_dir)
     with connect(settings) as connection:
-        chosen = [_find(connection, uid).instance_id] if uid else dead_instances(connection)
+        if uid is not None:
+            chosen = [_find(connection, uid).instance_id]
+        elif destination is not None:
+            chosen = list(dict.fromkeys(d.instance_id for d in deliveries.dead(connection, destination)))
+        else:
+            chosen = dead_instances(connection)
     for instance_id in chosen:
         with connect(settings) as connection:
             step = retry_instance(connection, instance_id)
@@ -111,7 +126,29 @@ def _all(connection: Connection) -> dict[str, object]:
             {"sop_instance_uid": letter.sop_instance_uid, "step": letter.step, "error": letter.error}
             for letter in dead_letters.all_open(connection)
         ],
+        "studies": {state.value: number for state, number in studies.counts_by_state(connection).items()},
+        "missing": [
+            {
+                "study_instance_uid": study.study_instance_uid,
+                "state": study.state.value,
+                "sop_instance_uid": uid,
+            }
+            for study in studies.with_missing(connection)
+            for uid in study.missing
+        ],
         "newest": [_brief(instance) for instance in instances.newest(connection, _NEWEST)],
+    }
+
+
+def _study(connection: Connection, study: Study) -> dict[str, object]:
+    return {
+        "study_instance_uid": study.study_instance_uid,
+        "state": study.state.value,
+        "last_received_at": study.last_received_at.isoformat(timespec="seconds"),
+        "closed_at": study.closed_at.isoformat(timespec="seconds") if study.closed_at else None,
+        "reopened": study.reopened,
+        "missing": list(study.missing),
+        "photographs": [_brief(each) for each in instances.of_study(connection, study.study_instance_uid)],
     }
 
 
@@ -163,7 +200,7 @@ def _line(entry: LedgerEntry) -> dict[str, object]:
     }
 
 
-def _table(console: Console, title: str, rows: list[dict[str, object]]) -> None:
+def print_table(console: Console, title: str, rows: list[dict[str, object]]) -> None:
     """Print rows of equal keys; nothing when there are none."""
     if not rows:
         return
@@ -179,12 +216,31 @@ def _table(console: Console, title: str, rows: list[dict[str, object]]) -> None:
 def _print_all(console: Console, found: dict[str, object]) -> None:
     counts = found["instances"]
     if isinstance(counts, dict):
-        _table(console, "Photographs", [dict(counts)])
+        print_table(console, "Photographs", [dict(counts)])
     console.print(f"outbox {found['outbox']}   quarantined {found['quarantined']}\n")
-    for key, title in (("deliveries", "Deliveries"), ("dead", "Given up"), ("newest", "Newest")):
+    known = found["studies"]
+    if isinstance(known, dict):
+        print_table(console, "Studies", [dict(known)])
+    for key, title in (
+        ("deliveries", "Deliveries"),
+        ("dead", "Given up"),
+        ("missing", "Announced and missing"),
+        ("newest", "Newest"),
+    ):
         rows = found[key]
         if isinstance(rows, list):
-            _table(console, title, rows)
+            print_table(console, title, rows)
+
+
+def _print_study(console: Console, found: dict[str, object]) -> None:
+    for key in ("study_instance_uid", "state", "last_received_at", "closed_at", "reopened"):
+        console.print(f"{key:<20}{found[key]}", highlight=False)
+    console.print()
+    missing, photographs = found["missing"], found["photographs"]
+    if isinstance(missing, list):
+        print_table(console, "Announced and missing", [{"sop_instance_uid": uid} for uid in missing])
+    if isinstance(photographs, list):
+        print_table(console, "Photographs", photographs)
 
 
 def _print_one(console: Console, found: dict[str, object]) -> None:
@@ -194,7 +250,7 @@ def _print_one(console: Console, found: dict[str, object]) -> None:
     for key, title in (("ledger", "Ledger"), ("appraisals", "Appraisals"), ("deliveries", "Deliveries")):
         rows = found[key]
         if isinstance(rows, list):
-            _table(console, title, [_pad(row, rows) for row in rows])
+            print_table(console, title, [_pad(row, rows) for row in rows])
     dead = found["dead"]
     for letter in dead if isinstance(dead, list) else []:
         console.print(f"given up in {letter['step']}: {letter['error']}", style="red")

@@ -162,6 +162,16 @@ def revive(connection: Connection, instance_id: int) -> list[int]:
     return [int(row["delivery_id"]) for row in rows]
 
 
+def dead(connection: Connection, destination: str | None = None, limit: int = 1000) -> list[Delivery]:
+    """Deliveries that were given up, oldest first; those to one destination, or all."""
+    rows = connection.execute(
+        _SELECT + " WHERE state = 'dead' AND (%(name)s::text IS NULL OR destination = %(name)s)"
+        " ORDER BY delivery_id LIMIT %(limit)s",
+        {"name": destination, "limit": limit},
+    )
+    return [_delivery(row) for row in rows]
+
+
 def due(connection: Connection, limit: int = 1000, overdue: timedelta = timedelta(0)) -> list[Delivery]:
     """Pending deliveries that are due for ``overdue`` and have no message in the outbox, oldest first."""
     rows = connection.execute(

@@ -173,6 +173,14 @@ def newest(connection: Connection, limit: int) -> list[Instance]:
     ]
 
 
+def of_study(connection: Connection, study_instance_uid: str) -> list[Instance]:
+    """The instances of a study, in the order they came."""
+    rows = connection.execute(
+        _SELECT + " WHERE study_instance_uid = %s ORDER BY instance_id", (study_instance_uid,)
+    )
+    return [_instance(row) for row in rows]
+
+
 def lock(connection: Connection, instance_id: int) -> Instance:
     """Read one instance and hold its row until the transaction ends.
 
