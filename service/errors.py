@@ -20,7 +20,8 @@
     │   ├── InvalidIdentifierError        a UID is missing or malformed (PS3.5 section 9.1)
     │   ├── IncompleteInstanceError       fewer bytes arrived than were announced
     │   ├── ConflictingInstanceError      same SOP Instance UID, different bytes
-    │   └── UnsupportedInstanceError      SOP class or transfer syntax that no reader takes
+    │   ├── UnsupportedInstanceError      SOP class or transfer syntax that no reader takes
+    │   └── NodeBusyError                 too much waits or comes at once; the sender may try again
     ├── ResultError                   a result object would be invalid; it is not sent
     ├── DeliveryError                 a destination did not take a result; retried
     │   ├── DestinationUnreachableError   no association
@@ -28,6 +29,7 @@
     │       ├── DestinationBusyError          one that may pass: 0xA7xx and the like
     │       └── ResultNotAcceptedError        one that stays until somebody acts
     ├── QueryError                    a key of a query cannot be matched as it is written
+    ├── NotificationError             a subscriber did not take a notification; retried
     ├── FhirError                     answered with an OperationOutcome
     │   └── FhirVersionConflictError      the current version is not the expected one
     ├── StackError                    a process of the embedded stack does not start or stay up
@@ -116,6 +118,10 @@ class UnsupportedInstanceError(IntakeError):
     """A SOP class or transfer syntax that no reader takes."""
 
 
+class NodeBusyError(IntakeError):
+    """Too much waits or comes at once; the sender may try again later."""
+
+
 class ResultError(SemblanceError):
     """A result object would be invalid; it is not sent."""
 
@@ -142,6 +148,10 @@ class ResultNotAcceptedError(DestinationRefusedError):
 
 class QueryError(SemblanceError):
     """A key of a query (C-FIND, QIDO-RS) cannot be matched as it is written."""
+
+
+class NotificationError(SemblanceError):
+    """A subscriber's endpoint did not take a notification; it will be tried again."""
 
 
 class FhirError(SemblanceError):

@@ -13,7 +13,7 @@ branch_labels: str | None = None
 depends_on: str | None = None
 
 _SCHEMA = """
--- A compressed Observation is a little over 2 kB: left in its row it is read with it, not by a second look-up.
+-- A compressed Observation is a little over 2 kB: left in its row, no second look-up reads it.
 ALTER TABLE fhir_resource SET (toast_tuple_target = 4080);
 
 -- What the server needs of a Subscription, beside the resource; headers hold secrets and are not served.

@@ -20,7 +20,7 @@ from reporting.fhir.http import Request, Response
 from reporting.fhir.render import draft_of
 from service.database import fhir_audit
 from service.database.fhir_audit import NewEvent
-from service.database.fhir_records import instant
+from service.database.fhir_records import StoredResource, instant
 from service.errors import DatabaseUnavailableError
 
 _MOST_AT_ONCE = 200
@@ -31,6 +31,10 @@ _OBJECT = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 _ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"
 _SOURCE = "http://terminology.hl7.org/CodeSystem/security-source-type"
+_SOURCE_OF_EVENTS = {
+    "observer": {"display": "Semblance"},
+    "type": [{"system": _SOURCE, "code": "4", "display": "Application Server"}],
+}
 _ACTIONS = {"create": "C", "update": "U", "transaction": "E", "read": "R", "vread": "R"}
 
 log = structlog.get_logger(__name__)
@@ -138,11 +142,46 @@ def audit_event(
         "outcome": "0" if status < 400 else "4" if status < 500 else "8",
         "outcomeDesc": f"HTTP {status}",
         "agent": agents,
-        "source": {
-            "observer": {"display": "Semblance"},
-            "type": [{"system": _SOURCE, "code": "4", "display": "Application Server"}],
-        },
+        "source": _SOURCE_OF_EVENTS,
         "entity": _entities(request, interaction, response),
+    }
+
+
+def disclosure(version: StoredResource, client_id: str, endpoint: str, *, full: bool) -> dict[str, Any]:
+    """Make the AuditEvent of a notification that left for a subscriber.
+
+    Args:
+        version: What it is about.
+        client_id: Who subscribed.
+        endpoint: Where it went; its query is left out, it may hold a secret.
+        full: Whether the resource itself went.
+    """
+    entities = [_entity(f"{version.resource_type}/{version.resource_id}", "2", "4", "Domain Resource")]
+    if version.patient:
+        entities.insert(0, _entity(f"Patient/{version.patient}", "1", "1", "Patient"))
+    us: dict[str, Any] = {
+        "type": {"coding": [{"system": _DCM, "code": "110153", "display": "Source Role ID"}]},
+        "who": {"display": "Semblance"},
+        "requestor": True,
+    }
+    them: dict[str, Any] = {
+        "type": {"coding": [{"system": _DCM, "code": "110152", "display": "Destination Role ID"}]},
+        "who": {"identifier": {"value": client_id}},
+        "requestor": False,
+        "network": {"address": endpoint.partition("?")[0], "type": "5"},
+    }
+    return {
+        "resourceType": "AuditEvent",
+        "id": str(uuid4()),
+        "type": {"system": _DCM, "code": "110106", "display": "Export"},
+        "subtype": [{"system": _INTERACTION, "code": "update" if full else "operation"}],
+        "action": "R",
+        "recorded": instant(datetime.now(UTC)),
+        "outcome": "0",
+        "outcomeDesc": "notified",
+        "agent": [us, them],
+        "source": _SOURCE_OF_EVENTS,
+        "entity": entities,
     }
 
 

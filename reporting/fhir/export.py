@@ -27,13 +27,14 @@ from service.database.pool import transaction
 ROWS_PER_FILE = 500_000
 ROWS_PER_CHUNK = 400  # about 4 MB: large for a socket, small for memory and for a connection's turn
 KEPT_S = 24 * 3600.0
+_NOT_EXPORTED = ("AuditEvent", "Subscription")  # about the use of this server, not its content
 _FORMATS = {"application/fhir+ndjson", "application/ndjson", "ndjson"}
 _PARAMETERS = {"_outputFormat", "_since", "_type", "_typeFilter", "_format"}
 
 
 def export_system(api: Api, request: Request) -> Response:
     """``GET $export``."""
-    return _start(api, request, "$export", tuple(t for t in RESOURCE_TYPES if t != "AuditEvent"))
+    return _start(api, request, "$export", tuple(t for t in RESOURCE_TYPES if t not in _NOT_EXPORTED))
 
 
 def export_patients(api: Api, request: Request) -> Response:

@@ -17,6 +17,7 @@ from reporting.fhir.types.observation import OBSERVATION
 from reporting.fhir.types.origin import DEVICE, PROVENANCE
 from reporting.fhir.types.people import PATIENT, PRACTITIONER
 from reporting.fhir.types.procedure import PROCEDURE
+from reporting.fhir.types.subscription import SUBSCRIPTION
 from service.database.fhir_records import SearchParameter
 
 __all__ = [
@@ -46,6 +47,7 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
         CODE_SYSTEM,
         VALUE_SET,
         STRUCTURE_DEFINITION,
+        SUBSCRIPTION,
     )
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
+from reporting.fhir import subscriptions
 from reporting.fhir.http import Api, Request, Response, expected_version, require, version_headers
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome
 from reporting.fhir.render import draft_of, dumps
@@ -14,7 +15,7 @@ from reporting.fhir.restrict import may_chain, restriction
 from reporting.fhir.search_request import parse
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
 from reporting.fhir.validate import ID, check
-from service.database import fhir_resources, fhir_search
+from service.database import fhir_resources, fhir_search, fhir_subscriptions
 from service.database.fhir_records import Saved, SaveOutcome, Search, StoredResource
 from service.database.pool import Connection, transaction
 
@@ -135,6 +136,9 @@ def _save(
         raise FhirProblemError(
             403, IssueType.FORBIDDEN, "a scope with search constraints does not write", "http.authorization"
         )
+    subscriber = None
+    if resource_type == "Subscription":
+        resource, subscriber = subscriptions.prepare(api, request, connection, resource)
     draft = draft_of(resource, base_url=api.base_url, expected_version=version)
     if grant.patient is not None:
         current = fhir_resources.read(connection, resource_type, draft.resource_id)
@@ -143,7 +147,10 @@ def _save(
             raise FhirProblemError(
                 403, IssueType.FORBIDDEN, "this is another patient's record", "http.authorization"
             )
-    return fhir_resources.save(connection, [draft], author=request.principal.client_id)[0]
+    saved = fhir_resources.save(connection, [draft], author=request.principal.client_id)[0]
+    if subscriber is not None:
+        fhir_subscriptions.put(connection, subscriber)
+    return saved
 
 
 def _written(api: Api, request: Request, saved: Saved) -> Response:

@@ -19,7 +19,6 @@ class Interaction(StrEnum):
     SEARCH = "search-type"
     CREATE = "create"
     UPDATE = "update"
-    DELETE = "delete"
 
 
 READABLE = (

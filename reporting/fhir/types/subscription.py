@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reporting.fhir.types.base import WRITABLE, Interaction, resource_type, string, token, uri
+from reporting.fhir.types.base import WRITABLE, resource_type, string, token, uri
 
 SUBSCRIPTION = resource_type(
     "Subscription",
-    (*WRITABLE, Interaction.DELETE),
+    WRITABLE,
     token("status", 1501, "status", system="http://hl7.org/fhir/subscription-status"),
     token("type", 1502, "channel.type", system="http://hl7.org/fhir/subscription-channel-type"),
     uri("url", 1503, "channel.endpoint"),
