@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reporting.identifiers import named_uid
-from service.records import Region, RejectionReason
+from service.records import ExclusionReason, Region, RejectionReason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,7 @@ OUTCOME = _own("outcome", "Appraisal outcome")
 OUTCOME_APPRAISED = _own("appraised", "Photograph appraised")
 OUTCOME_REJECTED = _own("rejected", "Photograph rejected")
 REJECTION_REASON = _own("rejection-reason", "Reason the photograph was rejected")
+EXCLUSION_REASON = _own("exclusion-reason", "Reason the region was left out")
 FACIAL_APPRAISAL = _own("facial-appraisal", "Appraisal of facial difference from a photograph")
 COMPARISON_WITH_REFERENCE = _own("comparison", "Comparison with a normal reference of the face")
 
@@ -108,6 +109,11 @@ QUALITY_PITCH = _own("q-pitch", "Head pitch, positive up")
 QUALITY_ROLL = _own("q-roll", "Head roll, positive anticlockwise in the picture")
 QUALITY_BLOCKINESS = _own("q-blockiness", "JPEG blockiness")
 QUALITY_NOISE = _own("q-noise", "Noise sigma, 0 to 255")
+QUALITY_JPEG = _own("q-jpeg", "JPEG quality, estimated, 1 to 100")
+QUALITY_BLUR = _own("q-blur", "Blur sigma, percent of the inter-ocular distance")
+QUALITY_EXPOSURE = _own("q-exposure", "Exposure of the face over 18 percent grey, stops")
+QUALITY_LIGHT = _own("q-light", "Light, patient's left over right, stops")
+QUALITY_OCCLUDED = _own("q-occluded", "Fraction of the face that is covered")
 
 QUALITY_MEASURES: dict[str, tuple[Concept, Concept]] = {  # by field of QualityMeasures: name and unit
     "faces": (QUALITY_FACES, FRACTION_UNIT),
@@ -120,6 +126,11 @@ QUALITY_MEASURES: dict[str, tuple[Concept, Concept]] = {  # by field of QualityM
     "roll_deg": (QUALITY_ROLL, DEGREE_UNIT),
     "blockiness": (QUALITY_BLOCKINESS, FRACTION_UNIT),
     "noise_sigma": (QUALITY_NOISE, FRACTION_UNIT),
+    "jpeg_quality": (QUALITY_JPEG, FRACTION_UNIT),
+    "blur_percent": (QUALITY_BLUR, PERCENT_UNIT),
+    "exposure_ev": (QUALITY_EXPOSURE, FRACTION_UNIT),
+    "light_asymmetry_ev": (QUALITY_LIGHT, FRACTION_UNIT),
+    "occluded_fraction": (QUALITY_OCCLUDED, FRACTION_UNIT),
 }
 
 REJECTION_REASONS: dict[RejectionReason, Concept] = {
@@ -134,6 +145,16 @@ REJECTION_REASONS: dict[RejectionReason, Concept] = {
     RejectionReason.OVEREXPOSED: _own("overexposed", "Face overexposed"),
     RejectionReason.YAW: _own("yaw", "Head turned to one side beyond the limit"),
     RejectionReason.PITCH: _own("pitch", "Head tilted up or down beyond the limit"),
+    RejectionReason.COMPRESSED: _own("compressed", "Too strongly compressed"),
+    RejectionReason.NOISY: _own("noisy", "Too much noise"),
+    RejectionReason.UNEVEN_LIGHT: _own("uneven-light", "Lit too much from one side"),
+    RejectionReason.OCCLUDED: _own("occluded", "Too much of the face covered"),
+}
+
+EXCLUSION_REASONS: dict[ExclusionReason, Concept] = {
+    ExclusionReason.OCCLUDED: _own("r-occluded", "Region covered"),
+    ExclusionReason.CUT_OFF: _own("r-cut-off", "Region outside the picture"),
+    ExclusionReason.NO_REFERENCE: _own("r-no-reference", "Nothing to compare the region with"),
 }
 
 # A score of each region, for systems that want one code a region (FHIR component.code).
@@ -235,8 +256,15 @@ OWN_CONCEPTS: tuple[Concept, ...] = (
     QUALITY_ROLL,
     QUALITY_BLOCKINESS,
     QUALITY_NOISE,
+    QUALITY_JPEG,
+    QUALITY_BLUR,
+    QUALITY_EXPOSURE,
+    QUALITY_LIGHT,
+    QUALITY_OCCLUDED,
     ORONASAL,
     *REJECTION_REASONS.values(),
+    EXCLUSION_REASON,
+    *EXCLUSION_REASONS.values(),
     *REGION_SCORES.values(),
     *REGION_Z_SCORES.values(),
 )

@@ -24,7 +24,7 @@ from service.appraisal.models import ModelStore
 from service.config import load_settings
 from service.errors import SemblanceError
 from service.exit_codes import ExitCode, code_of
-from service.records import AppraisalStatus, Region, RejectionReason
+from service.records import Appraisal, AppraisalStatus, Region, RejectionReason
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".dcm"})
 
@@ -180,12 +180,25 @@ def _line(path: Path, result: Appraised, map_path: Path | None) -> dict[str, obj
         "rating": appraisal.rating,
         "percentile": appraisal.percentile,
         "regions": {
-            part.region.value: {"score": part.score, "z": part.z, "judged": round(part.judged, 4)}
+            part.region.value: {
+                "score": part.score,
+                "z": part.z,
+                "judged": round(part.judged, 4),
+                "occluded": round(part.occluded, 4),
+                "reason": part.reason.value if part.reason else None,
+            }
             for part in appraisal.regions
         },
-        "reasons": [reason.value for reason in appraisal.reasons],
+        "reasons": [*(reason.value for reason in appraisal.reasons), *_left_out(appraisal)],
         "difference_map": str(map_path) if map_path else None,
     }
+
+
+def _left_out(appraisal: Appraisal) -> Iterator[str]:
+    """Regions of a judged photograph that were not, as "reason:region"."""
+    for part in appraisal.regions:
+        if part.reason is not None:
+            yield f"{part.reason.value}:{part.region.value}"
 
 
 def _write_map(result: Appraised, directory: Path | None, stem: str) -> Path | None:

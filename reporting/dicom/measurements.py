@@ -33,6 +33,8 @@ from reporting.terminology import (
     ARTIFICIAL_INTELLIGENCE,
     COMMENT,
     DIFFERENCE_MAP,
+    EXCLUSION_REASON,
+    EXCLUSION_REASONS,
     FRACTION_UNIT,
     ILLUSTRATION_OF_ROI,
     IMAGE_QUALITY,
@@ -150,6 +152,8 @@ def _region(context: ReportContext, score: RegionScore) -> MeasurementsAndQualit
     if score.score is None:
         # A NUM item without a value would say the same, but readers in use cannot parse it.
         evaluations.append((SCORE, MEASUREMENT_NOT_ATTEMPTED))
+        if score.reason is not None:
+            evaluations.append((EXCLUSION_REASON, EXCLUSION_REASONS[score.reason]))
     else:
         measurements.insert(0, Measurement(name=code(SCORE), value=score.score, unit=code(SCORE_UNIT)))
     return _group(

@@ -5,24 +5,34 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.appraisal.alignment import AlignedFace, align, map_to_photograph
-from service.appraisal.calibration import Calibration, load_calibration
+from service.appraisal.calibration import Calibration
 from service.appraisal.comparators import COMPARATORS
 from service.appraisal.face import FaceFinder, MediapipeFaceFinder
 from service.appraisal.heatmap import HeatmapScale, render_heatmap, scale_of
 from service.appraisal.methods import find_method, identify
 from service.appraisal.models import ModelStore
 from service.appraisal.normalisers import NORMALISERS
+from service.appraisal.occlusion import (
+    Occlusion,
+    excluded_regions,
+    exclusion_notes,
+    load_occlusion_calibration,
+    without_cover,
+)
 from service.appraisal.photograph import Photograph, photograph_from_bytes
 from service.appraisal.quality import check_quality
 from service.appraisal.regions import region_masks
 from service.appraisal.score import region_scores, score
 from service.appraisal.settings import AppraisalSettings
+from service.appraisal.site import at_site, calibration_of
 from service.appraisal.tables import Normalised, Workplace, lookup
 from service.errors import PhotographError, UnsupportedPhotographError
 from service.records import (
@@ -33,6 +43,9 @@ from service.records import (
     Region,
     RejectionReason,
 )
+
+if TYPE_CHECKING:
+    from service.appraisal.occlusion_gate import OcclusionGate
 
 _NAMESPACE = UUID("0d9c4a06-8f3b-5c1e-9a57-4be2d1c7f630")
 
@@ -46,6 +59,8 @@ class AppraisalMaps:
     difference_aligned: NDArray[np.float32]  # (S, S) float32, NaN where nothing was judged
     difference: NDArray[np.float32]  # (H, W) float32, photograph coordinates, NaN where nothing was judged
     heatmap: NDArray[np.uint8]  # (H, W + panel, 3) uint8, sRGB, with a colour bar
+    face: AlignedFace  # the face in the canonical square, with the way back
+    counterpart: Normalised  # what the normaliser made of it; its own class tells how
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +69,20 @@ class Appraised:
 
     appraisal: Appraisal
     maps: AppraisalMaps | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Accepted:
+    """A face that passed the gates."""
+
+    face: AlignedFace
+    quality: QualityMeasures
+    occlusion: Occlusion | None = None  # None when the method does not look for it
+
+    @cached_property
+    def bare(self) -> AlignedFace:
+        """The face as methods see it: what lies before it replaced and marked as outside."""
+        return self.face if self.occlusion is None else without_cover(self.face, self.occlusion)
 
 
 def appraisal_id(sop_instance_uid: str, pixel_sha256: str, method: MethodIdentity) -> UUID:
@@ -91,18 +120,19 @@ class Appraiser:
         """
         self._settings = settings or AppraisalSettings()
         store = store or ModelStore()
-        row = find_method(method)
+        row = at_site(find_method(method), store)
         if size is not None and not row.calibration:
             row = replace(row, size=size)
         self._size = row.size
         self.identity = identify(row, self._settings, store)
-        self._calibration: Calibration | None = load_calibration(row.calibration) if row.calibration else None
+        self._calibration: Calibration | None = calibration_of(row, store)
         normaliser = lookup(NORMALISERS, row.normaliser, "normaliser")
         comparator = lookup(COMPARATORS, row.comparator, "comparator")
-        needs_models = bool(normaliser.models or comparator.models)
+        needs_models = bool(normaliser.models or comparator.models or row.occlusion)
         place = Workplace(store=store, device=pick_device(device) if needs_models else "cpu", size=row.size)
         self._normaliser = normaliser.build(place)
         self._comparator = comparator.build(place)
+        self._gate = _occlusion_gate(row.occlusion, place) if row.occlusion else None
         self._finder = face_finder or MediapipeFaceFinder()
 
     def load(self) -> None:
@@ -140,40 +170,55 @@ class Appraiser:
             with_maps: Whether to make the pictures too; scores alone are faster.
         """
         results: list[Appraised | None] = [None] * len(photographs)
-        waiting: list[tuple[int, AlignedFace, QualityMeasures]] = []
+        waiting: list[tuple[int, _Accepted]] = []
         for index, photograph in enumerate(photographs):
             faces = self._finder.find(photograph.rgb)
             quality, reasons = check_quality(photograph, faces, self._settings)
             if reasons:
-                rejected = self._rejection(
-                    photograph.sop_instance_uid,
-                    photograph.pixel_sha256,
-                    reasons,
-                    quality,
-                    photograph.warnings,
-                )
-                results[index] = Appraised(appraisal=rejected, maps=None)
+                results[index] = self._refused(photograph, reasons, quality)
             else:
-                waiting.append((index, align(photograph, faces[0], self._size), quality))
-        faces_in = [face for _, face, _ in waiting]
+                accepted = _Accepted(face=align(photograph, faces[0], self._size), quality=quality)
+                waiting.append((index, accepted))
+        waiting = self._uncovered(waiting, results)
+        faces_in = [accepted.bare for _, accepted in waiting]
         normalised = self._normaliser.normalise(faces_in) if faces_in else []
         differences = self._comparator.compare(faces_in, normalised) if faces_in else []
-        for (index, face, quality), other, difference in zip(waiting, normalised, differences, strict=True):
-            results[index] = self._conclude(face, quality, other, difference, with_maps=with_maps)
+        for (index, accepted), other, difference in zip(waiting, normalised, differences, strict=True):
+            results[index] = self._conclude(accepted, other, difference, with_maps=with_maps)
         return [result for result in results if result is not None]
 
-    def _conclude(
-        self,
-        face: AlignedFace,
-        quality: QualityMeasures,
-        other: Normalised,
-        difference: NDArray[np.float32],
-        *,
-        with_maps: bool,
+    def _uncovered(
+        self, waiting: Sequence[tuple[int, _Accepted]], results: list[Appraised | None]
+    ) -> list[tuple[int, _Accepted]]:
+        """Say of each face what lies before it; refuse those of which too little is left."""
+        if self._gate is None:
+            return list(waiting)
+        left = []
+        found = self._gate.find([accepted.face for _, accepted in waiting])
+        for (index, accepted), occlusion in zip(waiting, found, strict=True):
+            quality = replace(accepted.quality, occluded_fraction=occlusion.shares[Region.FACE])
+            if occlusion.too_much:
+                reasons = (RejectionReason.OCCLUDED,)
+                results[index] = self._refused(accepted.face.photograph, reasons, quality)
+            else:
+                left.append((index, replace(accepted, quality=quality, occlusion=occlusion)))
+        return left
+
+    def _refused(
+        self, photograph: Photograph, reasons: tuple[RejectionReason, ...], quality: QualityMeasures
     ) -> Appraised:
-        photograph = face.photograph
+        uid, digest = photograph.sop_instance_uid, photograph.pixel_sha256
+        rejected = self._rejection(uid, digest, reasons, quality, photograph.warnings)
+        return Appraised(appraisal=rejected, maps=None)
+
+    def _conclude(
+        self, accepted: _Accepted, other: Normalised, difference: NDArray[np.float32], *, with_maps: bool
+    ) -> Appraised:
+        face, photograph = accepted.face, accepted.face.photograph
         masks = region_masks(face.landmarks, (face.size, face.size))
-        judged = masks[Region.FACE] & face.inside & other.valid & np.isfinite(difference)
+        seen = masks[Region.FACE] & accepted.bare.inside
+        judged = seen & other.valid & np.isfinite(difference)
+        excluded = excluded_regions(masks, face.inside, accepted.occlusion)
         aligned_map = np.where(judged, difference, np.float32(np.nan)).astype(np.float32)
         value = score(aligned_map, masks[Region.FACE])
         calibration = self._calibration
@@ -188,9 +233,15 @@ class Appraiser:
             score=value,
             rating=calibration.rating(rated) if calibration and rated is not None else None,
             percentile=calibration.percentile(rated) if calibration and rated is not None else None,
-            regions=region_scores(aligned_map, masks, calibration),
-            quality=quality,
-            warnings=photograph.warnings + other.notes,
+            regions=region_scores(
+                aligned_map,
+                masks,
+                calibration,
+                excluded=excluded,
+                occluded=accepted.occlusion.shares if accepted.occlusion else None,
+            ),
+            quality=accepted.quality,
+            warnings=photograph.warnings + other.notes + exclusion_notes(excluded),
         )
         if not with_maps:
             return Appraised(appraisal=appraisal, maps=None)
@@ -202,6 +253,8 @@ class Appraiser:
             difference_aligned=aligned_map,
             difference=full,
             heatmap=render_heatmap(photograph, full, scale),
+            face=face,
+            counterpart=other,
         )
         return Appraised(appraisal=appraisal, maps=maps)
 
@@ -235,6 +288,13 @@ class Appraiser:
             quality=quality,
             warnings=notes,
         )
+
+
+def _occlusion_gate(version: str, place: Workplace) -> OcclusionGate:
+    from service.appraisal.occlusion_gate import OcclusionGate
+
+    calibration = load_occlusion_calibration(version)
+    return OcclusionGate(place.store.tensors(calibration.model), calibration, place.device)
 
 
 def pick_device(wanted: str) -> str:

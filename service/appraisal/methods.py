@@ -13,6 +13,7 @@ from service.appraisal.comparators import COMPARATORS
 from service.appraisal.face import FINDER_VERSION
 from service.appraisal.models import ModelStore
 from service.appraisal.normalisers import NORMALISERS
+from service.appraisal.occlusion import load_occlusion_calibration
 from service.appraisal.settings import AppraisalSettings
 from service.appraisal.tables import lookup, table
 from service.errors import UnknownMethodError
@@ -32,6 +33,7 @@ class Method:
     size: int  # side of the canonical square in pixels
     calibration: str  # version of the stored calibration; "" when none
     summary: str  # one line for people
+    occlusion: str = ""  # version of the occlusion gate's calibration; "" when the method has no such gate
 
 
 METHODS: Mapping[str, Method] = table(
@@ -90,10 +92,12 @@ def identify(method: Method, settings: AppraisalSettings, store: ModelStore) -> 
     Raises:
         UnknownMethodError: The method names an unknown normaliser or comparator.
         ModelNotFoundError: It names a model that is not in the manifest.
+        ConfigurationError: The calibration of its occlusion gate is missing or malformed.
     """
     normaliser = lookup(NORMALISERS, method.normaliser, "normaliser")
     comparator = lookup(COMPARATORS, method.comparator, "comparator")
-    models = tuple(dict.fromkeys(normaliser.models + comparator.models))
+    gates = (load_occlusion_calibration(method.occlusion),) if method.occlusion else ()
+    models = (*normaliser.models, *comparator.models, *(gate.model for gate in gates))
     return MethodIdentity(
         name=method.name,
         version="/".join(
@@ -103,11 +107,12 @@ def identify(method: Method, settings: AppraisalSettings, store: ModelStore) -> 
                 comparator.version,
                 str(method.size),
                 f"mesh{FINDER_VERSION}",
+                *(gate.version for gate in gates),
             )
         ),
         normaliser=method.normaliser,
         comparator=method.comparator,
-        weights_sha256=store.sha256(models),
+        weights_sha256=store.sha256(tuple(dict.fromkeys(models))),
         config_sha256=settings.sha256(),
         calibration=method.calibration,
     )

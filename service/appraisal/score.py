@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.appraisal.calibration import Calibration
-from service.records import Region, RegionScore
+from service.records import ExclusionReason, Region, RegionScore
 
 FLOOR = 1e-12  # mean difference under which s(D) stops growing; identical pictures
 MIN_JUDGED = 0.25  # fraction of a region that must have been judged for it to have a score
@@ -34,6 +34,9 @@ def region_scores(
     difference: NDArray[np.float32],
     masks: Mapping[Region, NDArray[np.bool_]],
     calibration: Calibration | None,
+    *,
+    excluded: Mapping[Region, ExclusionReason] | None = None,
+    occluded: Mapping[Region, float] | None = None,
 ) -> tuple[RegionScore, ...]:
     """Score every region.
 
@@ -41,15 +44,27 @@ def region_scores(
         difference: (H, W) float32; NaN where nothing was judged.
         masks: Region -> (H, W) bool.
         calibration: Of the method; None leaves z out.
+        excluded: Regions that get no score, and why.
+        occluded: Fraction of each region that something lies before.
     """
-    return tuple(_region_score(region, difference, mask, calibration) for region, mask in masks.items())
+    reasons, shares = excluded or {}, occluded or {}
+    scores = []
+    for region, mask in masks.items():
+        judged = _judged(difference, mask)
+        value = score(difference, mask) if judged >= MIN_JUDGED and region not in reasons else None
+        scores.append(
+            RegionScore(
+                region=region,
+                score=value,
+                z=None if value is None or calibration is None else calibration.z(region, value),
+                judged=judged,
+                reason=reasons.get(region, ExclusionReason.NO_REFERENCE) if value is None else None,
+                occluded=shares.get(region, 0.0),
+            )
+        )
+    return tuple(scores)
 
 
-def _region_score(
-    region: Region, difference: NDArray[np.float32], mask: NDArray[np.bool_], calibration: Calibration | None
-) -> RegionScore:
+def _judged(difference: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     count = int(mask.sum())
-    judged = float((mask & np.isfinite(difference)).sum()) / count if count else 0.0
-    value = score(difference, mask) if judged >= MIN_JUDGED else None
-    z = None if value is None or calibration is None else calibration.z(region, value)
-    return RegionScore(region=region, score=value, z=z, judged=judged)
+    return float((mask & np.isfinite(difference)).sum()) / count if count else 0.0

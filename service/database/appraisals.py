@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 from uuid import UUID
 
 from psycopg.rows import DictRow
@@ -13,6 +14,7 @@ from service.errors import RecordNotFoundError
 from service.records import (
     Appraisal,
     AppraisalStatus,
+    ExclusionReason,
     MethodIdentity,
     QualityMeasures,
     Region,
@@ -41,6 +43,17 @@ def _method(row: DictRow) -> MethodIdentity:
     )
 
 
+def _region(stored: dict[str, Any]) -> RegionScore:
+    reason = stored.get("reason")  # rows of before there were reasons lack it
+    return RegionScore(
+        **{
+            **stored,
+            "region": Region(stored["region"]),
+            "reason": None if reason is None else ExclusionReason(reason),
+        }
+    )
+
+
 def _saved(row: DictRow) -> SavedAppraisal:
     appraisal = Appraisal(
         appraisal_id=row["appraisal_id"],
@@ -52,7 +65,7 @@ def _saved(row: DictRow) -> SavedAppraisal:
         score=row["score"],
         rating=row["rating"],
         percentile=row["percentile"],
-        regions=tuple(RegionScore(**{**each, "region": Region(each["region"])}) for each in row["regions"]),
+        regions=tuple(_region(each) for each in row["regions"]),
         quality=QualityMeasures(**row["quality"]),
         warnings=tuple(row["warnings"]),
     )

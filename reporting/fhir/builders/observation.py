@@ -27,22 +27,11 @@ from reporting.fhir.elements import (
 )
 from reporting.identifiers import fhir_id
 from reporting.terminology import (
-    DEGREE_UNIT,
+    EXCLUSION_REASONS,
     FACE,
-    FRACTION_UNIT,
     PERCENTILE,
     PERCENTILE_UNIT,
-    PIXEL_UNIT,
-    QUALITY_BLOCKINESS,
-    QUALITY_CLIPPED,
-    QUALITY_FACES,
-    QUALITY_INTER_OCULAR,
-    QUALITY_LUMINANCE,
-    QUALITY_NOISE,
-    QUALITY_PITCH,
-    QUALITY_ROLL,
-    QUALITY_SHARPNESS,
-    QUALITY_YAW,
+    QUALITY_MEASURES,
     RATING,
     RATING_UNIT,
     REGION_SCORES,
@@ -52,27 +41,13 @@ from reporting.terminology import (
     SCORE,
     SCORE_UNIT,
     STANDARD_DEVIATION_UNIT,
-    Concept,
 )
-from service.records import Appraisal, AppraisalStatus, RejectionReason
+from service.records import Appraisal, AppraisalStatus, RegionScore, RejectionReason
 
 LOW_PERCENTILE = 5  # below it a score is marked low; the norm cohort's lowest twentieth
 
 # A photograph nobody could have judged is an error; one that was declined was not performed.
 _BROKEN = {RejectionReason.UNDECODABLE, RejectionReason.UNSUPPORTED}
-
-_QUALITY: tuple[tuple[str, Concept, Concept], ...] = (
-    ("faces", QUALITY_FACES, FRACTION_UNIT),
-    ("inter_ocular_px", QUALITY_INTER_OCULAR, PIXEL_UNIT),
-    ("sharpness", QUALITY_SHARPNESS, FRACTION_UNIT),
-    ("mean_luminance", QUALITY_LUMINANCE, FRACTION_UNIT),
-    ("clipped_fraction", QUALITY_CLIPPED, FRACTION_UNIT),
-    ("yaw_deg", QUALITY_YAW, DEGREE_UNIT),
-    ("pitch_deg", QUALITY_PITCH, DEGREE_UNIT),
-    ("roll_deg", QUALITY_ROLL, DEGREE_UNIT),
-    ("blockiness", QUALITY_BLOCKINESS, FRACTION_UNIT),
-    ("noise_sigma", QUALITY_NOISE, FRACTION_UNIT),
-)
 
 
 def observation_id(context: ReportContext) -> str:
@@ -188,17 +163,27 @@ def _components(appraisal: Appraisal) -> Iterator[Element]:
         yield {"code": codeable(PERCENTILE), "valueQuantity": quantity(appraisal.percentile, PERCENTILE_UNIT)}
     if appraisal.status is AppraisalStatus.APPRAISED:
         yield from _region_components(appraisal)
-    for attribute, concept, unit in _QUALITY:
+    for attribute, (concept, unit) in QUALITY_MEASURES.items():
         value = getattr(appraisal.quality, attribute)
         if value is not None:
             yield {"code": codeable(concept), "valueQuantity": quantity(value, unit)}
+
+
+def _left_out(region: RegionScore) -> Element:
+    """Not performed, and why in our own codes; `masked` would mean withheld for privacy."""
+    absent: Element = coded(DATA_ABSENT_REASON, "not-performed", "Not Performed")
+    if region.reason is not None:
+        why = EXCLUSION_REASONS[region.reason]
+        absent["coding"].append({"system": why.system.uri, "code": why.code, "display": why.display})
+        absent["text"] = why.display
+    return absent
 
 
 def _region_components(appraisal: Appraisal) -> Iterator[Element]:
     for region in appraisal.regions:
         score: Element = {"code": codeable(REGION_SCORES[region.region])}
         if region.score is None:
-            score["dataAbsentReason"] = coded(DATA_ABSENT_REASON, "not-performed", "Not Performed")
+            score["dataAbsentReason"] = _left_out(region)
         else:
             score["valueQuantity"] = quantity(region.score, SCORE_UNIT)
         yield score
