@@ -13,6 +13,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node import structure
+from dicom_node.admission import Admission
 from dicom_node.command import StoreCommand
 from dicom_node.file_meta import part10_header
 from dicom_node.group_commit import GroupCommit
@@ -28,13 +29,15 @@ from service.errors import (
     IncompleteInstanceError,
     IntakeError,
     InvalidIdentifierError,
+    NodeBusyError,
     SemblanceError,
     StorageError,
     StorageFullError,
     UnsupportedInstanceError,
 )
+from service.logged_store import WriterSource
 from service.records import LedgerEvent, NewInstance, Receipt
-from service.storage import InstanceStore, StoreWriter
+from service.storage import StoreWriter
 
 _log = structlog.get_logger(__name__)
 
@@ -43,6 +46,7 @@ _MAX_UID = 64
 # Which status tells the sender of which error; the first match counts.
 STATUSES: tuple[tuple[type[SemblanceError], StoreStatus], ...] = (
     (StorageError, StoreStatus.OUT_OF_RESOURCES),
+    (NodeBusyError, StoreStatus.OUT_OF_RESOURCES),
     (DatabaseUnavailableError, StoreStatus.OUT_OF_RESOURCES),
     (UnsupportedInstanceError, StoreStatus.SOP_CLASS_NOT_SUPPORTED),
     (ConflictingInstanceError, StoreStatus.CONFLICTING_INSTANCE),
@@ -90,10 +94,11 @@ def printable(text: str, limit: int = 64) -> str:
 class Ingest:
     """What every reception of a process shares."""
 
-    store: InstanceStore
+    store: WriterSource
     pool: Pool
     commit: GroupCommit
     journal: Journal
+    admission: Admission | None = None  # limits; None for none
 
     def begin(
         self, association: Association, context: PresentationContext | None, request: StoreCommand
@@ -161,6 +166,8 @@ class InstanceReception:
 
     def _open(self, context: PresentationContext | None) -> None:
         request = self._request
+        if self._ingest.admission is not None:
+            self._ingest.admission.admit_object(self._sender.calling_ae_title, self._sender.peer_address)
         if (
             context is None
             or context.abstract_syntax != request.sop_class_uid

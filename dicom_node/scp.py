@@ -17,18 +17,24 @@ from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from dicom_node.admission import Admission
 from dicom_node.commitment import CommitmentProvider
 from dicom_node.commitment_user import CommitmentUser
 from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.group_commit import GroupCommit
 from dicom_node.ingest import Ingest, printable, sender_of
 from dicom_node.journal import Journal
+from dicom_node.query.association import QueryAssociation
+from dicom_node.query.contexts import extended_negotiation, settle_roles
+from dicom_node.query.provider import QueryProvider
 from dicom_node.readers import VERIFICATION, supported_contexts
 from dicom_node.security import ServerTls, is_admitted, peer_certificate, server_tls
 from dicom_node.transport import BorderSocket
 from dicom_node.upper_layer import NodeAssociation
+from reporting.holdings.index import Indexer
 from service.config import Settings
 from service.database.pool import Pool
+from service.logged_store import receiving_store
 from service.records import LedgerEvent
 from service.storage import InstanceStore
 
@@ -55,6 +61,7 @@ class ServerOptions:
     """What the server needs beside pynetdicom's own arguments."""
 
     ingest: Ingest
+    queries: QueryProvider
     settings: Settings
     tls: ServerTls | None
     reuse_port: bool = False  # several processes listen on the port
@@ -111,12 +118,13 @@ class _Handler(RequestHandler):
 
     def _create_association(self) -> NodeAssociation:
         options = self.server.options
-        association = NodeAssociation(
+        association = QueryAssociation(
             self.ae,
             MODE_ACCEPTOR,
             receive=options.ingest.begin,
             max_pdu_bytes=options.settings.dicom_max_pdu_bytes,
         )
+        association.queries = options.queries
         association._server = self.server
         association.name = f"AcceptorThread@{datetime.now(UTC):%Y%m%d%H%M%S}"
         association.set_socket(
@@ -169,7 +177,17 @@ class Node:
         self._settings = settings
         self._commit = GroupCommit(settings)
         self._journal = Journal(pool)
-        self._ingest = Ingest(store=store, pool=pool, commit=self._commit, journal=self._journal)
+        self._store = receiving_store(store)
+        self._admission = Admission(settings, pool)
+        self._ingest = Ingest(
+            store=self._store,
+            pool=pool,
+            commit=self._commit,
+            journal=self._journal,
+            admission=self._admission,
+        )
+        self._indexer = Indexer(pool, store)
+        queries = QueryProvider(settings, pool, store, self._journal.write)
         self._commitment = CommitmentProvider(settings, pool, store)
         self._commitment_user = CommitmentUser(settings, pool)
         entity = application_entity(settings)
@@ -181,12 +199,18 @@ class Node:
                 (evt.EVT_N_ACTION, self._commitment.request),
                 (evt.EVT_N_EVENT_REPORT, self._commitment_user.report),
                 (evt.EVT_REQUESTED, self._requested),
+                (evt.EVT_USER_ID, self._identified),
+                (evt.EVT_SOP_EXTENDED, extended_negotiation),
                 (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_REJECTED, self._rejected),
             ],
             server_class=NodeServer,
             options=ServerOptions(
-                ingest=self._ingest, settings=settings, tls=server_tls(settings), reuse_port=reuse_port
+                ingest=self._ingest,
+                queries=queries,
+                settings=settings,
+                tls=server_tls(settings),
+                reuse_port=reuse_port,
             ),
         )
         entity._servers.append(self._server)
@@ -197,6 +221,7 @@ class Node:
         self._commitment.start()
         self._commitment_user.start()
         self._journal.start()
+        self._indexer.start()
 
     @property
     def port(self) -> int:
@@ -213,23 +238,40 @@ class Node:
             association.abort()
         self._commitment.stop()
         self._commitment_user.stop()
+        self._indexer.stop()
         self._commit.close()
+        self._store.close()
         self._journal.stop()
 
     def _requested(self, event: Event) -> None:
-        """Reject a caller that no row of the list admits."""
+        """Reject a caller that no row of the list admits, or that calls too often or without a user."""
         association = event.assoc
+        settle_roles(association)
         transport, request = association.dul.socket, association.requestor.primitive
         sender = sender_of(association)
         certificate = peer_certificate(transport.socket) if transport is not None else None
         if is_admitted(
             self._settings.dicom_admitted_peers, sender.calling_ae_title, sender.peer_address, certificate
         ):
+            rejection = self._admission.rejection(association, sender.calling_ae_title, sender.peer_address)
+        else:
+            rejection = _CALLING_AE_NOT_RECOGNISED
+        if rejection is None:
             return
         association.requestor.ae_title = request.calling_ae_title if request is not None else ""
-        association.acse.send_reject(*_CALLING_AE_NOT_RECOGNISED)
+        association.acse.send_reject(*rejection)
         self._rejected(event)
         association.kill()
+
+    def _identified(self, event: Event) -> tuple[bool, None]:
+        """Judge the user that a caller names; a handler of EVT_USER_ID."""
+        identity, sender = self._admission.identify(event.assoc), sender_of(event.assoc)
+        user = printable(identity.user)
+        if identity.is_valid:
+            _log.info("user-identified", user=user, **sender.detail())
+        else:
+            self._ingest.record_refusal("", sender, {"reason": "user identity not accepted", "user": user})
+        return identity.is_valid, None
 
     def _accepted(self, event: Event) -> None:
         """Note what was not negotiated: many senders propose all they know, so it is one line.
@@ -263,17 +305,22 @@ class Node:
         """Put an association into the ledger; one for C-ECHO alone, as monitors make, is in the log."""
         accepted = {str(c.abstract_syntax) for c in association.accepted_contexts} - {str(VERIFICATION)}
         if accepted:
-            sender = sender_of(association)
-            self._journal.write(
-                LedgerEvent.ASSOCIATED,
-                "",
-                {**sender.detail(), "abstract_syntaxes": ",".join(_some(accepted))},
-            )
+            user = _user_of(association) if self._settings.dicom_users_file is not None else ""
+            detail = {**sender_of(association).detail(), "abstract_syntaxes": ",".join(_some(accepted))}
+            self._journal.write(LedgerEvent.ASSOCIATED, "", detail | ({"user": user} if user else {}))
 
     def _rejected(self, event: Event) -> None:
         answer = event.assoc.acceptor.primitive
         reason = f"{answer.reason_str}" if answer is not None else "association rejected"
         self._ingest.record_refusal("", sender_of(event.assoc), {"reason": f"association rejected: {reason}"})
+
+
+def _user_of(association: Association) -> str:
+    """The name of the user who was identified; "" for a token (PS3.7 section D.3.3.7) or nobody."""
+    identity = association.requestor.user_identity
+    if identity is None or identity.user_identity_type not in {1, 2}:
+        return ""
+    return printable(identity.primary_field.decode("utf-8", "replace"))
 
 
 def _some(uids: set[str], limit: int = 8) -> list[str]:

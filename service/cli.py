@@ -18,8 +18,9 @@ from service import __version__, demo_photographs
 from service.calling import called_as
 from service.cli_deferred import DeferringGroup, announce
 from service.cli_destinations import destinations_command
+from service.cli_passcode import passcode
 from service.cli_state import retry, status
-from service.config import load_settings
+from service.config import CONFIG_VARIABLE, load_settings
 from service.errors import DatabaseUnavailableError, SemblanceError, StackError
 from service.exit_codes import ExitCode, code_of
 from service.stack import Stack, StackFacts, StackOptions, running_stack
@@ -41,6 +42,7 @@ announce(app)
 for command in (status, retry):
     app.command()(command)
 app.command("destinations")(destinations_command)
+app.command()(passcode)
 
 
 def _print_version(wanted: bool) -> None:
@@ -133,6 +135,25 @@ def api() -> None:
     Example: `SEMBLANCE_API_PORT=8080 semblance api`.
     """
     _replace_by("reporting")
+
+
+@app.command()
+def withdraw(
+    uid: Annotated[str, typer.Argument(help="SOP Instance UID of a photograph, or the id of one appraisal.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why; no patient data.")],
+    by: Annotated[str, typer.Option(help="Who; none: the user that runs it.")] = "",
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Take a result back: EHRs read it as entered in error, with the reason; nothing is deleted.
+
+    Example: `semblance withdraw 2.25.1234 --reason "photograph of another patient"`.
+    """
+    facts = running_stack(data_dir)
+    if facts is not None and "SEMBLANCE_DATABASE_URL" not in os.environ and CONFIG_VARIABLE not in os.environ:
+        os.environ["SEMBLANCE_DATABASE_URL"] = facts.database_url
+        os.environ.setdefault("SEMBLANCE_API_BASE_URL", facts.fhir_url)
+    _replace_by("reporting.withdraw", uid, "--reason", reason, *(["--by", by] if by else []))
 
 
 @app.command()

@@ -272,6 +272,16 @@ def counts_by_state(connection: Connection) -> dict[InstanceState, int]:
     return {state: found.get(state, 0) for state in InstanceState}
 
 
+def waiting(connection: Connection, at_most: int) -> int:
+    """How many instances wait to be appraised; stops counting at ``at_most``."""
+    row = connection.execute(
+        "SELECT count(*) AS instances FROM (SELECT FROM instance WHERE state = 'received'"
+        " AND state IN ('received', 'appraised', 'reported') LIMIT %s) AS first",
+        (at_most,),
+    ).fetchone()
+    return int(row["instances"]) if row else 0
+
+
 def quarantined(connection: Connection) -> int:
     """How many objects are in quarantine."""
     row = connection.execute("SELECT count(*) AS objects FROM quarantine").fetchone()
