@@ -26,6 +26,8 @@ from pydicom.uid import (
 )
 from pynetdicom.presentation import PresentationContext
 
+from dicom_node.query.contexts import QUERY_RETRIEVE, RESULT_CLASSES
+
 VERIFICATION = UID("1.2.840.10008.1.1")
 STORAGE_COMMITMENT_PUSH_MODEL = UID("1.2.840.10008.1.20.1")
 UNCOMPRESSED: tuple[UID, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
@@ -74,7 +76,12 @@ def supported_contexts() -> list[PresentationContext]:
         _context(VERIFICATION, UNCOMPRESSED),
         _context(STORAGE_COMMITMENT_PUSH_MODEL, UNCOMPRESSED, both_roles=True),
     ]
-    contexts += [_context(reader.sop_class_uid, reader.transfer_syntaxes) for reader in READERS.values()]
+    contexts += [_context(uid, UNCOMPRESSED) for uid in QUERY_RETRIEVE]
+    contexts += [
+        _context(reader.sop_class_uid, reader.transfer_syntaxes, both_roles=True)
+        for reader in READERS.values()
+    ]
+    contexts += [_context(uid, TRANSFER_SYNTAXES, both_roles=True) for uid in RESULT_CLASSES]
     return contexts
 
 
