@@ -5,6 +5,7 @@ from __future__ import annotations
 from dicom_node.breaker import DestinationGate
 from dicom_node.commitment_user import new_transaction_uid
 from dicom_node.scu import destination_named, send, verify
+from dicom_node.stow_sender import stow
 from service.celery_app import task
 from service.context import Context
 from service.database import commitments_wanted, deliveries, destinations
@@ -26,9 +27,14 @@ def deliver(context: Context, delivery_id: int) -> None:
         delivery = deliveries.get(connection, delivery_id)
         state = destinations.states(connection).get(delivery.destination)
     destination = destination_named(context.settings, delivery.destination)
-    if state is not None and state.breaker is BreakerState.HALF_OPEN:
+    if destination.kind == "dicom" and state is not None and state.breaker is BreakerState.HALF_OPEN:
         verify(destination, context.settings)
-    sent = send(context.store.read(delivery.sha256), destination, context.settings)
+    content = context.store.read(delivery.sha256)
+    sent = (
+        stow(content, destination, context.settings)
+        if destination.kind == "dicomweb"
+        else send(content, destination, context.settings)
+    )
     with transaction(context.pool) as connection:
         delivered(
             connection,
@@ -39,5 +45,5 @@ def deliver(context: Context, delivery_id: int) -> None:
                 "transfer_syntax_uid": sent.transfer_syntax_uid,
             },
         )
-        if destination.storage_commitment:
+        if destination.storage_commitment and destination.kind == "dicom":
             commitments_wanted.want(connection, delivery_id, new_transaction_uid())

@@ -1,9 +1,11 @@
-"""``python -m reporting``: the FHIR API."""
+"""``python -m reporting``: the FHIR API and DICOMweb, for reading; ``dicom_node.web`` also takes STOW-RS."""
 
 from __future__ import annotations
 
 import sys
 
+from reporting.dicomweb.app import dicomweb_app
+from reporting.dicomweb.call import PATH
 from reporting.fhir.server import serve
 from service.config import load_settings
 from service.errors import ConfigurationError
@@ -13,7 +15,7 @@ from service.exit_codes import ExitCode
 def main() -> int:
     """Serve until told to stop; 2 when the configuration is wrong."""
     try:
-        serve(load_settings())
+        serve(load_settings(), {PATH: dicomweb_app})
     except ConfigurationError as exc:
         sys.stderr.write(f"semblance api: {exc}\n")
         return ExitCode.USAGE

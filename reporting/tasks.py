@@ -11,7 +11,7 @@ from reporting.source import default_zone, read_source
 from service.celery_app import errand, task
 from service.config import Settings
 from service.context import Context
-from service.database import appraisals, deliveries, instances, studies
+from service.database import appraisals, deliveries, holdings, instances, studies
 from service.database.pool import Connection, transaction
 from service.errors import ResultError
 from service.pipeline import reported
@@ -60,6 +60,7 @@ def report(context: Context, instance_id: int) -> None:
         for each in made:
             save_results(connection, each.context, each.results, settings)
             due += _add_deliveries(connection, settings, instance, each)
+            _hold(connection, each)
         reported(connection, instance_id, due, _detail(made))
 
 
@@ -110,6 +111,17 @@ def _add_deliveries(
         for destination in destinations_of(_routed(instance, made, result), settings.destinations)
     ]
     return [delivery_id for delivery_id in added if delivery_id is not None]
+
+
+def _hold(connection: Connection, made: Reported) -> None:
+    """Have the results found and retrieved like the photographs."""
+    for result, sha256 in zip(made.results, made.sha256s, strict=True):
+        holdings.queue_result(
+            connection,
+            sop_instance_uid=result.sop_instance_uid,
+            sha256=sha256,
+            instance_id=made.context.saved.instance_id,
+        )
 
 
 def _routed(instance: Instance, made: Reported, result: ResultObject) -> Routed:

@@ -6,8 +6,10 @@ import json
 import secrets
 import socket
 import sys
+from collections.abc import Callable, Mapping
 
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reporting.fhir.app import FhirApp
 from reporting.fhir.audit import AuditLog
@@ -68,8 +70,33 @@ class _Announcing(uvicorn.Server):
             sys.stdout.flush()
 
 
-def serve(settings: Settings) -> None:
+# Makes an application that is served below a path beside the FHIR API, and shares its database and audit.
+MakeApp = Callable[[Api], ASGIApp]
+
+
+class _Beside:
+    """Sends each request to the application of its path, all others to the FHIR API."""
+
+    def __init__(self, fhir: FhirApp, others: Mapping[str, ASGIApp]) -> None:
+        self._fhir = fhir
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        path = scope.get("path", "")
+        for prefix, app in self._others.items():
+            if path == prefix or path.startswith(f"{prefix}/"):
+                await app(scope, receive, send)
+                return
+        await self._fhir(scope, receive, send)
+
+
+def serve(settings: Settings, beside: Mapping[str, MakeApp]) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished.
+
+    Args:
+        settings: Of the process.
+        beside: Path -> what makes the application served below it.
 
     Raises:
         ConfigurationError: No authorisation is configured and the address is not loopback.
@@ -87,8 +114,9 @@ def serve(settings: Settings) -> None:
         settings = settings.model_copy(update={"api_port": port})
         api = make_api(settings)
         try:
+            app = _Beside(FhirApp(api), {path: make(api) for path, make in beside.items()})
             config = uvicorn.Config(
-                FhirApp(api), log_level="warning", access_log=False, http="httptools", loop="uvloop",
+                app, log_level="warning", access_log=False, http="httptools", loop="uvloop",
                 server_header=False, date_header=True, lifespan="on", timeout_graceful_shutdown=30,
             )  # fmt: skip
             _Announcing(config, settings.fhir_base_url()).run(sockets=[listener])

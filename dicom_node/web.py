@@ -1,0 +1,55 @@
+"""``python -m dicom_node.web``: the FHIR API and DICOMweb in one process; STOW-RS takes instances in."""
+
+from __future__ import annotations
+
+import sys
+
+from dicom_node.group_commit import GroupCommit
+from dicom_node.ingest import Ingest
+from dicom_node.journal import Journal
+from dicom_node.stow import StowReceiver
+from reporting.dicomweb.app import dicomweb_app
+from reporting.dicomweb.call import PATH
+from reporting.fhir.server import serve
+from reporting.holdings.index import Indexer
+from service.config import Settings, load_settings
+from service.database.pool import open_pool
+from service.errors import ConfigurationError
+from service.exit_codes import ExitCode
+from service.logged_store import receiving_store
+from service.storage import open_store
+
+
+def main() -> int:
+    """Serve until told to stop; 2 when the configuration is wrong."""
+    try:
+        run(load_settings())
+    except ConfigurationError as exc:
+        sys.stderr.write(f"semblance api: {exc}\n")
+        return ExitCode.USAGE
+    return ExitCode.DONE
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: See ``serve``.
+    """
+    store = open_store(settings)
+    with open_pool(settings) as pool:
+        commit, journal, indexer = GroupCommit(settings), Journal(pool), Indexer(pool, store)
+        ingest = Ingest(store=receiving_store(store), pool=pool, commit=commit, journal=journal)
+        receiver = StowReceiver(settings, ingest)
+        journal.start()
+        indexer.start()
+        try:
+            serve(settings, {PATH: lambda api: dicomweb_app(api, receiver.begin)})
+        finally:
+            indexer.stop()
+            journal.stop()
+            commit.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""The ASGI application of DICOMweb: paths to handlers, errors to answers, every access to the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from reporting.dicomweb import rendered, retrieve, search, store
+from reporting.dicomweb.call import PATH, Call, Handler, Receive, Service
+from reporting.dicomweb.problem import DicomwebError
+from reporting.fhir import http as fhir_http
+from reporting.fhir.access import EVERYTHING, NOBODY
+from reporting.fhir.http import Api
+from reporting.fhir.outcome import FhirProblemError
+from reporting.identifiers import fhir_id
+from service.database import holding_access
+from service.database.holding_records import Level
+from service.database.pool import transaction
+from service.errors import CorruptInstanceError, DatabaseUnavailableError, InstanceNotStoredError
+
+_log = structlog.get_logger(__name__)
+
+_STUDY, _SERIES = "/studies/{study}", "/studies/{study}/series/{series}"
+_INSTANCE = _SERIES + "/instances/{instance}"
+_SEARCHES: tuple[tuple[str, Level], ...] = (
+    ("/studies", Level.STUDY),
+    ("/series", Level.SERIES),
+    ("/instances", Level.IMAGE),
+    (_STUDY + "/series", Level.SERIES),
+    (_STUDY + "/instances", Level.IMAGE),
+    (_SERIES + "/instances", Level.IMAGE),
+)
+_RETRIEVALS: tuple[tuple[str, Handler], ...] = (
+    *((path, retrieve.instances) for path in (_STUDY, _SERIES, _INSTANCE)),
+    *((path + "/metadata", retrieve.metadata) for path in (_STUDY, _SERIES, _INSTANCE)),
+    *((path + "/rendered", rendered.rendered) for path in (_STUDY, _SERIES, _INSTANCE)),
+    *((path + "/thumbnail", rendered.thumbnail) for path in (_STUDY, _SERIES, _INSTANCE)),
+    (_INSTANCE + "/bulkdata/{place:path}", retrieve.bulk_data),
+    (_INSTANCE + "/frames/{frames}", retrieve.listed_frames),
+    (_INSTANCE + "/frames/{frames}/rendered", rendered.rendered),
+    (_INSTANCE + "/frames/{frames}/thumbnail", rendered.thumbnail),
+)
+_MOST_AUDITED = 100  # studies named in one audit event
+
+
+def dicomweb_app(api: Api, receive: Receive | None = None) -> Starlette:
+    """Make the application; it is served below PATH.
+
+    Args:
+        api: Database, store, authorisation and audit, shared with the FHIR API.
+        receive: Takes instances in; None: STOW-RS answers 404.
+    """
+    base_url = api.base_url.removesuffix("/fhir") + PATH
+    service = Service(api=api, base_url=base_url, receive=receive)
+    routes = [
+        Route(PATH + path, _endpoint(service, partial(search.search, level=level), "search-type", "s"))
+        for path, level in _SEARCHES
+    ]
+    routes += [Route(PATH + path, _endpoint(service, handler, "read", "r")) for path, handler in _RETRIEVALS]
+    routes += [
+        Route(PATH + path, _storing(service), methods=["POST"]) for path in ("/studies", "/studies/{study}")
+    ]
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(api.settings.dicomweb_allowed_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["accept", "authorization", "content-type", "if-none-match", "range"],
+        expose_headers=["content-range", "etag", "warning"],
+    )
+    return Starlette(routes=routes, middleware=[cors] if api.settings.dicomweb_allowed_origins else [])
+
+
+def _endpoint(
+    service: Service, handler: Handler, interaction: str, access: str
+) -> Callable[[Request], Awaitable[Response]]:
+    async def serve(request: Request) -> Response:
+        return await run_in_threadpool(_serve, service, request, handler, interaction, access)
+
+    return serve
+
+
+def _serve(service: Service, request: Request, handler: Handler, interaction: str, access: str) -> Response:
+    call = None
+    try:
+        call = _call(service, request, access)
+        response = handler(call)
+    except _FAILURES as exc:
+        response = _refusal(exc)
+    return _recorded(service, request, call, interaction, response)
+
+
+def _storing(service: Service) -> Callable[[Request], Awaitable[Response]]:
+    async def serve(request: Request) -> Response:
+        call = None
+        try:
+            call = await run_in_threadpool(_call, service, request, "c")
+            if call.patient is not None:
+                raise DicomwebError(403, "a patient's token does not store")
+            response = await store.receive(call)
+        except _FAILURES as exc:
+            response = _refusal(exc)
+        return await run_in_threadpool(_recorded, service, request, call, "create", response)
+
+    return serve
+
+
+def _call(service: Service, request: Request, access: str) -> Call:
+    """Know who asks, and what of the studies they may see: as of ImagingStudy.
+
+    Raises:
+        FhirProblemError: 401, 403.
+        DicomwebError: 403.
+    """
+    authorizer = service.api.authorizer
+    principal = EVERYTHING if authorizer is None else authorizer.principal(dict(request.headers))
+    grant = principal.grant("ImagingStudy", access)
+    if grant.alternatives:
+        raise DicomwebError(403, "scopes with search constraints do not open DICOMweb")
+    return Call(service=service, request=request, principal=principal, patient=grant.patient)
+
+
+_FAILURES = (
+    DicomwebError,
+    FhirProblemError,
+    DatabaseUnavailableError,
+    InstanceNotStoredError,
+    CorruptInstanceError,
+)
+
+
+def _refusal(error: Exception) -> Response:
+    if isinstance(error, DicomwebError | FhirProblemError):
+        return _problem(error.status, str(error), dict(error.headers))
+    if isinstance(error, DatabaseUnavailableError):
+        _log.warning("dicomweb.database_unavailable")
+        return _problem(503, "the database cannot be reached; try again", {"Retry-After": "5"})
+    _log.error("dicomweb.instance_damaged", error=type(error).__name__)
+    return _problem(500, "the instance's bytes are missing or damaged", {})
+
+
+def _problem(status: int, reason: str, headers: dict[str, str]) -> Response:
+    return JSONResponse({"error": reason}, status_code=status, headers=headers)
+
+
+def _recorded(
+    service: Service,
+    request: Request,
+    call: Call | None,
+    interaction: str,
+    response: Response,
+) -> Response:
+    """Record the access; if that fails, so does the request."""
+    asked = fhir_http.Request(
+        method=request.method,
+        path=tuple(request.url.path.strip("/").split("/")),
+        query=tuple(request.query_params.multi_items()),
+        headers={},
+        body=b"",
+        principal=call.principal if call is not None else NOBODY,
+        peer=request.client.host if request.client is not None else "",
+    )
+    try:
+        touched, patients = _shown(service, call)
+        answered = fhir_http.Response(status=response.status_code, touched=touched, patients=patients)
+        service.api.audit.record(asked, interaction, response.status_code, answered)
+    except DatabaseUnavailableError as exc:
+        return _refusal(exc)
+    response.headers.setdefault("Cache-Control", "no-cache, private")
+    response.headers.setdefault("Vary", "Accept, Origin")
+    return response
+
+
+def _shown(service: Service, call: Call | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """References to the ImagingStudies that were shown, and logical ids of their Patients."""
+    studies = sorted(call.studies)[:_MOST_AUDITED] if call is not None else []
+    if not studies:
+        return (), ()
+    ids = [fhir_id("ImagingStudy", study) for study in studies]
+    with transaction(service.api.pool) as connection:
+        patients = holding_access.patients_of(connection, ids)
+    return tuple(f"ImagingStudy/{each}" for each in ids), tuple(sorted(set(patients.values())))

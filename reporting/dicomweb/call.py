@@ -1,0 +1,144 @@
+"""One request, with who asks and what they may see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reporting.dicomweb.accept import Accepted, accepted
+from reporting.dicomweb.problem import DicomwebError, not_found
+from reporting.fhir.access import Principal
+from reporting.fhir.http import Api
+from reporting.holdings.index import catch_up
+from reporting.identifiers import fhir_id
+from service.database import holding_access, holdings
+from service.database.holding_records import HeldInstance
+from service.database.pool import transaction
+
+PATH = "/dicom-web"
+_CATCH_UP_S = 5.0  # longest a request waits for the index
+
+
+class Intake(Protocol):
+    """Takes one Part 10 file in, as C-STORE would."""
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next piece; must not raise for what the sender did wrong."""
+
+    def finish(self) -> Stored:
+        """Take the end; answer what became of it."""
+
+    def abandon(self) -> None:
+        """Keep nothing: the request ended early."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What became of an instance that was offered."""
+
+    status: int  # of C-STORE (PS3.4 section B.2.3)
+    comment: str
+    sop_class_uid: str  # "" where it could not be read
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+
+
+# Begins an Intake: client id, network address, Study Instance UID it must be of ("" for any).
+Receive = Callable[[str, str, str], Intake]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What every handler works with; made once."""
+
+    api: Api
+    base_url: str  # ends in /dicom-web
+    receive: Receive | None  # None: nothing is taken in here
+
+    def instance_url(self, instance: HeldInstance) -> str:
+        """Where an instance is retrieved."""
+        return (
+            f"{self.base_url}/studies/{instance.study_instance_uid}/series/{instance.series_instance_uid}"
+            f"/instances/{instance.sop_instance_uid}"
+        )
+
+
+@dataclass(kw_only=True)
+class Call:
+    """One request."""
+
+    service: Service
+    request: Request
+    principal: Principal
+    patient: str | None  # logical id of the Patient whose studies alone are shown
+    studies: set[str] = field(default_factory=set)  # shown, for the audit
+
+    @property
+    def study(self) -> str:
+        """Study Instance UID of the path; "" when there is none."""
+        return str(self.request.path_params.get("study", ""))
+
+    @property
+    def series(self) -> str:
+        """Series Instance UID of the path."""
+        return str(self.request.path_params.get("series", ""))
+
+    @property
+    def instance(self) -> str:
+        """SOP Instance UID of the path."""
+        return str(self.request.path_params.get("instance", ""))
+
+    def accepted(self) -> list[Accepted]:
+        """What the client accepts, best first."""
+        header = ",".join(self.request.headers.getlist("accept"))
+        return accepted(header, self.request.query_params.getlist("accept"))
+
+    def current(self) -> None:
+        """Wait for the index.
+
+        Raises:
+            DicomwebError: 503: it is too far behind what was received.
+        """
+        api = self.service.api
+        if not catch_up(api.pool, api.store, _CATCH_UP_S):
+            raise DicomwebError(503, "the index is behind what was received", (("Retry-After", "10"),))
+
+    def held(self, limit: int | None = None) -> list[HeldInstance]:
+        """The instances the path names, at least one.
+
+        Raises:
+            DicomwebError: 404.
+        """
+        self.current()
+        with transaction(self.service.api.pool) as connection:
+            found = holdings.of_study(connection, self.study, self.series, None if self.instance else limit)
+        if self.instance:
+            found = [each for each in found if each.sop_instance_uid == self.instance]
+        if not found or not self.may_see(self.study):
+            raise not_found("the instance" if self.instance else "the series" if self.series else "the study")
+        self.studies.add(self.study)
+        return found
+
+    def may_see(self, study_instance_uid: str) -> bool:
+        """Whether a study is one the caller's scopes open."""
+        if self.patient is None:
+            return True
+        imaging_study = fhir_id("ImagingStudy", study_instance_uid)
+        with transaction(self.service.api.pool) as connection:
+            patients = holding_access.patients_of(connection, [imaging_study])
+        return patients.get(imaging_study) == self.patient
+
+    def visible_studies(self) -> list[str] | None:
+        """Studies the caller's scopes open; None for all."""
+        if self.patient is None:
+            return None
+        with transaction(self.service.api.pool) as connection:
+            return holding_access.studies_of(connection, self.patient)
+
+
+Handler = Callable[[Call], Response]
