@@ -1,4 +1,4 @@
-"""`semblance models`: which model files there are, whether they are right, and fetching them."""
+"""`semblance models`: which model files there are, whether they are right, fetching and converting them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.config import load_settings
 from service.errors import SemblanceError
 from service.exit_codes import ExitCode, code_of
 
-app = typer.Typer(no_args_is_help=True, help="Model files: list, verify, pull.")
+app = typer.Typer(no_args_is_help=True, help="Model files: list, verify, pull, convert.")
 
 _COLOURS = {ModelState.PRESENT: "green", ModelState.MISSING: "yellow", ModelState.CORRUPT: "red"}
 
@@ -82,6 +82,35 @@ def pull(
     except SemblanceError as exc:
         errors.print(f"[bold red]error:[/] {exc}", highlight=False)
         raise typer.Exit(code_of(exc)) from exc
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="NVIDIA .pkl, rosinality .pt or .pth, or MobileNetV2 .tflite.")
+    ],
+    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    *,
+    half: Annotated[bool, typer.Option("--half", help="Store in half precision.")] = False,
+) -> None:
+    """Convert a StyleGAN2 generator or a quantised MobileNetV2 to safetensors, running no code of the file.
+
+    A pickle that asks for anything but known containers of numbers is refused. Ends with the row
+    for the models_manifest.toml of SEMBLANCE_MODEL_DIR.
+
+    Exit codes: 0 written; 1 the file is unsafe, damaged or of another network; 2 wrong usage.
+
+    Example: semblance models convert ffhq.pkl models/generator.safetensors
+    """
+    from service.appraisal.conversion import convert_model
+
+    try:
+        made = convert_model(source, target, half=half)
+    except SemblanceError as exc:
+        Console(stderr=True).print(f"[bold red]error:[/] {exc}", highlight=False)
+        raise typer.Exit(code_of(exc)) from exc
+    Console(stderr=True).print(f"{made.content}, {made.tensors} tensors: {made.path}", highlight=False)
+    typer.echo(f'file = "{made.path.name}"\nsha256 = "{made.sha256}"')
 
 
 def _pull_shown(store: ModelStore, model_id: str, console: Console) -> Path:

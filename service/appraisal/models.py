@@ -255,12 +255,14 @@ def load_tensors(path: Path, key: str = "") -> dict[str, torch.Tensor]:
     """Load a flat file of tensors without running code from it.
 
     Args:
-        path: A `.safetensors` file, or a `torch.save`d mapping of names to tensors.
+        path: A `.safetensors` file, a `torch.save`d mapping of names to tensors, or MobileNetV2 as
+            `.tflite`.
         key: Where in a `torch.save`d checkpoint the mapping is; "" when it is the whole.
             Without meaning for safetensors.
 
     Raises:
-        ModelIntegrityError: The file is neither, or is a pickle that needs code.
+        ModelIntegrityError: The file is none of these, or is a pickle that needs code.
+        UnsafeModelError: A damaged `.tflite`.
     """
     import torch
     from safetensors import SafetensorError
@@ -283,9 +285,13 @@ def load_tensors(path: Path, key: str = "") -> dict[str, torch.Tensor]:
 
 def _download(entry: ModelEntry, write: Callable[[bytes], int], progress: Callable[[int, int], None]) -> None:
     if not entry.url.startswith("https://") and not entry.url.startswith("http://127.0.0.1"):
+    from service.appraisal.mobilenet_tflite import load_mobilenet
+
         raise ModelNotFoundError(f"model {entry.id!r}: {entry.url} is not an https URL")
     try:
         with httpx.stream("GET", entry.url, follow_redirects=True, timeout=_TIMEOUT_S) as response:
+        if path.suffix == ".tflite":
+            return load_mobilenet(path)
             response.raise_for_status()
             total, done = int(response.headers.get("content-length", 0)), 0
             for chunk in response.iter_bytes(_CHUNK_BYTES):

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from service.appraisal.stylegan2.generator import Generator, GeneratorShape
-from service.appraisal.stylegan2.layers import GAIN, SLOPE
+from service.appraisal.stylegan2.layers import GAIN, SLOPE, EqualLinear
 from service.training.faces import Split, open_pool
 
 _R1_EVERY, _R1_WEIGHT = 16, 0.3
@@ -59,6 +59,21 @@ def shape_of_training(settings: TrainingSettings) -> GeneratorShape:
     )
 
 
+class _EqualConv2d(nn.Module):
+    """Convolution with equalised learning rate, of odd size."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self._scale = 1.0 / math.sqrt(inputs * size * size)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return functional.conv2d(
+            values, self.weight * self._scale, self.bias, padding=self.weight.shape[2] // 2
+        )
+
+
 class Discriminator(nn.Module):
     """Residual discriminator with the deviation over the batch as a last feature."""
 
@@ -68,18 +83,16 @@ class Discriminator(nn.Module):
         sides = [settings.size >> level for level in range(int(math.log2(settings.size)) - 1)]  # to 4
         widths = [shape.channels(side) for side in sides]
         channels = widths[-1]
-        self.first = nn.Conv2d(3, widths[0], 1)
+        self.first = _EqualConv2d(3, widths[0], 1)
         self.blocks = nn.Sequential(*(_Halving(a, b) for a, b in itertools.pairwise(widths)))
-        self.last = nn.Conv2d(channels + 1, channels, 3, padding=1)
-        self.head = nn.Sequential(
-            nn.Linear(channels * 16, channels), nn.LeakyReLU(SLOPE), nn.Linear(channels, 1)
-        )
+        self.last = _EqualConv2d(channels + 1, channels, 3)
+        self.head = nn.Sequential(EqualLinear(channels * 16, channels, active=True), EqualLinear(channels, 1))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B,)."""
-        values = self.blocks(functional.leaky_relu(self.first(pictures), SLOPE))
+        values = self.blocks(functional.leaky_relu(self.first(pictures), SLOPE) * GAIN)
         deviation = torch.sqrt(values.var(0, unbiased=False) + 1e-8).mean().expand(len(values), 1, 4, 4)
-        values = functional.leaky_relu(self.last(torch.cat([values, deviation], 1)), SLOPE)
+        values = functional.leaky_relu(self.last(torch.cat([values, deviation], 1)), SLOPE) * GAIN
         out: Tensor = self.head(values.flatten(1))[:, 0]
         return out
 
@@ -87,9 +100,9 @@ class Discriminator(nn.Module):
 class _Halving(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.one = nn.Conv2d(inputs, inputs, 3, padding=1)
-        self.two = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.one = _EqualConv2d(inputs, inputs, 3)
+        self.two = _EqualConv2d(inputs, outputs, 3)
+        self.skip = _EqualConv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, values: Tensor) -> Tensor:
         deep = functional.leaky_relu(self.one(values), SLOPE) * GAIN

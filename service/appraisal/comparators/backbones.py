@@ -58,6 +58,13 @@ BACKBONES: Mapping[str, Backbone] = {
             ends=(2, 4, 7, 14, 18),
             channels=(16, 24, 32, 96, 320),
         ),
+        Backbone(
+            name="mobilenet-ptq",
+            builder="mobilenet_v2",
+            model="mobilenet_v2-imagenet-ptq",
+            ends=(2, 4, 7, 14, 18),
+            channels=(16, 24, 32, 96, 320),
+        ),
     )
 }
 

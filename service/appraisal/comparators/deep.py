@@ -96,17 +96,35 @@ class DeepComparator:
         """
         import torch
 
+        parts, filters = self.layer_maps(ones, others)
+        total = torch.stack(parts).sum(0)
+        return total if self._weights is not None else total / sum(filters)
+
+    def layer_maps(
+        self, ones: torch.Tensor, others: torch.Tensor
+    ) -> tuple[list[torch.Tensor], tuple[int, ...]]:
+        """Compare batches of pictures layer by layer, in one pass (the scales of Fig. 5).
+
+        Args:
+            ones: (B, 3, H, W) float32, sRGB, 0..1.
+            others: The same.
+
+        Returns:
+            Of each layer looked at: (B, H, W) float32, >= 0, the sum over its filters; and how many
+            filters it has.
+        """
+        import torch
+
         size = ones.shape[2:]
         half = self._device == "cuda"
+        parts: list[torch.Tensor] = []
+        filters: list[int] = []
         with torch.inference_mode(), torch.autocast(self._device, torch.float16, enabled=half):
-            parts, filters = [], 0
             for index, (a, b) in enumerate(self._features(ones, others)):
                 if self._settings.layer in (None, index + 1):
-                    part = self._layer_map(a.float(), b.float(), index)
-                    parts.append(_enlarge(part, size))
-                    filters += a.shape[1]
-            total = torch.stack(parts).sum(0)
-            return total if self._weights is not None else total / filters
+                    parts.append(_enlarge(self._layer_map(a.float(), b.float(), index), size))
+                    filters.append(a.shape[1])
+        return parts, tuple(filters)
 
     def _features(self, ones: torch.Tensor, others: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         import torch
