@@ -16,6 +16,7 @@ from rich.console import Console
 
 from service import __version__, demo_photographs
 from service.calling import called_as
+from service.cli_audit import audit_app
 from service.cli_deferred import DeferringGroup, announce
 from service.cli_destinations import destinations_command
 from service.cli_passcode import passcode
@@ -43,6 +44,7 @@ for command in (status, retry):
     app.command()(command)
 app.command("destinations")(destinations_command)
 app.command()(passcode)
+app.add_typer(audit_app)
 
 
 def _print_version(wanted: bool) -> None:

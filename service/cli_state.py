@@ -104,9 +104,10 @@ def retry(
 def _find(connection: Connection, uid: str) -> Instance:
     instance = instances.by_uid(connection, uid)
     if instance is None:
-        refused = ledger.entries(connection, uid)
-        hint = f"; it was {refused[-1].event.value}: {dict(refused[-1].detail)}" if refused else ""
+        refused = ledger.chain(connection, uid)
+        hint = "; what the ledger has of it:" if refused else ""
         sys.stderr.write(f"semblance: no photograph {uid}{hint}\n")
+        sys.stderr.writelines(f"{json.dumps(_line(entry))}\n" for entry in refused)
         raise typer.Exit(ExitCode.FAILED)
     return instance
 
@@ -159,7 +160,7 @@ def _one(connection: Connection, uid: str) -> dict[str, object]:
         **_brief(instance),
         "sha256": instance.sha256,
         "calling_ae_title": instance.calling_ae_title,
-        "ledger": [_line(entry) for entry in ledger.entries(connection, uid)],
+        "ledger": [_line(entry) for entry in ledger.chain(connection, uid)],
         "appraisals": [
             {
                 "appraisal_id": str(each.appraisal.appraisal_id),

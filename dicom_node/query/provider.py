@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 import structlog
 from pynetdicom.association import Association
@@ -17,6 +18,9 @@ from dicom_node.query.retrieve import Retrieval, by_get, by_move
 from dicom_node.query.statuses import QueryStatus
 from reporting.holdings.answers import attributes_of
 from reporting.holdings.index import catch_up
+from service.audit import events, from_ledger, trail
+from service.audit.codes import Role
+from service.audit.message import AuditMessage
 from service.config import Settings
 from service.database import holding_queries
 from service.database.holding_records import HeldInstance, HoldingQuery
@@ -117,7 +121,7 @@ class QueryProvider:
                     exchange.send(pending, answer(known, identifier, self._settings.dicom_ae_title))
             if len(page) < _PAGE:
                 break
-        self._note_query(sender, identifier, matches=len(seen), status=status)
+        self._note_query(sender, exchange, identifier, matches=len(seen), status=status)
         if exchange.is_open:
             exchange.send(status)
 
@@ -154,7 +158,13 @@ class QueryProvider:
             exchange.send(status, comment=reason)
 
     def _note_query(
-        self, sender: Sender, identifier: Identifier, *, matches: int, status: QueryStatus
+        self,
+        sender: Sender,
+        exchange: Exchange,
+        identifier: Identifier,
+        *,
+        matches: int,
+        status: QueryStatus,
     ) -> None:
         detail = {
             "level": identifier.query.level.value,
@@ -163,7 +173,32 @@ class QueryProvider:
             "status": f"0x{status:04X}",
         }
         _log.info("queried", **sender.detail(), **detail)
+        with transaction(self._pool) as connection:
+            trail.record(connection, [self._query_message(sender, exchange)])
         self._record(LedgerEvent.QUERIED, "", {**sender.detail(), **detail})
+
+    def _query_message(self, sender: Sender, exchange: Exchange) -> AuditMessage:
+        """The audit message of a query, with its identifier (PS3.15 section A.5.3.10)."""
+        source = from_ledger.source_of(self._settings)
+        return events.query(
+            datetime.now(UTC),
+            source,
+            participants=(
+                events.node(
+                    sender.calling_ae_title, sender.peer_address, role=Role.SOURCE, is_requestor=True
+                ),
+                events.node(
+                    sender.called_ae_title,
+                    "",
+                    role=Role.DESTINATION,
+                    is_requestor=False,
+                    name=source.source_id,
+                ),
+            ),
+            sop_class_uid=exchange.sop_class,
+            identifier=exchange.encoded_identifier,
+            transfer_syntax_uid=exchange.transfer_syntax,
+        )
 
     def _note_retrieval(self, sender: Sender, instance: HeldInstance, destination: str) -> None:
         detail = {"destination": destination, "study_instance_uid": instance.study_instance_uid}

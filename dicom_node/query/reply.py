@@ -80,6 +80,16 @@ class Exchange:
         """Whether anybody still listens."""
         return bool(self.association.is_established and not self.association.acse.is_aborted())
 
+    @property
+    def transfer_syntax(self) -> UID:
+        """In which the identifier is encoded."""
+        return UID(self._context.transfer_syntax[0])
+
+    @property
+    def encoded_identifier(self) -> bytes:
+        """The request's identifier as it came."""
+        return bytes(self.request.Identifier.getvalue()) if self.request.Identifier else b""
+
     def identifier(self) -> Dataset:
         """The request's identifier.
 

@@ -61,6 +61,7 @@ def _together(row: LedgerRow) -> tuple[str, ...]:
     return (
         row.event,
         row.study_instance_uid,
+        row.detail.get("study_instance_uid", ""),
         row.patient_id,
         row.issuer_of_patient_id,
         *(row.detail.get(key, "") for key in keys),
@@ -112,10 +113,9 @@ def _objects(rows: Sequence[LedgerRow], *, results: bool = False) -> tuple[Parti
         )
         for sop_class, uids in counts.items()
     ]
-    return (
-        events.study(first.study_instance_uid, sop_classes),
-        events.patient(first.patient_id, first.issuer_of_patient_id),
-    )
+    study = events.study(first.study_instance_uid or first.detail.get("study_instance_uid", ""), sop_classes)
+    patient = events.patient(first.patient_id, first.issuer_of_patient_id)
+    return (study, patient) if first.is_known else (study,)
 
 
 def _received(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
@@ -136,7 +136,14 @@ def _received(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
 
 
 def _destination(settings: Settings, name: str) -> Participant:
-    known: Destination | None = next((each for each in settings.destinations if each.name == name), None)
+    known: Destination | None = next(
+        (
+            each
+            for each in (*settings.destinations, *settings.dicom_peers)
+            if name in {each.name, each.ae_title}
+        ),
+        None,
+    )
     return events.node(
         known.ae_title if known else "",
         known.host if known else "",
@@ -160,6 +167,25 @@ def _sent(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
         objects=_objects(rows, results=True),
         outcome=Outcome.MINOR_FAILURE if failed else Outcome.SUCCESS,
         description=first.detail.get("error", "") if failed else "",
+    )
+
+
+def _retrieved(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
+    """Sent to a node that a query named (C-MOVE), or back to who asked (C-GET, WADO-RS)."""
+    first = rows[0]
+    to = first.detail.get("destination", "")
+    asks_for_itself = to in {"", first.detail.get("calling_ae_title", "")}
+    others = (
+        (_caller(first, Role.DESTINATION, is_requestor=True),)
+        if asks_for_itself
+        else (_destination(settings, to), _caller(first, None, is_requestor=True))
+    )
+    return events.instances_transferred(
+        max(map(_at, rows)),
+        source_of(settings),
+        action=Action.READ,
+        participants=(_ourselves(settings, role=Role.SOURCE, is_requestor=False), *others),
+        objects=_objects(rows),
     )
 
 
@@ -229,6 +255,7 @@ _MAKERS: Mapping[str, Callable[[Sequence[LedgerRow], Settings], AuditMessage]] =
         LedgerEvent.APPRAISED: _used,
         LedgerEvent.REJECTED: _used,
         LedgerEvent.REPORTED: _used,
+        LedgerEvent.RETRIEVED: _retrieved,
         LedgerEvent.DELIVERED: _sent,
         LedgerEvent.DELIVERY_FAILED: _sent,
     }

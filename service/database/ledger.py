@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
@@ -46,6 +47,30 @@ def entries(connection: Connection, sop_instance_uid: str) -> list[LedgerEntry]:
         (sop_instance_uid,),
     )
     return [_entry(row) for row in rows]
+
+
+def chain(connection: Connection, sop_instance_uid: str) -> list[LedgerEntry]:
+    """The history of one SOP Instance UID, with the associations it came by; oldest first."""
+    rows = connection.execute(
+        "WITH own AS (SELECT * FROM ledger WHERE sop_instance_uid = %s)"
+        " SELECT ledger_id, instance_id, sop_instance_uid, event, at, detail FROM ledger"
+        " WHERE event = 'associated'"
+        " AND detail ->> 'association' IN (SELECT detail ->> 'association' FROM own)"
+        " UNION ALL SELECT ledger_id, instance_id, sop_instance_uid, event, at, detail FROM own"
+        " ORDER BY at, ledger_id",
+        (sop_instance_uid,),
+    )
+    # An association is noted while its first object is on the way already: it comes first all the same.
+    found = [_entry(row) for row in rows]
+    return sorted(found, key=lambda entry: _begins(entry, found))
+
+
+def _begins(entry: LedgerEntry, entries: Sequence[LedgerEntry]) -> tuple[datetime, int, int]:
+    """Where a line belongs: that of an association just before the first line that came by it."""
+    if entry.event is not LedgerEvent.ASSOCIATED:
+        return entry.at, 1, entry.ledger_id
+    by_it = [each.at for each in entries if each.detail.get("association") == entry.detail.get("association")]
+    return min(by_it), 0, entry.ledger_id
 
 
 def latest(connection: Connection, limit: int) -> list[LedgerEntry]:

@@ -41,6 +41,7 @@ class LedgerRow:
     issuer_of_patient_id: str
     called_ae_title: str
     result_sop_class_uid: str  # of the delivered result
+    is_known: bool  # whether there is an instance of that UID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ def pending(connection: Connection, limit: int) -> list[Pending]:
         " i.issuer_of_patient_id, i.called_ae_title, d.sop_class_uid AS result_sop_class_uid"
         " FROM seal_pending p"
         " LEFT JOIN ledger l ON p.source = 'ledger' AND l.ledger_id = p.row_id"
-        " LEFT JOIN instance i ON i.instance_id = l.instance_id"
+        " LEFT JOIN instance i ON i.sop_instance_uid = l.sop_instance_uid"
         " LEFT JOIN delivery d ON d.destination = l.detail ->> 'destination'"
         " AND d.sop_instance_uid = l.detail ->> 'result'"
         " LEFT JOIN audit_message m ON p.source = 'audit' AND m.audit_id = p.row_id"
@@ -185,6 +186,7 @@ def _ledger_row(row: DictRow) -> LedgerRow | None:
         sop_instance_uid=row["sop_instance_uid"],
         detail=row["detail"],
         result_sop_class_uid=row["result_sop_class_uid"] or "",
+        is_known=row["sop_class_uid"] is not None,
         **{name: row[name] or "" for name in names},
     )
 
