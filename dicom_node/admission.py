@@ -19,7 +19,7 @@ from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from service.config import Settings
 from service.database import instances
 from service.database.pool import Pool, transaction
-from service.errors import DatabaseUnavailableError, NodeBusyError
+from service.errors import ConfigurationError, DatabaseUnavailableError, NodeBusyError
 from service.passcodes import Users
 
 _log = structlog.get_logger(__name__)
@@ -124,6 +124,8 @@ class Admission:
         Raises:
             ConfigurationError: The file of users is wrong, or users are required and there is none.
         """
+        if settings.dicom_require_user_identity and settings.dicom_users_file is None:
+            raise ConfigurationError("dicom_require_user_identity needs a dicom_users_file")
         self._users = Users(settings.dicom_users_file) if settings.dicom_users_file is not None else None
         self._is_required = settings.dicom_require_user_identity
         self._associations = RateLimit(settings.dicom_associations_per_minute)
