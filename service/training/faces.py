@@ -15,6 +15,7 @@ import numpy.typing as npt
 from service.errors import ConfigurationError
 
 HELD_OUT_SOURCES = frozenset({"webmorph-3dsk", "webmorph-canada"})
+SITE_SOURCE = "site"  # of archives made from a hospital's own photographs
 FINE_SHARE = 0.55  # of draws made from the archive of the highest resolution alone
 _LANDMARK_UNIT = 16  # landmarks are stored in 1/16 pixel
 
@@ -41,10 +42,15 @@ class NormalFace:
 
 
 def split_of(identity: str, source: str) -> Split:
-    """Whole sources and a hashed tenth of the rest are for testing; another tenth calibrates."""
+    """Whole sources and a hashed tenth of the rest are for testing; another tenth calibrates.
+
+    A site's own photographs are few: two fifths calibrate, the rest train, and none are for testing.
+    """
     if source in HELD_OUT_SOURCES:
         return Split.TEST
     bucket = int(sha256(identity.encode()).hexdigest()[:8], 16) % 20
+    if source == SITE_SOURCE:
+        return Split.CALIBRATION if bucket < 8 else Split.TRAIN
     if bucket < 2:
         return Split.TEST
     return Split.CALIBRATION if bucket < 4 else Split.TRAIN
@@ -83,12 +89,16 @@ class FaceArchive:
     def _bytes(self, index: int) -> npt.NDArray[np.uint8]:
         return np.asarray(self._jpeg[self._offset[index] : self._offset[index + 1]], np.uint8)
 
-    def indices(self, split: Split) -> list[int]:
-        """Positions in the archive of the faces of one split."""
-        return [i for i, who in self._identity.items() if self._split(i, who) is split]
+    def indices(self, split: Split | None) -> list[int]:
+        """Positions in the archive of the faces of one split; of all for None."""
+        return [i for i, who in self._identity.items() if split in {None, self._split(i, who)}]
 
     def _split(self, index: int, identity: str) -> Split:
         return split_of(identity, str(self._source[index]))
+
+    def landmarks(self, index: int) -> npt.NDArray[np.float32]:
+        """The mesh of one face, (478, 2) float32, pixels of its image."""
+        return np.asarray(self._landmarks[index].astype(np.float32) / _LANDMARK_UNIT)
 
     def face(self, index: int) -> NormalFace:
         """Decode one face."""
@@ -96,7 +106,7 @@ class FaceArchive:
         age, gender, race = (int(v) for v in self._people[index])
         return NormalFace(
             image=np.ascontiguousarray(image[..., ::-1]),
-            landmarks=self._landmarks[index].astype(np.float32) / _LANDMARK_UNIT,
+            landmarks=self.landmarks(index),
             identity=self._identity[index],
             source=str(self._source[index]),
             age=age,
@@ -112,10 +122,14 @@ class FacePool:
     archives: Sequence[FaceArchive]
     members: Sequence[tuple[int, int]]  # (archive, index)
 
+    def native(self, number: int) -> NormalFace:
+        """Face ``number`` at its archive's own resolution."""
+        archive, index = self.members[number]
+        return self.archives[archive].face(index)
+
     def face(self, number: int, size: int) -> NormalFace:
         """Face ``number`` brought to ``size`` pixels a side."""
-        archive, index = self.members[number]
-        face = self.archives[archive].face(index)
+        face = self.native(number)
         side = face.image.shape[0]
         if side == size:
             return face
@@ -131,6 +145,11 @@ class FacePool:
             race=face.race,
         )
 
+    def landmarks(self, number: int) -> npt.NDArray[np.float32]:
+        """The mesh of face ``number``, (478, 2) float32, pixels of its own image."""
+        archive, index = self.members[number]
+        return self.archives[archive].landmarks(index)
+
     def __len__(self) -> int:
         return len(self.members)
 
@@ -142,12 +161,12 @@ class FacePool:
         return int(rng.integers(len(self.members)))
 
 
-def open_pool(data: Path, split: Split, *, fine_only: bool = False) -> FacePool:
+def open_pool(data: Path, split: Split | None, *, fine_only: bool = False) -> FacePool:
     """Open every ``faces_*.npz`` of a folder, the finest first; a source is read once only.
 
     Args:
         data: the folder.
-        split: which faces.
+        split: which faces; None for every one.
         fine_only: only the archive of the highest resolution.
 
     Raises:
