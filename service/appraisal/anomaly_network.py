@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchvision.models import squeezenet1_1
 
 from service.appraisal.anomalies import anatomy
+from service.appraisal.landmark_branch import LandmarkBranch
 
 INPUT_SIZE: Final = 256  # pixels a side of the aligned face
 STRIDE: Final = 4  # input pixels per output cell
@@ -96,7 +97,6 @@ class AnomalyNetwork(nn.Module):
 
     mean: Tensor
     deviation: Tensor
-    cells: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,13 +111,9 @@ class AnomalyNetwork(nn.Module):
         self.heads = nn.Conv2d(64, 6, 1)
         self.attention = nn.Conv2d(96, 1, 1)
         self.judge = nn.Sequential(nn.Linear(96 + 160 + 3, 96), nn.ReLU(), nn.Linear(96, 2))
-        self.points = nn.Sequential(
-            nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, len(LANDMARKS), 1)
-        )
+        self.points = LandmarkBranch(len(LANDMARKS), INPUT_SIZE // STRIDE)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1), False)
-        side = INPUT_SIZE // STRIDE
-        self.register_buffer("cells", (torch.arange(side) + 0.5) / side, persistent=False)
 
     def forward(self, faces: Tensor) -> NetworkOutput:
         """Judge aligned faces.
@@ -125,12 +121,7 @@ class AnomalyNetwork(nn.Module):
         Args:
             faces: (B, 3, 256, 256) float, sRGB, 0..1.
         """
-        x = (faces - self.mean) / self.deviation
-        kept = []
-        for index, layer in enumerate(self.encoder):
-            x = layer(x)
-            if index in (4, 7, 12):
-                kept.append(x)
+        kept = self.encode(faces)
         deep = self.block16(self.lateral16(kept[2]))
         middle = self.block8(torch.cat([self.lateral8(kept[1]), _double(deep)], dim=1))
         fine = self.block4(torch.cat([self.lateral4(kept[0]), _double(middle)], dim=1))
@@ -142,8 +133,22 @@ class AnomalyNetwork(nn.Module):
             residual=maps[:, 3:6],
             evidence=judged[:, 0],
             severity=judged[:, 1],
-            landmarks=self._landmarks(self.points(fine).float()),
+            landmarks=self.points(*kept),
         )
+
+    def encode(self, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features at a quarter, an eighth and a sixteenth of the resolution.
+
+        Args:
+            faces: (B, 3, 256, 256) float, sRGB, 0..1.
+        """
+        x = (faces - self.mean) / self.deviation
+        kept = []
+        for index, layer in enumerate(self.encoder):
+            x = layer(x)
+            if index in (4, 7, 12):
+                kept.append(x)
+        return kept[0], kept[1], kept[2]
 
     def _judge(self, logits: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
         """Evidence and severity from attended features and the strongest local logits."""
@@ -155,13 +160,6 @@ class AnomalyNetwork(nn.Module):
         pooled = torch.cat([attended, deep.float().mean((2, 3)), summary], dim=1)
         out: Tensor = self.judge(pooled).float()
         return out
-
-    def _landmarks(self, heat: Tensor) -> Tensor:
-        """Soft-argmax of each landmark's map."""
-        share = heat.flatten(2).softmax(-1).view_as(heat)
-        x = (share.sum(2) * self.cells).sum(-1)
-        y = (share.sum(3) * self.cells).sum(-1)
-        return torch.stack([x, y], dim=-1)
 
 
 def _double(x: Tensor) -> Tensor:

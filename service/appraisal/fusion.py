@@ -3,11 +3,15 @@
 The network's local planes (logit of an anomaly, size of the displacement that would undo it,
 colour out of place) are turned into standard deviations over what is usual at that place in normal
 faces. The local share m(x) is how far the logit so calibrated exceeds the usual (a softplus: without
-an upper end, so that a plain anomaly stands out from what surrounds it), raised near points of the
-mesh whose asymmetry or proportion is unusual. The total g is linear in a few summaries of the planes
-and the mesh, with weights >= 0 from a logistic regression of anomalous against sham faces. The map
-is D(x) = exp(g) m(x) / mean(m), so that eq. (3) of paper 000 gives s(D) = -log(mean D) = -g, while
-regions share the total by what was seen in them.
+an upper end, so that a plain anomaly stands out from what surrounds it), raised near landmarks
+whose measure is not what the rest of the face lets one expect.
+
+The total g is the logarithm of a mixture of likelihood ratios: an anomaly shows in the picture, or
+in the shape of one part of the face (eyes, brows, nose, mouth, jaw), and any one of them is enough.
+The picture's ratio is a logistic regression with weights >= 0 on summaries of the planes, of
+anomalous against sham faces; a part's is one of its furthest measure, of faces in which that part
+was displaced against sham faces. The map is D(x) = exp(g) m(x) / mean(m), so that eq. (3) of
+paper 000 gives s(D) = -log(mean D) = -g, while regions share the total by what was seen in them.
 """
 
 from __future__ import annotations
@@ -21,16 +25,16 @@ import torch
 from numpy.typing import NDArray
 
 from service.appraisal.anomaly_network import LANDMARKS
-from service.appraisal.asymmetry import NAMES, POINTS, measure, paint, proportions
-from service.appraisal.reading import Reading
+from service.appraisal.reading import Reading, found_landmarks
+from service.appraisal.shape import MEASURES, Part, Shape, cues, paint
 from service.errors import ModelIntegrityError
 
 Z_CENTRE = 2.0  # standard deviations from which a pixel's excess counts in full
-USUAL = 2.0  # standard deviations up to which a measure of the mesh adds nothing to the map
-MOST = 6.0  # standard deviations above which a measure of the mesh adds no more evidence
+USUAL = 2.0  # standard deviations up to which a measure of shape adds nothing to the map
+MOST = 8.0  # standard deviations above which a measure of shape adds no more evidence
+PICTURE_SHARE = 0.5  # of the mixture; the parts of the face share the rest evenly
 _SPREAD = 0.05  # of a measure around its points, fraction of the side
 _OWN_SHARE = 1 / 3  # of the position's own calibration in the map; the rest is the face-wide one
-_HALF_NORMAL = (0.798, 0.603)  # mean and deviation of |z|
 PLANES = ("logit", "displacement", "colour")
 FEATURES = (
     "evidence",
@@ -39,12 +43,8 @@ FEATURES = (
     "broad",  # 80 cells of the largest logit
     "displaced",  # 24 cells of the largest displacement
     "coloured",  # 8 cells of the largest colour out of place
-    "disagreement",  # of the network's landmarks and the generic mesh
-    "asymmetry",
-    "proportion",
-    "commissures",
-    "eyes",
 )
+_LOG_SHARES = np.log([PICTURE_SHARE, *[(1 - PICTURE_SHARE) / len(Part)] * len(Part)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +60,10 @@ class FaceReading:
         """Side of the square in pixels."""
         return int(self.face.shape[0])
 
+    def found(self) -> NDArray[np.float64]:
+        """The mesh with the points the network finds where it finds them, (478, 2) float64."""
+        return found_landmarks(self.reading, self.landmarks, self.size)
+
 
 def planes(reading: Reading) -> NDArray[np.float32]:
     """The local planes on a scale on which normal faces spread evenly, (3, 64, 64) float32."""
@@ -68,48 +72,28 @@ def planes(reading: Reading) -> NDArray[np.float32]:
     return np.asarray(np.stack([reading.localisation, moved, coloured]), np.float32)
 
 
-def mesh_measures(seen: FaceReading) -> NDArray[np.float64]:
-    """Asymmetries, then proportions, (len(NAMES) + len(SPANS),)."""
-    pair = measure(seen.landmarks, seen.size), proportions(seen.landmarks, seen.size)
-    return np.concatenate(pair)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fusion:
     """Calibration of the default method, made on faces kept out of training."""
 
     mean: NDArray[np.float32]  # (3, 64, 64) float32, usual planes of normal faces
     deviation: NDArray[np.float32]  # (3, 64, 64) float32, their standard deviation
-    mesh_mean: NDArray[np.float64]  # (len(POINTS),) usual measures of normal faces
-    mesh_deviation: NDArray[np.float64]  # (len(POINTS),)
-    weights: NDArray[np.float64]  # (len(FEATURES),), of the total g, >= 0
-    bias: float  # of the total g
+    shape: Shape  # what to expect of lids, lips, nose and jaw
+    weights: NDArray[np.float64]  # (len(FEATURES),), of the picture's log likelihood ratio, >= 0
+    bias: float  # of the picture's log likelihood ratio
+    part_slopes: NDArray[np.float64]  # (len(Part),), of each part's log likelihood ratio, >= 0, per SD
+    part_biases: NDArray[np.float64]  # (len(Part),)
 
     def z(self, reading: Reading) -> NDArray[np.float32]:
         """Planes in standard deviations over the usual, (3, 64, 64) float32."""
         return np.asarray((planes(reading) - self.mean) / self.deviation, np.float32)
 
-    def oddities(self, seen: FaceReading) -> NDArray[np.float64]:
-        """Measures of the mesh in standard deviations over the usual, (len(POINTS),).
-
-        A proportion is odd on either side.
-        """
-        z = (mesh_measures(seen) - self.mesh_mean) / self.mesh_deviation
-        count = len(NAMES)
-        z[count:] = (np.abs(z[count:]) - _HALF_NORMAL[0]) / _HALF_NORMAL[1]
-        return np.asarray(z)
-
     def features(self, seen: FaceReading) -> NDArray[np.float64]:
-        """Summaries of a reading, one for each name in FEATURES."""
+        """Summaries of the picture, one for each name in FEATURES."""
         reading, z = seen.reading, self.z(seen.reading)
         side = z.shape[:0:-1]
         cells = cv2.resize(seen.face.astype(np.float32), side, interpolation=cv2.INTER_AREA) > 0.5
         inside = np.sort(z[:, cells], axis=1) if cells.any() else np.zeros((len(PLANES), 1), np.float32)
-        mesh = (seen.landmarks[list(LANDMARKS)] + 0.5) / seen.size
-        apart = np.hypot(*(reading.landmarks - mesh).T)
-        excess = np.clip(self.oddities(seen) - 1, 0, MOST)
-        asymmetry, proportion = excess[: len(NAMES)], excess[len(NAMES) :]
-        eyes = [NAMES.index("upper-lid"), NAMES.index("eye-opening")]
         return np.array(
             [
                 reading.evidence,
@@ -118,18 +102,19 @@ class Fusion:
                 inside[0, -80:].mean(),
                 inside[1, -24:].mean(),
                 inside[2, -8:].mean(),
-                100 * np.percentile(apart, 90),
-                np.sqrt((asymmetry**2).sum()),
-                np.sqrt((proportion**2).sum()),
-                asymmetry[NAMES.index("commissure-height")],
-                asymmetry[eyes].max(),
             ],
             np.float64,
         )
 
+    def ratios(self, seen: FaceReading) -> NDArray[np.float64]:
+        """Log likelihood ratios of the picture and of each part, (1 + len(Part),) float64."""
+        shape = np.minimum(cues(self.shape.z(seen.found(), seen.size)), MOST)
+        picture = self.weights @ self.features(seen) + self.bias
+        return np.concatenate([[picture], self.part_slopes * shape + self.part_biases])
+
     def total(self, seen: FaceReading) -> float:
         """g, higher = more anomalous."""
-        return float(self.weights @ self.features(seen) + self.bias)
+        return float(np.logaddexp.reduce(_LOG_SHARES + self.ratios(seen)))
 
     def difference(self, seen: FaceReading) -> NDArray[np.float32]:
         """The difference map, (S, S) float32, > 0, higher = more anomalous."""
@@ -137,7 +122,9 @@ class Fusion:
         wide = (seen.reading.localisation - self.mean[0].mean()) / self.deviation[0].mean()
         z = cv2.GaussianBlur(_OWN_SHARE * own + (1 - _OWN_SHARE) * wide, (0, 0), 1.0)
         z = cv2.resize(z, seen.face.shape[::-1], interpolation=cv2.INTER_CUBIC)
-        z = z + paint(self.oddities(seen) - USUAL, POINTS, seen.landmarks, seen.size, _SPREAD)
+        found = seen.found()
+        odd = np.minimum(np.abs(self.shape.z(found, seen.size)), MOST)
+        z = z + paint(odd - USUAL, found, seen.size, _SPREAD)
         local = np.logaddexp(0, z - Z_CENTRE)
         mean = max(float(local[seen.face].mean()), 1e-9) if seen.face.any() else 1.0
         return np.asarray(np.exp(self.total(seen)) * local / mean, np.float32)
@@ -147,10 +134,13 @@ class Fusion:
         parts = {
             "mean": self.mean,
             "deviation": self.deviation,
-            "mesh_mean": self.mesh_mean,
-            "mesh_deviation": self.mesh_deviation,
+            "shape_residual": self.shape.residual,
+            "shape_mean": self.shape.mean,
+            "shape_deviation": self.shape.deviation,
             "weights": self.weights,
             "bias": np.array([self.bias]),
+            "part_slopes": self.part_slopes,
+            "part_biases": self.part_biases,
         }
         return {name: torch.from_numpy(np.asarray(part, np.float32)) for name, part in parts.items()}
 
@@ -161,18 +151,26 @@ def fusion_from(tensors: Mapping[str, torch.Tensor]) -> Fusion:
     Raises:
         ModelIntegrityError: a tensor is missing or of another shape.
     """
-    try:
-        fusion = Fusion(
-            mean=tensors["mean"].numpy(),
-            deviation=tensors["deviation"].numpy(),
-            mesh_mean=tensors["mesh_mean"].numpy().astype(np.float64),
-            mesh_deviation=tensors["mesh_deviation"].numpy().astype(np.float64),
-            weights=tensors["weights"].numpy().astype(np.float64),
-            bias=float(tensors["bias"][0]),
-        )
-    except KeyError as exc:
-        raise ModelIntegrityError(f"the fusion lacks {exc}") from exc
-    same = fusion.mean.shape == fusion.deviation.shape and fusion.weights.shape == (len(FEATURES),)
-    if not same or fusion.mesh_mean.shape != (len(POINTS),) or len(fusion.mean) != len(PLANES):
-        raise ModelIntegrityError("the fusion's tensors are of another shape")
-    return fusion
+
+    def part(name: str, *shape: int) -> NDArray[np.float64]:
+        if name not in tensors:
+            raise ModelIntegrityError(f"the fusion lacks {name!r}")
+        if tuple(tensors[name].shape) != shape:
+            raise ModelIntegrityError(f"the fusion's {name!r} is of another shape")
+        return tensors[name].numpy().astype(np.float64)
+
+    grid = (len(PLANES), 64, 64)
+    measures = len(MEASURES)
+    return Fusion(
+        mean=part("mean", *grid).astype(np.float32),
+        deviation=part("deviation", *grid).astype(np.float32),
+        shape=Shape(
+            residual=part("shape_residual", measures, 2 * len(LANDMARKS)),
+            mean=part("shape_mean", measures),
+            deviation=part("shape_deviation", measures),
+        ),
+        weights=part("weights", len(FEATURES)),
+        bias=float(part("bias", 1)[0]),
+        part_slopes=part("part_slopes", len(Part)),
+        part_biases=part("part_biases", len(Part)),
+    )

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from service.appraisal.alignment import AlignedFace, align
-from service.appraisal.anomalies import Canvas, Maker, inter_ocular_distance, render
-from service.appraisal.anomaly_network import INPUT_SIZE
+from service.appraisal.anomalies import Canvas, Maker, forward_points, inter_ocular_distance, render
+from service.appraisal.anomaly_network import INPUT_SIZE, LANDMARKS
 from service.appraisal.face import FaceFinder
-from service.appraisal.fusion import FEATURES, FaceReading, Fusion, mesh_measures, planes
+from service.appraisal.fusion import FEATURES, MOST, FaceReading, Fusion, planes
 from service.appraisal.localisation import face_reading
 from service.appraisal.photograph import photograph_from_rgb
 from service.appraisal.reading import NetworkReader
+from service.appraisal.shape import PART_MEASURES, Part, Shape, cues
 from service.training import augmentation
 from service.training.examples import make_change
 from service.training.faces import FacePool, NormalFace
@@ -26,6 +27,8 @@ SHAMS = 3  # of each face, under different light, camera and placement
 ANOMALIES = 5  # of each face
 _SMOOTH_CELLS = 2.0
 _RIDGE = 0.005
+_DISPLACED = 2.0  # standard deviations a measure must have been moved for its part to be displaced
+_FEWEST_DISPLACED = 20  # samples for a fit of a part's own
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +38,7 @@ class Sample:
     seen: FaceReading
     severity: float  # 0 for a sham
     kind: str  # "sham" or the anomaly type
+    moved: NDArray[np.float32]  # (len(LANDMARKS), 2) float32, true displacement, fractions of the square
 
 
 def collect(
@@ -78,29 +82,34 @@ def _samples(
     unit = inter_ocular_distance(face.landmarks)
     canvas = Canvas(image=face.image, landmarks=face.landmarks, unit=unit)
     faces: list[AlignedFace] = []
-    truths: list[tuple[float, str]] = []
+    truths: list[tuple[float, str, NDArray[np.float32]]] = []
+    points = face.landmarks[list(LANDMARKS)].astype(np.float32)
     for severity in [0.0] * SHAMS + [float(rng.uniform(0.15, 1.0)) for _ in range(ANOMALIES)]:
         change = make_change(canvas, makers, severity, rng)[0] if severity else None
         shift = rng.uniform(-0.5, 0.5, 2)
         place = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
-        image = augmentation.light(render(face.image, change, place).image, rng)
+        rendered = render(face.image, change, place)
+        image = augmentation.light(rendered.image, rng)
         if rng.random() < 0.6:
             image = augmentation.camera(image, rng)
         found = finder.find(image)
         if len(found) == 1:
             faces.append(align(photograph_from_rgb(image), found[0], INPUT_SIZE))
-            truths.append((severity, change.kind if change else "sham"))
+            moved = (forward_points(points, rendered.displacement) - points) / INPUT_SIZE
+            truths.append((severity, change.kind if change else "sham", moved))
     return [
-        Sample(seen=face_reading(aligned, reading), severity=severity, kind=kind)
-        for reading, aligned, (severity, kind) in zip(reader.read(faces), faces, truths, strict=True)
+        Sample(seen=face_reading(aligned, reading), severity=severity, kind=kind, moved=moved)
+        for reading, aligned, (severity, kind, moved) in zip(reader.read(faces), faces, truths, strict=True)
     ]
 
 
-def fit(samples: Sequence[Sample]) -> Fusion:
-    """Fit what is usual at each place, and the weights of the evidence.
+def fit(samples: Sequence[Sample], shape: Shape) -> Fusion:
+    """Fit what is usual at each place and of each measure, and the weights of the evidence.
 
     Args:
         samples: shams and anomalies of faces kept out of training.
+        shape: predictions of the measures; how much normal faces differ from them is found anew here,
+            on the landmarks the network finds.
     """
     shams = [s.seen for s in samples if s.severity == 0]
     local = np.stack([planes(seen.reading) for seen in shams])
@@ -108,23 +117,72 @@ def fit(samples: Sequence[Sample]) -> Fusion:
     mean = np.stack([cv2.GaussianBlur(plane, (0, 0), _SMOOTH_CELLS) for plane in local.mean(axis=0)])
     spread = np.stack([cv2.GaussianBlur(plane, (0, 0), _SMOOTH_CELLS) for plane in local.var(axis=0)])
     deviation = np.sqrt(spread + 0.05 * spread.mean(axis=(1, 2), keepdims=True) + 1e-6)
-    odd = np.stack([mesh_measures(seen) for seen in shams])
     draft = Fusion(
         mean=np.asarray(mean, np.float32),
         deviation=np.asarray(deviation, np.float32),
-        mesh_mean=odd.mean(axis=0),
-        mesh_deviation=odd.std(axis=0) + 1e-6,
+        shape=_usual(shape, shams),
         weights=np.zeros(len(FEATURES)),
         bias=0.0,
+        part_slopes=np.zeros(len(Part)),
+        part_biases=np.zeros(len(Part)),
     )
+    weights, bias = _picture(draft, samples)
+    slopes, biases = _parts(draft.shape, samples)
+    return replace(draft, weights=weights, bias=bias, part_slopes=slopes, part_biases=biases)
+
+
+def _usual(shape: Shape, shams: Sequence[FaceReading]) -> Shape:
+    """The shape with the mean and spread of the residuals of these normal faces."""
+    found = np.stack([shape.residuals(seen.found(), seen.size) for seen in shams])
+    return replace(shape, mean=found.mean(axis=0), deviation=found.std(axis=0) + 1e-6)
+
+
+def _picture(draft: Fusion, samples: Sequence[Sample]) -> tuple[NDArray[np.float64], float]:
+    """Weights and bias of the picture's log likelihood ratio."""
     table = np.stack([draft.features(s.seen) for s in samples])
     present = np.array([s.severity > 0 for s in samples])
     importance = np.array([1.0 if s.severity == 0 else 0.5 + s.severity for s in samples])
     importance[present] *= importance[~present].sum() / importance[present].sum()
+    return _regress(table, present, importance)
+
+
+def _parts(shape: Shape, samples: Sequence[Sample]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Slopes and biases of the parts' log likelihood ratios.
+
+    A part with few displaced samples takes the fit of all parts together.
+    """
+    seen = np.stack([cues(shape.z(s.seen.found(), s.seen.size)) for s in samples])
+    true = np.stack([shape.residual @ s.moved.ravel() / shape.deviation for s in samples])
+    sham = np.array([s.severity == 0 for s in samples])
+    tables, labels = [], []
+    for part in Part:
+        displaced = np.abs(true[:, list(PART_MEASURES[part])]).max(axis=1) > _DISPLACED
+        some = sham | displaced
+        tables.append(np.minimum(seen[some, len(tables)], MOST)[:, None])
+        labels.append(displaced[some])
+    together = _balanced(np.concatenate(tables), np.concatenate(labels))
+    fits = [
+        _balanced(table, label) if label.sum() >= _FEWEST_DISPLACED else together
+        for table, label in zip(tables, labels, strict=True)
+    ]
+    return np.array([slope for slope, _ in fits]), np.array([bias for _, bias in fits])
+
+
+def _balanced(table: NDArray[np.float64], present: NDArray[np.bool_]) -> tuple[float, float]:
+    """Slope and bias of a log likelihood ratio: both classes weigh alike."""
+    importance = np.where(present, 1 / max(present.sum(), 1), 1 / max((~present).sum(), 1))
+    slopes, bias = _regress(table, present, importance)
+    return float(slopes[0]), bias
+
+
+def _regress(
+    table: NDArray[np.float64], present: NDArray[np.bool_], importance: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Monotone logistic regression on columns of any scale."""
     centre, scale = table.mean(axis=0), table.std(axis=0) + 1e-9
     slopes, offset = _monotone_logistic((table - centre) / scale, present, importance)
     weights = slopes / scale
-    return replace(draft, weights=weights, bias=offset - float(weights @ centre))
+    return weights, offset - float(weights @ centre)
 
 
 def _monotone_logistic(

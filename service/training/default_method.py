@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -22,10 +21,10 @@ from service.errors import ConfigurationError
 from service.training.examples import PER_FACE, Batch, Examples
 from service.training.faces import FacePool
 from service.training.losses import Losses, losses
+from service.training.schedule import follow, share_done, write_row
 from service.training.steering import SteeringSet, steer
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
-_EMA = 0.998
 FROZEN_LAYERS = 5  # of the encoder: edges and colours are as good for faces as for ImageNet
 
 
@@ -41,7 +40,7 @@ class TrainingPlan:
     minutes: float | None = None  # wall-clock budget of this run; the rate falls to its end by then
     curriculum_steps: int = 3_000  # over which anomalies become subtle
     learning_rate: float = 1.2e-3  # of the decoder, at its peak
-    encoder_rate: float = 0.2  # of the encoder, relative to the decoder's
+    encoder_rate: float = 0.2  # of the encoder, relative to the decoder's; 0 leaves it as it is
     device: str = "cpu"
     threads: int = 2  # of torch on the CPU
     workers: int = 1  # processes that make examples
@@ -78,7 +77,8 @@ def _fresh(plan: TrainingPlan, device: torch.device) -> _State:
     else:
         raise ConfigurationError("training needs encoder weights or weights to continue from")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.encoder[:FROZEN_LAYERS].requires_grad_(False)
+    network.encoder[: FROZEN_LAYERS if plan.encoder_rate else None].requires_grad_(False)
+    network.points.requires_grad_(False)  # see service/training/landmarks.py
     encoder = [p for p in network.encoder.parameters() if p.requires_grad]
     own = {id(p) for p in encoder}
     rest = [p for p in network.parameters() if p.requires_grad and id(p) not in own]
@@ -125,31 +125,11 @@ def save_weights(network: AnomalyNetwork, path: Path) -> None:
     save_file(weights, path)
 
 
-def _done(plan: TrainingPlan, first: int, step: int, seconds: float) -> float:
-    """How much of the training is done, 0..1, by steps or by the time this run may take."""
-    by_steps = step / plan.steps
-    if plan.minutes is None:
-        return by_steps
-    before = first / plan.steps
-    return max(by_steps, min(before + (1 - before) * seconds / (60 * plan.minutes), 1.0))
-
-
 def _rate(step: int, done: float, plan: TrainingPlan) -> float:
     """Warm-up over 200 steps, then a cosine down to 3 %."""
     if step < 200:
         return plan.learning_rate * (step + 1) / 200
     return plan.learning_rate * (0.03 + 0.97 * 0.5 * (1 + float(np.cos(np.pi * done))))
-
-
-def _follow(average: AnomalyNetwork, network: AnomalyNetwork, step: int) -> None:
-    keep = min(_EMA, (1 + step) / (10 + step))
-    with torch.no_grad():
-        theirs = network.state_dict()
-        for name, value in average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(theirs[name], 1 - keep)
-            else:
-                value.copy_(theirs[name])
 
 
 def train(
@@ -190,14 +170,14 @@ def train(
     began = time.monotonic()
     for step in range(state.step, plan.steps):
         batch = next(batches)
-        done = _done(plan, state.step, step + 1, time.monotonic() - began)
+        done = share_done(step + 1, plan.steps, state.step, time.monotonic() - began, plan.minutes)
         parts, output = _step(state, batch, _rate(step, done, plan), device)
-        _follow(state.average, state.network, step)
+        follow(state.average, state.network, step)
         recent.append({f.name: float(getattr(parts, f.name).detach()) for f in fields(parts)})
         if (step + 1) % 50 == 0:
             means = {k: float(np.mean([r[k] for r in recent])) for k in recent[0]}
             means["seconds"] = time.monotonic() - began
-            _log(plan.out / "log.csv", step + 1, means)
+            write_row(plan.out / "log.csv", step + 1, means)
             recent.clear()
             if progress is not None:
                 progress(step + 1, plan.steps, means)
@@ -209,7 +189,7 @@ def train(
             if held is not None:
                 state.average.eval()
                 figures = steer(state.average, held, device)
-                _log(plan.out / "steering.csv", step + 1, figures)
+                write_row(plan.out / "steering.csv", step + 1, figures)
                 if progress is not None:
                     progress(step + 1, plan.steps, figures)
         if last:
@@ -232,15 +212,6 @@ def _step(state: _State, batch: Batch, rate: float, device: torch.device) -> tup
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
     state.optimiser.step()
     return parts, output
-
-
-def _log(path: Path, step: int, figures: Mapping[str, float]) -> None:
-    fresh = not path.exists()
-    with path.open("a", newline="") as stream:
-        writer = csv.writer(stream)
-        if fresh:
-            writer.writerow(["step", *figures])
-        writer.writerow([step, *(f"{v:.5f}" for v in figures.values())])
 
 
 def _contact_sheet(path: Path, batch: Batch, output: NetworkOutput) -> None:

@@ -17,13 +17,12 @@ from service.appraisal.anomalies import (
     Change,
     Maker,
     Rendered,
-    forward_points,
     inter_ocular_distance,
     render,
     undoing_displacement,
 )
 from service.appraisal.anomalies.anatomy import OVAL
-from service.appraisal.anomaly_network import FLOW_UNIT, INPUT_SIZE, LANDMARKS, MIRRORED, STRIDE
+from service.appraisal.anomaly_network import FLOW_UNIT, INPUT_SIZE, STRIDE
 from service.training import augmentation
 from service.training.faces import FacePool, NormalFace
 
@@ -43,8 +42,6 @@ class Example:
     flow: Field  # (2, 64, 64), units of FLOW_UNIT inter-ocular distances
     residual: Field  # (3, 64, 64), 0..1 scale
     severity: float  # 0 for a sham
-    landmarks: Field  # (len(LANDMARKS), 2), fractions of the square
-    moved: Field  # (len(LANDMARKS),), displacement of each, inter-ocular distances
 
 
 def _small(plane: Field) -> Field:
@@ -103,37 +100,25 @@ def _example(
     image = augmentation.light(rendered.image, np.random.default_rng(seeds[0]))
     if seeds[1] % 5 > 1:  # two images in five keep the camera they were taken with
         image = augmentation.camera(image, np.random.default_rng(seeds[1]))
-    chosen = face.landmarks[list(LANDMARKS)]
-    inverse = np.linalg.inv(place[:, :2]).T
-    points = ((chosen - place[:, 2]) @ inverse).astype(np.float32)
-    moved = np.zeros(len(LANDMARKS), np.float32)
     localisation = np.zeros((_SIDE, _SIDE), np.float32)
     flow = np.zeros((_SIDE, _SIDE, 2), np.float32)
     residual = np.zeros((_SIDE, _SIDE, 3), np.float32)
     if change is not None:
-        displaced = forward_points(points, rendered.displacement)
-        moved = (np.hypot(*(displaced - points).T) / unit).astype(np.float32)
-        points = displaced
         localisation = _small(_strength(rendered))
         flow = _small(undoing_displacement(rendered.displacement, 2)) / np.float32(FLOW_UNIT * unit)
         if change.paint is not None:
             away = rendered.unpainted.astype(np.float32) - rendered.image
             residual = _small(away / np.float32(255))
-    points = (points + 0.5) / INPUT_SIZE
     if flip:
         image, localisation = image[:, ::-1], localisation[:, ::-1]
         flow = flow[:, ::-1] * np.array([-1, 1], np.float32)
         residual = residual[:, ::-1]
-        points = points[list(MIRRORED)] * np.array([-1, 1]) + np.array([1, 0])
-        moved = moved[list(MIRRORED)]
     return Example(
         image=np.ascontiguousarray(image),
         localisation=np.ascontiguousarray(localisation[None]),
         flow=np.ascontiguousarray(flow.transpose(2, 0, 1)),
         residual=np.ascontiguousarray(residual.transpose(2, 0, 1)),
         severity=0.0 if change is None else change.severity,
-        landmarks=points.astype(np.float32),
-        moved=moved,
     )
 
 
@@ -179,8 +164,6 @@ class Batch:
     flow: Tensor  # (B, 2, 64, 64)
     residual: Tensor  # (B, 3, 64, 64)
     severity: Tensor  # (B,)
-    landmarks: Tensor  # (B, len(LANDMARKS), 2)
-    moved: Tensor  # (B, len(LANDMARKS))
 
 
 def collate(examples: list[Example]) -> Batch:
@@ -192,8 +175,6 @@ def collate(examples: list[Example]) -> Batch:
         flow=torch.from_numpy(np.stack([e.flow for e in examples])),
         residual=torch.from_numpy(np.stack([e.residual for e in examples])),
         severity=torch.tensor([e.severity for e in examples], dtype=torch.float32),
-        landmarks=torch.from_numpy(np.stack([e.landmarks for e in examples])),
-        moved=torch.from_numpy(np.stack([e.moved for e in examples])),
     )
 
 

@@ -15,7 +15,6 @@ _POSITIVE_SHARE = 0.3  # weight of the anomaly's cells against all others, whate
 _SMALLEST_AREA = 24.0  # cells; smaller anomalies weigh less
 _SURELY_VISIBLE = 0.2  # severity from which an anomaly counts as fully present
 _MARGIN = 1.0
-_DISPLACED = 30.0  # added weight of a landmark per inter-ocular distance it was displaced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,6 @@ class Losses:
     evidence: Tensor
     ranking: Tensor
     severity: Tensor
-    landmarks: Tensor
 
     def total(self) -> Tensor:
         """The weighted sum that is minimised."""
@@ -39,7 +37,6 @@ class Losses:
             + 0.4 * self.evidence
             + 0.3 * self.ranking
             + 1.0 * self.severity
-            + 8.0 * self.landmarks
         )
 
 
@@ -63,7 +60,6 @@ def losses(output: NetworkOutput, batch: Batch) -> Losses:
     gaps = torch.cat([apart[:, 2], apart[:, 2] - apart[:, 1], apart[:, 1]])
     ranking = (functional.softplus(_MARGIN - steps) * (gaps / 0.3).clamp(max=1)).mean()
     severity = functional.smooth_l1_loss(output.severity, batch.severity, beta=0.2)
-    away = (output.landmarks - batch.landmarks).norm(dim=-1) * (1 + _DISPLACED * batch.moved)
     return Losses(
         localisation=local,
         flow=flow,
@@ -71,7 +67,6 @@ def losses(output: NetworkOutput, batch: Batch) -> Losses:
         evidence=evidence,
         ranking=ranking,
         severity=severity,
-        landmarks=away.mean() * 4,
     )
 
 

@@ -13,13 +13,16 @@ from service.appraisal.anomalies import RANDOM
 from service.appraisal.calibration import save_calibration
 from service.appraisal.comparators.localised import FUSION_MODEL
 from service.appraisal.face import FaceFinder
-from service.appraisal.models import load_tensors
+from service.appraisal.fusion import fusion_from
+from service.appraisal.models import ModelStore, load_tensors
 from service.appraisal.normalisers.restoration import MODEL
 from service.appraisal.reading import NetworkReader
+from service.appraisal.shape import Shape
 from service.errors import ConfigurationError
 from service.training.calibrate import collect, fit
 from service.training.cohort import cohort
 from service.training.faces import Split, open_pool
+from service.training.shape import FEWEST, fit_shape
 
 CALIBRATION = "default-1"
 _LICENCE = {
@@ -70,7 +73,7 @@ def release(
         seed=seed,
         tell=tell,
     )
-    fusion = fit(samples)
+    fusion = fit(samples, _expected_shape(data))
     basis = (
         f"{sum(s.severity == 0 for s in samples)} sham-resampled pictures of normal faces of the calibration "
         f"split and {sum(s.severity > 0 for s in samples)} with random synthetic anomalies; no human ratings"
@@ -89,6 +92,12 @@ def release(
         encoding="utf-8",
     )
     return network, fused, rows, save_calibration(calibration, out)
+
+
+def _expected_shape(data: Path) -> Shape:
+    """Fitted to the training faces where they are many enough, else the shipped one."""
+    pool = open_pool(data, Split.TRAIN)
+    return fit_shape(pool) if len(pool) >= FEWEST else fusion_from(ModelStore().tensors(FUSION_MODEL)).shape
 
 
 def _row(model: str, path: Path, line: str, use: str) -> str:
