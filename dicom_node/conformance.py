@@ -25,7 +25,7 @@ _MEANINGS: Mapping[StoreStatus, str] = MappingProxyType(
     {
         StoreStatus.SUCCESS: "On disk and committed; the photograph will be appraised",
         StoreStatus.SOP_CLASS_NOT_SUPPORTED: "Not the SOP class of the presentation context",
-        StoreStatus.OUT_OF_RESOURCES: "Disk low or database away; nothing is kept, send again",
+        StoreStatus.OUT_OF_RESOURCES: "Disk low, database away, too much waits or comes at once; send again",
         StoreStatus.DATA_SET_DOES_NOT_MATCH: "An identifier is missing, malformed or not the command's",
         StoreStatus.CANNOT_UNDERSTAND: "The data set cannot be parsed or ends early",
         StoreStatus.CONFLICTING_INSTANCE: "Known SOP Instance UID, different bytes; in quarantine",

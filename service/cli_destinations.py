@@ -93,9 +93,7 @@ def _row(
     breaker = state.breaker if state is not None else BreakerState.CLOSED
     return {
         "destination": name,
-        "node": f"{configured.ae_title} {configured.host}:{configured.port}"
-        if configured
-        else "not configured",
+        "node": _address(configured) if configured else "not configured",
         "breaker": breaker.value,
         "next_probe_s": round(state.retry_in_s) if state and breaker is BreakerState.OPEN else None,
         "waiting": counts.pending - counts.under_way,
@@ -108,3 +106,9 @@ def _row(
         "failures": state.failures if state else 0,
         "last_error": state.last_error if state else "",
     }
+
+
+def _address(destination: Destination) -> str:
+    if destination.kind == "dicomweb":
+        return destination.url
+    return f"{destination.ae_title} {destination.host}:{destination.port}"
