@@ -266,7 +266,8 @@ class Settings(BaseSettings):
         "", description="Base URL the API is reached under; empty: http://<api_host>:<api_port>/fhir."
     )
     dicomweb_url: str = Field(
-        "", description="Base URL of the archive's DICOMweb service, for links in FHIR; empty: none."
+        "",
+        description="Base URL of the DICOMweb service that FHIR links to; empty: ours, if api_base_url is set.",
     )
     dicomweb_allowed_origins: tuple[str, ...] = Field(
         (), description="Origins of web viewers that may use our DICOMweb service from a browser (CORS)."
@@ -338,6 +339,12 @@ class Settings(BaseSettings):
     def fhir_base_url(self) -> str:
         """Base URL written into FHIR links, without a trailing slash."""
         return (self.api_base_url or f"http://{self.api_host}:{self.api_port}/fhir").rstrip("/")
+
+    def dicomweb_base_url(self) -> str:
+        """Base URL of the DICOMweb service that FHIR links to: the archive's, else ours; "" if not known."""
+        if self.dicomweb_url or not self.api_base_url:
+            return self.dicomweb_url.rstrip("/")
+        return self.api_base_url.rstrip("/").removesuffix("/fhir") + "/dicom-web"
 
 
 def load_settings(**overrides: object) -> Settings:
