@@ -267,7 +267,7 @@ class Settings(BaseSettings):
     )
     dicomweb_url: str = Field(
         "",
-        description="Base URL of the DICOMweb service that FHIR links to; empty: ours, if api_base_url is set.",
+        description="Base URL of the DICOMweb service FHIR links to; empty: ours, if api_base_url is set.",
     )
     dicomweb_allowed_origins: tuple[str, ...] = Field(
         (), description="Origins of web viewers that may use our DICOMweb service from a browser (CORS)."
