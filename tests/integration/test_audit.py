@@ -128,7 +128,7 @@ def test_refusals_are_alerts_with_who_and_why(settings: Settings, pool: Pool, st
     running.stop()
     open_node = Node(settings, pool, store)
     bad = photograph()
-    bad.StudyInstanceUID = "not a UID"
+    del bad.StudyInstanceUID
     assert dicom_objects.store(open_node.port, bad).Status == 0xA900
     open_node.stop()
     seal_pending(pool, settings)
@@ -136,7 +136,7 @@ def test_refusals_are_alerts_with_who_and_why(settings: Settings, pool: Pool, st
     assert kinds(alerts) == [("Security Alert", "8")] * 2
     rejected, refused = alerts
     assert "Calling AE title not recognised" in (rejected.findtext(".//EventOutcomeDescription") or "")
-    assert "study_instance_uid is not a UID" in (refused.findtext(".//EventOutcomeDescription") or "")
+    assert "study_instance_uid is missing" in (refused.findtext(".//EventOutcomeDescription") or "")
     assert rejected.xpath("//ActiveParticipant/@AlternativeUserID")[-1] == "AETITLES=CAMERA"
     assert rejected.xpath("//@ParticipantObjectID") == ["127.0.0.1"]
 
@@ -189,10 +189,10 @@ def test_a_line_gives_its_messages_once_though_several_relays_look(pool: Pool, s
 
 
 def test_long_studies_become_several_messages_of_bounded_size(pool: Pool, settings: Settings) -> None:
-    received(pool, *(f"1.2.826.0.1.3680043.8.498.{i:038d}" for i in range(250)))
+    received(pool, *(f"1.2.826.0.1.3680043.8.498.{i:038d}" for i in range(120)))
     seal_pending(pool, settings)
     found = kept(pool)
-    assert [each.xpath("//SOPClass/@NumberOfInstances") for each in found] == [["100"], ["100"], ["50"]]
+    assert [each.xpath("//SOPClass/@NumberOfInstances") for each in found] == [["100"], ["20"]]
     assert all(len(etree.tostring(each)) < 32_768 for each in found)  # PS3.15 section A.6
 
 
@@ -227,7 +227,7 @@ def test_the_database_refuses_changes(pool: Pool, settings: Settings, statement:
         ("UPDATE ledger SET detail = '{}' WHERE ledger_id = 1", ("ledger", 1, "changed")),
         ("UPDATE ledger SET at = at + interval '1 us' WHERE ledger_id = 1", ("ledger", 1, "changed")),
         ("DELETE FROM ledger WHERE ledger_id = 3", ("ledger", 3, "deleted")),
-        ("UPDATE audit_message SET message = replace(message, 'P1', 'P2')", ("audit", 1, "changed")),
+        ("UPDATE audit_message SET message = replace(message, '1.2.1', '6.6.6')", ("audit", 1, "changed")),
         ("UPDATE seal SET digest = sha256('x') WHERE position = 2", ("ledger", 2, "changed")),
         ("DELETE FROM seal WHERE position = 1", ("seal", 1, "missing")),
         ("DELETE FROM seal WHERE position = 4", ("seal", 4, "the chain ends before the checkpoint")),
