@@ -256,7 +256,8 @@ class Settings(BaseSettings):
     method: str = Field("default", description="Key in METHODS: the method new photographs are appraised by.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where forward passes run.")
     model_dir: Path | None = Field(
-        None, description="Directory or mirror of model files not shipped with us."
+        None,
+        description="Directory or mirror of model files not shipped with us, or of a site's in their place.",
     )
 
     # --- FHIR API

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from service.appraisal.models import ModelEntry
+from service.appraisal.models import MANIFEST_PATH, ModelEntry, read_manifest
 
 _CARD = (
     "# Model card: {names} (line `{line}`)\n\n| | |\n|---|---|\n"
@@ -78,3 +78,21 @@ def as_toml(entries: Sequence[ModelEntry]) -> str:
         )
         for entry in entries
     )
+
+
+def put_rows(entries: Sequence[ModelEntry], directory: Path) -> Path:
+    """Put rows into a directory's manifest, at once, beside those of other models.
+
+    Returns:
+        The path of the manifest.
+
+    Raises:
+        ConfigurationError: there is one already that cannot be read.
+    """
+    path = directory / MANIFEST_PATH.name
+    others = read_manifest(path) if path.exists() else {}
+    ours = {entry.id for entry in entries}
+    rows = [*(entry for entry in others.values() if entry.id not in ours), *entries]
+    partial = path.with_suffix(".part")
+    partial.write_text(as_toml(rows), encoding="utf-8")
+    return partial.replace(path)

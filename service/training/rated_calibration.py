@@ -31,7 +31,7 @@ from service.appraisal.calibration import (
 from service.appraisal.comparators import COMPARATORS
 from service.appraisal.face import FaceFinder
 from service.appraisal.methods import Method, find_method
-from service.appraisal.models import MANIFEST_PATH, SITE_LINE, ModelStore, read_manifest
+from service.appraisal.models import SITE_LINE, ModelStore
 from service.appraisal.normalisers import NORMALISERS
 from service.appraisal.photograph import read_photograph
 from service.appraisal.site import at_site, calibration_id, calibration_of
@@ -39,7 +39,7 @@ from service.appraisal.tables import lookup
 from service.appraisal.validation import Validation
 from service.errors import ConfigurationError
 from service.records import Region
-from service.training.model_card import as_toml, entry_of
+from service.training.model_card import entry_of, put_rows
 
 NORMAL_RATING = 6.0  # mean rating from which a photograph counts as normal
 LEAST_NORMAL = 5  # photographs, for a method that has no cohort of its own
@@ -140,12 +140,7 @@ def install_calibration(calibration: Calibration, directory: Path) -> Path:
         licence="The site's own",
         intended_use=f"What the scores of {calibration.method} mean by the site's own raters.",
     )
-    manifest = directory / MANIFEST_PATH.name
-    others = read_manifest(manifest) if manifest.exists() else {}
-    rows = [*(other for name, other in others.items() if name != entry.id), entry]
-    part = manifest.with_suffix(".part")
-    part.write_text(as_toml(rows), encoding="utf-8")
-    part.replace(manifest)
+    put_rows((entry,), directory)
     return path
 
 

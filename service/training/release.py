@@ -17,7 +17,7 @@ from service.appraisal.calibration import save_calibration
 from service.appraisal.comparators.localised import FUSION_MODEL
 from service.appraisal.face import FaceFinder
 from service.appraisal.fusion import Fusion
-from service.appraisal.models import MANIFEST_PATH, SITE_LINE, ModelEntry, load_tensors, read_manifest
+from service.appraisal.models import SITE_LINE, ModelEntry, load_tensors
 from service.appraisal.normalisers.restoration import MODEL
 from service.appraisal.reading import NetworkReader
 from service.appraisal.site import calibration_id
@@ -25,7 +25,7 @@ from service.errors import ConfigurationError
 from service.training.calibrate import Sample, collect, fit
 from service.training.cohort import cohort
 from service.training.faces import FacePool, Split, open_pool
-from service.training.model_card import as_toml, card, entry_of
+from service.training.model_card import as_toml, card, entry_of, put_rows
 
 FEWEST_FACES = 10
 _STRONG = 0.5
@@ -131,7 +131,7 @@ def _for_site(
         ),
         encoding="utf-8",
     )
-    return kept, about, _install(rows, out)
+    return kept, about, put_rows(rows, out)
 
 
 def enough_to_calibrate(pool: FacePool) -> None:
@@ -144,17 +144,6 @@ def enough_to_calibrate(pool: FacePool) -> None:
         raise ConfigurationError(
             f"{len(pool)} normal faces to calibrate on; at least {FEWEST_FACES} are needed"
         )
-
-
-def _install(entries: Sequence[ModelEntry], out: Path) -> Path:
-    """Put the rows into the directory's manifest, last and at once, beside those of other models."""
-    path = out / MANIFEST_PATH.name
-    others = read_manifest(path) if path.exists() else {}
-    ours = {entry.id for entry in entries}
-    rows = [*(entry for entry in others.values() if entry.id not in ours), *entries]
-    partial = path.with_suffix(".part")
-    partial.write_text(as_toml(rows), encoding="utf-8")
-    return partial.replace(path)
 
 
 def _entry(model: str, path: Path, line: str, use: str) -> ModelEntry:
