@@ -14,21 +14,41 @@ from types import MappingProxyType
 from pydicom.uid import UID
 
 from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.query.contexts import RESULT_CLASSES
+from dicom_node.query.statuses import QueryStatus
 from dicom_node.readers import (
+    READERS,
     STORAGE_COMMITMENT_PUSH_MODEL,
     TRANSFER_SYNTAXES,
     supported_contexts,
 )
 from dicom_node.statuses import StoreStatus
+from reporting.holdings.attributes import REQUIRED_KEYS, UNIQUE_KEYS, key_of
 
 _MEANINGS: Mapping[StoreStatus, str] = MappingProxyType(
     {
         StoreStatus.SUCCESS: "On disk and committed; the photograph will be appraised",
         StoreStatus.SOP_CLASS_NOT_SUPPORTED: "Not the SOP class of the presentation context",
-        StoreStatus.OUT_OF_RESOURCES: "Disk low or database away; nothing is kept, send again",
+        StoreStatus.OUT_OF_RESOURCES: "Disk low, database away, too much waits or comes at once; send again",
         StoreStatus.DATA_SET_DOES_NOT_MATCH: "An identifier is missing, malformed or not the command's",
         StoreStatus.CANNOT_UNDERSTAND: "The data set cannot be parsed or ends early",
         StoreStatus.CONFLICTING_INSTANCE: "Known SOP Instance UID, different bytes; in quarantine",
+    }
+)
+
+_QUERY_MEANINGS: Mapping[QueryStatus, str] = MappingProxyType(
+    {
+        QueryStatus.SUCCESS: "Done",
+        QueryStatus.PENDING: "A match, or a C-STORE done",
+        QueryStatus.PENDING_UNMATCHED_KEYS: "A match; some optional keys were not compared",
+        QueryStatus.CANCELLED: "C-CANCEL came",
+        QueryStatus.NOT_AUTHORISED: "This AE title may not query",
+        QueryStatus.OUT_OF_RESOURCES: "C-FIND: database away, or the index too far behind; ask again",
+        QueryStatus.CANNOT_COUNT: "C-MOVE, C-GET: the same, or more than 65,535 instances",
+        QueryStatus.CANNOT_PERFORM: "No instance could be sent",
+        QueryStatus.UNKNOWN_DESTINATION: "The move destination is no configured node",
+        QueryStatus.DOES_NOT_MATCH: "The identifier is none of the study root model, or a value is malformed",
+        QueryStatus.SOME_FAILED: "Some instances could not be sent, or were stored with a warning",
     }
 )
 
@@ -47,13 +67,38 @@ def accepted_contexts() -> str:
     lines = ["| SOP class | UID | Role | Transfer syntaxes |", "|---|---|---|---|"]
     for context in supported_contexts():
         uid = UID(context.abstract_syntax or "")
-        role = "SCP and SCU" if uid == STORAGE_COMMITMENT_PUSH_MODEL else "SCP"
+        role = _role(uid)
         syntaxes = (
             "all below"
             if len(context.transfer_syntax) == len(TRANSFER_SYNTAXES)
             else _names(context.transfer_syntax)
         )
         lines.append(f"| {uid.name} | `{uid}` | {role} | {syntaxes} |")
+    return "\n".join(lines) + "\n"
+
+
+def _role(uid: UID) -> str:
+    """What we are of a service, towards who calls."""
+    if uid in RESULT_CLASSES:
+        return "SCU, of C-GET"
+    if uid in READERS:
+        return "SCP; SCU of C-GET"
+    return "SCP and SCU" if uid == STORAGE_COMMITMENT_PUSH_MODEL else "SCP"
+
+
+def query_keys() -> str:
+    """The keys of a query by level; all others are optional."""
+    lines = ["| Level | Unique key | Required keys |", "|---|---|---|"]
+    for level, keywords in REQUIRED_KEYS.items():
+        unique = key_of(UNIQUE_KEYS[level]).keyword
+        lines.append(f"| {level.value} | {unique} | {', '.join(keywords)} |")
+    return "\n".join(lines) + "\n"
+
+
+def query_statuses() -> str:
+    """Every status a query or retrieval is answered with."""
+    lines = ["| Status | Meaning |", "|---|---|"]
+    lines += [f"| `0x{status:04X}` | {_QUERY_MEANINGS[status]} |" for status in QueryStatus]
     return "\n".join(lines) + "\n"
 
 
@@ -81,6 +126,8 @@ TABLES: Mapping[str, Callable[[], str]] = MappingProxyType(
         "accepted-contexts": accepted_contexts,
         "transfer-syntaxes": transfer_syntaxes,
         "store-statuses": store_statuses,
+        "query-keys": query_keys,
+        "query-statuses": query_statuses,
     }
 )
 

@@ -320,7 +320,7 @@ def _user_of(association: Association) -> str:
     identity = association.requestor.user_identity
     if identity is None or identity.user_identity_type not in {1, 2}:
         return ""
-    return printable(identity.primary_field.decode("utf-8", "replace"))
+    return printable((identity.primary_field or b"").decode("utf-8", "replace"))
 
 
 def _some(uids: set[str], limit: int = 8) -> list[str]:

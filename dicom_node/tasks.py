@@ -6,6 +6,7 @@ from dicom_node.breaker import DestinationGate
 from dicom_node.commitment_user import new_transaction_uid
 from dicom_node.scu import destination_named, send, verify
 from dicom_node.stow_sender import stow
+from service.audit.transfers import record_begin
 from service.celery_app import task
 from service.context import Context
 from service.database import commitments_wanted, deliveries, destinations
@@ -26,6 +27,7 @@ def deliver(context: Context, delivery_id: int) -> None:
     with transaction(context.pool) as connection:
         delivery = deliveries.get(connection, delivery_id)
         state = destinations.states(connection).get(delivery.destination)
+        record_begin(connection, delivery, context.settings)
     destination = destination_named(context.settings, delivery.destination)
     if destination.kind == "dicom" and state is not None and state.breaker is BreakerState.HALF_OPEN:
         verify(destination, context.settings)

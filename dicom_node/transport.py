@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import ssl
+import struct
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
 _RECEIVE_STEP = 1 << 18
+_AHEAD_BYTES = 1 << 16
+_LEAST_WAIT_S = 0.001
 _GONE_PAUSE_S = 0.001  # between two looks of a state machine whose transport is gone
 _WAIT_MS = 250  # longest wait for data before the state machine looks at its timers
 
@@ -42,7 +45,7 @@ class PromptSocket(AssociationSocket):
 
 
 class BorderSocket(PromptSocket):
-    """The acceptor's transport: waits instead of polling, and never longer than it may.
+    """The acceptor's transport: waits instead of polling, never longer than it may, and reads ahead.
 
     It acknowledges at once what it receives: a sender with Nagle's algorithm waits for the
     acknowledgement of each small segment.
@@ -67,8 +70,17 @@ class BorderSocket(PromptSocket):
         super().__init__(assoc, client_socket, address)
         self._idle_timeout_s = idle_timeout_s
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        if self.socket is not None:
-            self.socket.settimeout(idle_timeout_s)
+        self._ahead = memoryview(bytearray(_AHEAD_BYTES))  # read, and not asked for yet:
+        self._ahead_start = self._ahead_end = 0
+        sock = self.socket
+        if sock is None:
+            return
+        sock.settimeout(idle_timeout_s)
+        if not isinstance(sock, ssl.SSLSocket):  # Python would poll before each recv that has a time-out
+            sock.settimeout(None)
+            seconds, fraction = divmod(idle_timeout_s, 1)
+            stall = struct.pack("@ll", int(seconds), int(fraction * 1e6))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, stall)
 
     def wake(self) -> None:
         """End the wait of the thread that reads, from any thread."""
@@ -91,7 +103,7 @@ class BorderSocket(PromptSocket):
         if sock is None or not self._is_connected:
             time.sleep(_GONE_PAUSE_S)
             return False
-        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        if self._ahead_start < self._ahead_end or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
             return True
         poller = select.poll()
         try:
@@ -118,24 +130,43 @@ class BorderSocket(PromptSocket):
         if sock is None:
             return 0
         deadline = time.monotonic() + self._idle_timeout_s
-        filled, wanted = 0, len(view)
-        plain = not isinstance(sock, ssl.SSLSocket)
-        try:
-            while filled < wanted:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError("the peer sends too slowly")
-                sock.settimeout(left)
-                got = sock.recv_into(view[filled : filled + _RECEIVE_STEP])
+        filled, wanted = self._take_ahead(view), len(view)
+        while filled < wanted:
+            if wanted - filled < len(self._ahead):
+                self._ahead_start, self._ahead_end = 0, self._receive(sock, self._ahead, deadline)
+                if not self._ahead_end:
+                    break
+                filled += self._take_ahead(view[filled:])
+            else:
+                got = self._receive(sock, view[filled : filled + _RECEIVE_STEP], deadline)
                 if not got:
                     break
                 filled += got
-                if plain:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        finally:
-            if sock.fileno() >= 0:
-                sock.settimeout(self._idle_timeout_s)
         return filled
+
+    def _take_ahead(self, view: memoryview) -> int:
+        """Move what was read ahead to where it is asked for."""
+        size = min(len(view), self._ahead_end - self._ahead_start)
+        view[:size] = self._ahead[self._ahead_start : self._ahead_start + size]
+        self._ahead_start += size
+        return size
+
+    def _receive(self, sock: socket.socket, view: memoryview, deadline: float) -> int:
+        """Read what there is, waiting for some of it; 0 when the peer closed."""
+        if isinstance(sock, ssl.SSLSocket):
+            sock.settimeout(max(_LEAST_WAIT_S, deadline - time.monotonic()))
+            try:
+                return sock.recv_into(view)
+            finally:
+                sock.settimeout(self._idle_timeout_s)
+        while True:
+            try:
+                got = sock.recv_into(view, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                _await_data(sock, deadline)
+                continue
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            return got
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read so many bytes; fewer when the peer closed."""
@@ -143,6 +174,18 @@ class BorderSocket(PromptSocket):
         filled = self.receive_into(memoryview(buffer))
         del buffer[filled:]
         return buffer
+
+
+def _await_data(sock: socket.socket, deadline: float) -> None:
+    """Wait until there is something to read.
+
+    Raises:
+        TimeoutError: The deadline passed first.
+    """
+    poller = select.poll()
+    poller.register(sock.fileno(), select.POLLIN)
+    if not poller.poll(max(0.0, deadline - time.monotonic()) * 1e3):
+        raise TimeoutError("the peer sends too slowly")
 
 
 def make_prompt(sock: socket.socket) -> None:

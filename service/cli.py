@@ -132,11 +132,11 @@ def node() -> None:
 
 @app.command()
 def api() -> None:
-    """Run the FHIR API. Needs PostgreSQL.
+    """Run the FHIR API and DICOMweb. Needs PostgreSQL and the store.
 
     Example: `SEMBLANCE_API_PORT=8080 semblance api`.
     """
-    _replace_by("reporting")
+    _replace_by("dicom_node.web")
 
 
 @app.command()

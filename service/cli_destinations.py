@@ -37,9 +37,10 @@ def destinations_command(
         raise typer.BadParameter("name the destination to probe")
     settings = settings_of(data_dir)
     with connect(settings) as connection:
-        if name is not None and probe:
-            _probe(connection, settings, name)
         found = _found(connection, settings, name)
+        if name is not None and probe:
+            _probe(connection, name)
+            found = _found(connection, settings, name)
     if output is Output.JSON:
         sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")
         return
@@ -48,10 +49,8 @@ def destinations_command(
     print_table(console, "Given up", found["dead"])
 
 
-def _probe(connection: Connection, settings: Settings, name: str) -> None:
+def _probe(connection: Connection, name: str) -> None:
     """Make the breaker's next probe due, and enqueue what is to make it."""
-    if name not in {each.name for each in settings.destinations}:
-        raise ConfigurationError(f"no destination {name!r} in the settings")
     if destinations.lock(connection, name).breaker is BreakerState.OPEN:
         destinations.open_breaker(connection, name, 0.0, again=False)
     for delivery_id in destinations.next_due(connection, name, 1):
@@ -93,9 +92,7 @@ def _row(
     breaker = state.breaker if state is not None else BreakerState.CLOSED
     return {
         "destination": name,
-        "node": f"{configured.ae_title} {configured.host}:{configured.port}"
-        if configured
-        else "not configured",
+        "node": _address(configured) if configured else "not in these settings",
         "breaker": breaker.value,
         "next_probe_s": round(state.retry_in_s) if state and breaker is BreakerState.OPEN else None,
         "waiting": counts.pending - counts.under_way,
@@ -108,3 +105,9 @@ def _row(
         "failures": state.failures if state else 0,
         "last_error": state.last_error if state else "",
     }
+
+
+def _address(destination: Destination) -> str:
+    if destination.kind == "dicomweb":
+        return destination.url
+    return f"{destination.ae_title} {destination.host}:{destination.port}"

@@ -24,7 +24,7 @@ from service.appraisal.models import ModelStore
 from service.config import load_settings
 from service.errors import SemblanceError
 from service.exit_codes import ExitCode, code_of
-from service.records import Appraisal, AppraisalStatus, Region, RejectionReason
+from service.records import Appraisal, AppraisalStatus, MethodIdentity, Region, RejectionReason
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".dcm"})
 
@@ -103,7 +103,7 @@ def _score_all(files: Sequence[Path], appraiser: Appraiser, wanted: _Wanted, err
     """Score the files one by one and print the results; return how many were rejected."""
     rejected = 0
     names = _Names()
-    table = _empty_table()
+    table = _empty_table(appraiser.identity)
     with _progress(errors) as progress:
         task = progress.add_task("scoring", total=len(files))
         for path in files:
@@ -214,9 +214,11 @@ def _write_heatmap(result: Appraised, directory: Path | None, stem: str) -> None
         (directory / f"{stem}.png").write_bytes(encode_png(result.maps.heatmap))
 
 
-def _empty_table() -> Table:
+def _empty_table(method: MethodIdentity) -> Table:
+    calibrated = f", calibration {method.calibration}" if method.calibration else ""
     table = Table(
-        title="Appraisal", caption="score, rating 1-7: higher is more normal; z: higher is less normal"
+        title=f"Appraisal by {method.name} {method.version}{calibrated}",
+        caption="score, rating 1-7: higher is more normal; z: higher is less normal",
     )
     table.add_column("photograph", overflow="fold")
     for name in ("status", "score", "rating", "percentile"):

@@ -118,6 +118,10 @@ def _all(connection: Connection) -> dict[str, object]:
     return {
         "instances": {state.value: number for state, number in counts.items()},
         "quarantined": instances.quarantined(connection),
+        "quarantine": [
+            {**asdict(each), "received_at": each.received_at.isoformat(timespec="seconds")}
+            for each in instances.quarantine(connection, _NEWEST)
+        ],
         "outbox": outbox.waiting(connection),
         "deliveries": [
             {"destination": name, "state": state.value, "objects": number}
@@ -226,6 +230,7 @@ def _print_all(console: Console, found: dict[str, object]) -> None:
         ("deliveries", "Deliveries"),
         ("dead", "Given up"),
         ("missing", "Announced and missing"),
+        ("quarantine", "Quarantined: other bytes under a known SOP Instance UID"),
         ("newest", "Newest"),
     ):
         rows = found[key]

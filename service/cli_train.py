@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.appraisal.models import ModelStore
+from service.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from service.training.default_method import TrainingPlan
@@ -35,6 +36,7 @@ def default(  # noqa: PLR0917
         float | None,
         typer.Option(min=0.01, help="Stop after so long; the learning rate falls to its end by then."),
     ] = None,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
     seed: Annotated[int, typer.Option(help="Of all chance.")] = 7,
     start: Annotated[Path | None, typer.Option(help="Weights to start from instead of ImageNet's.")] = None,
     model_dir: Annotated[
@@ -63,6 +65,7 @@ def default(  # noqa: PLR0917
         threads=threads,
         workers=workers,
         seed=seed,
+        save_every=save_every,
     )
     _train(plan, data)
 
@@ -75,6 +78,10 @@ def _train(plan: TrainingPlan, data: Path) -> Path:
 
     pool = open_pool(data, Split.TRAIN)
     held = open_pool(data, Split.CALIBRATION, fine_only=True)
+    if not pool.members or not held.members:
+        raise ConfigurationError(
+            f"{data}: {len(pool)} faces to train on and {len(held)} of the finest archive to steer by"
+        )
     steering = steering_set(held, NAMED, faces=min(64, len(held)), severity=0.5, seed=1)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console) as progress:
@@ -103,15 +110,18 @@ def calibrate(
 ) -> None:
     """Calibrate a trained network on faces it was not trained on.
 
-    Writes default-face.safetensors, default-fusion.safetensors, their rows for the model manifest
-    and the calibration default-1.json.
+    Writes default-face.safetensors, default-fusion.safetensors and the calibration. Line research:
+    their rows for the product's manifest. Line site: a directory that SEMBLANCE_MODEL_DIR may name.
 
     Example: semblance train calibrate --weights run/network.safetensors --data faces/ --out run/
     """
-    _calibrate(weights, data, out, faces=faces, line=line, seed=seed)
+    for path in _calibrate(weights, data, out, faces=faces, line=line, seed=seed):
+        _console.print(path)
 
 
-def _calibrate(weights: Path, data: Path, out: Path, *, faces: int, line: str, seed: int) -> None:
+def _calibrate(
+    weights: Path, data: Path, out: Path, *, faces: int, line: str, seed: int, everyone: bool = False
+) -> tuple[Path, ...]:
     from service.appraisal.face import MediapipeFaceFinder
     from service.training.release import release
 
@@ -121,11 +131,17 @@ def _calibrate(weights: Path, data: Path, out: Path, *, faces: int, line: str, s
         def tell(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        made = release(
-            weights, data, out, MediapipeFaceFinder(), faces=faces, line=line, seed=seed, tell=tell
+        return release(
+            weights,
+            data,
+            out,
+            MediapipeFaceFinder(),
+            faces=faces,
+            line=line,
+            seed=seed,
+            everyone=everyone,
+            tell=tell,
         )
-    for path in made:
-        _console.print(path)
 
 
 @train_app.command()
@@ -134,17 +150,23 @@ def site(
     out: Annotated[Path, typer.Option(help="Folder for archive, training and weights.")],
     *,
     steps: Annotated[int, typer.Option(min=0, help="Steps of adaptation; 0 calibrates only.")] = 600,
+    faces: Annotated[int, typer.Option(min=10, help="Faces to calibrate on at most.")] = 400,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
     model_dir: Annotated[
         Path | None, typer.Option(envvar="SEMBLANCE_MODEL_DIR", help="Where more model files are.")
     ] = None,
 ) -> None:
     """Adapt and calibrate the default method to a site's own normal photographs.
 
-    Photographs in one subfolder are of one person. The shipped network is trained further on most
-    people and calibrated on the others. To be free of the licences of the shipped weights, train
-    from ImageNet's encoder with `semblance train default` on the archive written here.
+    Photographs in one subfolder are of one person. The shipped network is trained further on three
+    fifths of the people and calibrated on the others; with --steps 0 it is calibrated on all of them.
+    OUT/model is what SEMBLANCE_MODEL_DIR may then name; the rest of OUT holds faces, keep it as
+    patient data. To be free of the licences of the shipped weights, train from ImageNet's encoder
+    with `semblance train default` on the archive written here.
+
+    Exit codes: 0 done; 1 a model file is at fault; 2 too few usable faces, or wrong usage.
 
     Example: semblance train site --photos normal/ --out site/
     """
@@ -152,7 +174,10 @@ def site(
     from service.appraisal.normalisers.restoration import MODEL
     from service.training.archive import archive_photographs
     from service.training.default_method import TrainingPlan
+    from service.training.faces import Split, open_pool
+    from service.training.release import enough_to_calibrate
 
+    weights = ModelStore(model_dir).path(MODEL)
     with Progress(console=_console) as progress:
         task = progress.add_task("aligning", total=None)
 
@@ -161,8 +186,8 @@ def site(
 
         count = archive_photographs(photos, out, MediapipeFaceFinder(), tell=tell)
     _console.print(f"{count} usable faces")
-    weights = ModelStore(model_dir).path(MODEL)
     if steps:
+        enough_to_calibrate(open_pool(out, Split.CALIBRATION))
         plan = TrainingPlan(
             out=out,
             encoder=None,
@@ -172,6 +197,8 @@ def site(
             learning_rate=2e-4,
             device=device,
             threads=threads,
+            workers=workers,
         )
         weights = _train(plan, out)
-    _calibrate(weights, out, out, faces=400, line="site", seed=5)
+    _calibrate(weights, out, out / "model", faces=faces, line="site", seed=5, everyone=not steps)
+    _console.print(f"to use it: SEMBLANCE_MODEL_DIR={out / 'model'}", highlight=False, soft_wrap=True)

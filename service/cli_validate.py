@@ -14,9 +14,10 @@ from service.appraisal.models import ModelStore
 from service.appraisal.validation import Validation, read_ratings, usable_methods, validate
 from service.appraisal.validation_report import write_report
 from service.config import load_settings
-from service.errors import SemblanceError
+from service.errors import ConfigurationError, SemblanceError
 from service.exit_codes import code_of
 from service.records import Region
+from service.training.rated_calibration import Fit, calibrate_on_ratings, install_calibration
 
 
 def validate_command(
@@ -32,11 +33,26 @@ def validate_command(
         str, typer.Option(help="Normaliser of the pairs that are compared when no method is named.")
     ] = "symmetry",
     draws: Annotated[int, typer.Option(min=50, help="Bootstrap resamples.")] = 2000,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(help="Method to calibrate on these ratings; needs --calibration.", show_default=False),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Folder for it, for SEMBLANCE_MODEL_DIR to name; other models in it are kept."),
+    ] = None,
+    fit: Annotated[
+        Fit, typer.Option(help="Rating as a function of the score: the paper's anchors, isotonic or linear.")
+    ] = Fit.ANCHORS,
 ) -> None:
     """Compare scores with human ratings: Pearson, Spearman, MAE, W1, agreement of the raters.
 
     Writes report.html, agreement.csv and scores.csv. Without --method, the product's method and
     every pair of the normaliser with a comparator whose model files are there are compared.
+
+    With --calibrate the ratings also become a calibration of one method: from then on, wherever
+    SEMBLANCE_MODEL_DIR names the folder of --calibration, its ratings are on your raters' scale and
+    every result carries the calibration's version.
 
     For example `semblance validate ratings.csv --photos photos/ --out report/`.
 
@@ -47,7 +63,10 @@ def validate_command(
     try:
         settings = load_settings()
         store = ModelStore(settings.model_dir)
+        if (calibrate is None) != (calibration is None):
+            raise ConfigurationError("--calibrate and --calibration belong together")
         names = tuple(method or (settings.method, *usable_methods(normaliser, store)))
+        names = tuple(dict.fromkeys((*names, *((calibrate,) if calibrate else ()))))
         with Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -68,6 +87,11 @@ def validate_command(
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
         path = write_report(found, photos, out)
+        if calibrate is not None and calibration is not None:
+            made = calibrate_on_ratings(found, calibrate, fit, photos, store)
+            errors.print(
+                f"calibration {made.version}: {install_calibration(made, calibration)}", highlight=False
+            )
     except (SemblanceError, OSError) as exc:
         errors.print(f"[bold red]error:[/] {exc}", highlight=False)
         raise typer.Exit(code_of(exc)) from exc

@@ -256,7 +256,8 @@ class Settings(BaseSettings):
     method: str = Field("default", description="Key in METHODS: the method new photographs are appraised by.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where forward passes run.")
     model_dir: Path | None = Field(
-        None, description="Directory or mirror of model files not shipped with us."
+        None,
+        description="Directory or mirror of model files not shipped with us, or of a site's in their place.",
     )
 
     # --- FHIR API
@@ -266,7 +267,8 @@ class Settings(BaseSettings):
         "", description="Base URL the API is reached under; empty: http://<api_host>:<api_port>/fhir."
     )
     dicomweb_url: str = Field(
-        "", description="Base URL of the archive's DICOMweb service, for links in FHIR; empty: none."
+        "",
+        description="Base URL of the DICOMweb service FHIR links to; empty: ours, if api_base_url is set.",
     )
     dicomweb_allowed_origins: tuple[str, ...] = Field(
         (), description="Origins of web viewers that may use our DICOMweb service from a browser (CORS)."
@@ -338,6 +340,12 @@ class Settings(BaseSettings):
     def fhir_base_url(self) -> str:
         """Base URL written into FHIR links, without a trailing slash."""
         return (self.api_base_url or f"http://{self.api_host}:{self.api_port}/fhir").rstrip("/")
+
+    def dicomweb_base_url(self) -> str:
+        """Base URL of the DICOMweb service that FHIR links to: the archive's, else ours; "" if not known."""
+        if self.dicomweb_url or not self.api_base_url:
+            return self.dicomweb_url.rstrip("/")
+        return self.api_base_url.rstrip("/").removesuffix("/fhir") + "/dicom-web"
 
 
 def load_settings(**overrides: object) -> Settings:

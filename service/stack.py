@@ -196,7 +196,7 @@ def free_port() -> int:
 def _specs() -> list[ChildSpec]:
     return [
         ChildSpec(name="node", module="dicom_node"),
-        ChildSpec(name="api", module="reporting"),
+        ChildSpec(name="api", module="dicom_node.web"),
         ChildSpec(name="relay", module="service.relay"),
         ChildSpec(name="worker-gpu", module="service.worker", arguments=("gpu",)),
         ChildSpec(

@@ -7,15 +7,23 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 from uuid import uuid4
 
+import structlog
+
 from service.config import Settings
 from service.errors import CorruptInstanceError, InstanceNotStoredError, StorageError, StorageFullError
+from service.file_systems import begin_writing, sync_directory
+from service.write_ahead import WriteAheadLog, replay
+
+_log = structlog.get_logger(__name__)
 
 _CHUNK_BYTES = 1 << 20
+_WRITE_OUT_BYTES = 1 << 20  # of a large object, after which the kernel is told to begin writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +158,36 @@ class LocalStore:
         """Where an object lies."""
         return path_of(self._root, sha256)
 
+    def restore(self, sha256: str, content: bytes) -> None:
+        """See to it that an object's file holds it, after a crash; not durable by itself.
+
+        Raises:
+            StorageError: The disk did not take it.
+        """
+        path = path_of(self._root, sha256)
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+            return
+        with LocalWriter(self._root, self._incoming / uuid4().hex) as writer:
+            writer.place(sha256, [content])
+
+    def recover(self) -> int:
+        """Put back what a crash took from the files of objects in a write-ahead log.
+
+        Returns:
+            Objects looked at.
+
+        Raises:
+            StorageError: A log that nobody holds cannot be read, or the disk does not take what is in it.
+        """
+        try:
+            return replay(self._root, self.restore)
+        except OSError as exc:
+            raise StorageError(f"instance store {self._root}: {exc}") from exc
+
+    def log(self) -> WriteAheadLog:
+        """A write-ahead log for objects of this store; for one process, which closes it."""
+        return WriteAheadLog(self._root)
+
     def sweep_incoming(self, older_than_s: float = 0.0) -> int:
         """Remove what killed processes left half written.
 
@@ -177,6 +215,7 @@ class LocalWriter:
         self._temporary = temporary
         self._hash = hashlib.sha256()
         self._size_bytes = 0
+        self._begun_bytes = 0  # of which the kernel was told to write them out
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -207,6 +246,9 @@ class LocalWriter:
             raise StorageError(f"instance store: {exc}") from exc
         self._hash.update(chunk)
         self._size_bytes += len(chunk)
+        if self._size_bytes - self._begun_bytes >= _WRITE_OUT_BYTES:
+            begin_writing(self._file.fileno(), self._begun_bytes, self._size_bytes - self._begun_bytes)
+            self._begun_bytes = self._size_bytes
 
     def commit(self) -> StoredObject:
         """Make the object durable: fsync the file, rename it, fsync the directories that changed.
@@ -224,13 +266,36 @@ class LocalWriter:
             self._file.close()
             if not target.parent.is_dir():
                 target.parent.mkdir(exist_ok=True)
-                _fsync_directory(self._root)
+                sync_directory(self._root)
             self._temporary.replace(target)
-            _fsync_directory(target.parent)
+            sync_directory(target.parent)
         except OSError as exc:
             raise StorageError(f"instance store: {exc}") from exc
         self._file = None
         return StoredObject(sha256=sha256, size_bytes=self._size_bytes)
+
+    def place(self, sha256: str, chunks: Sequence[bytes | bytearray]) -> StoredObject:
+        """Write a whole object that is durable elsewhere, without a flush.
+
+        Raises:
+            StorageError: The disk did not take it; nothing is kept.
+        """
+        if self._file is None:
+            raise StorageError("the writer is not open")
+        target = path_of(self._root, sha256)
+        try:
+            for chunk in chunks:
+                self._file.write(chunk)
+            self._file.close()
+            try:
+                os.rename(self._temporary, target)
+            except FileNotFoundError:  # the first object of its directory
+                target.parent.mkdir(exist_ok=True)
+                os.rename(self._temporary, target)
+        except OSError as exc:
+            raise StorageError(f"instance store: {exc}") from exc
+        self._file = None
+        return StoredObject(sha256=sha256, size_bytes=sum(map(len, chunks)))
 
 
 def path_of(root: Path, sha256: str) -> Path:
@@ -244,18 +309,13 @@ def path_of(root: Path, sha256: str) -> Path:
     return root / sha256[:2] / sha256
 
 
-def _fsync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def open_store(settings: Settings) -> InstanceStore:
-    """The instance store the settings name.
+    """The instance store the settings name, whole again after a crash.
 
     Raises:
         StorageError: It cannot be opened.
     """
-    return LocalStore(settings.storage_dir, low_watermark_bytes=settings.storage_low_watermark_bytes)
+    store = LocalStore(settings.storage_dir, low_watermark_bytes=settings.storage_low_watermark_bytes)
+    if restored := store.recover():
+        _log.info("write-ahead-log-replayed", objects=restored)
+    return store

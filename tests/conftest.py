@@ -6,6 +6,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -49,15 +50,22 @@ def open_directory() -> Iterator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.fixture
-def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """A migrated database of this test's own."""
+@contextmanager
+def cloned_database(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A migrated database of its own, for as long as the context lasts."""
     name = sql.Identifier(f"test_{uuid4().hex}")
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(_TEMPLATE)))
     yield postgres.url(name.as_string(None).strip('"'))
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A migrated database of this test's own."""
+    with cloned_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture
@@ -96,19 +104,24 @@ def free_port() -> Callable[[], int]:
     return find
 
 
-@pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
-    """Settings of this test's own database and store; the broker is not running (see ``broker_url``)."""
+def settings_of(database_url: str, directory: Path) -> Settings:
+    """Settings of a database and a store in a directory; the broker is not running."""
     return Settings(
         database_url=database_url,
         broker_url="memory://",
-        storage_dir=tmp_path / "store",
+        storage_dir=directory / "store",
         storage_low_watermark_bytes=0,
         dicom_host="127.0.0.1",
         dicom_port=0,
         api_port=0,
         log_format="console",
     )
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings of this test's own database and store; the broker is not running (see ``broker_url``)."""
+    return settings_of(database_url, tmp_path)
 
 
 @pytest.fixture

@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 
 # What .ci/run installs. Debian keeps two of them in /usr/sbin, which is on no user's PATH.
-PEERS = ("storescu", "dciodvfy", "Orthanc", "rabbitmq-server", "chromium", "node")
+PEERS = (
+    "storescu",
+    "dciodvfy",
+    "Orthanc",
+    "rabbitmq-server",
+    "chromium",
+    "node",
+    "rsyslogd",
+    "faketime",
+)
 SYSTEM_DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")
 
 _DESELECTED = pytest.StashKey[Counter[tuple[str, ...]]]()

@@ -19,4 +19,3 @@ class QueryStatus(IntEnum):
     UNKNOWN_DESTINATION = 0xA801  # C-MOVE: not a configured node
     DOES_NOT_MATCH = 0xA900  # the identifier is not one of this SOP class
     SOME_FAILED = 0xB000  # one or more sub-operations failed or had warnings
-    CANNOT_PROCESS = 0xC000

@@ -18,7 +18,7 @@ _SCOPE = re.compile(
 )
 _VERSION_1 = {"read": "rs", "write": "cud", "*": "cruds"}
 # Definitions and catalogues hold no patient data.
-_SHARED = ("CodeSystem", "ValueSet", "StructureDefinition", "Device", "Practitioner")
+_SHARED = ("CodeSystem", "ValueSet", "StructureDefinition", "OperationDefinition", "Device", "Practitioner")
 
 
 @dataclass(frozen=True, kw_only=True)

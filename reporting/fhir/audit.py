@@ -35,6 +35,7 @@ _SOURCE_OF_EVENTS = {
     "observer": {"display": "Semblance"},
     "type": [{"system": _SOURCE, "code": "4", "display": "Application Server"}],
 }
+_ASKED_IN_BODY = ("search-type", "$lastn", "$everything", "$export", "$withdraw")
 _ACTIONS = {"create": "C", "update": "U", "transaction": "E", "read": "R", "vread": "R"}
 
 log = structlog.get_logger(__name__)
@@ -196,7 +197,7 @@ def _entities(request: Request, interaction: str, response: Response | None) -> 
                 made.append(_entity(touched, "2", "4", "Domain Resource"))
     path = "/".join(request.path)
     asked = f"{path}?{urlencode(request.query)}" if request.query else path
-    if interaction == "search-type" and request.body:
+    if interaction in _ASKED_IN_BODY and request.body:
         asked += f" {request.body.decode('utf-8', 'replace')}"
     made.append(
         {

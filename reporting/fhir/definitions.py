@@ -11,6 +11,7 @@ from reporting.identifiers import named_uid
 from reporting.terminology import (
     CODE_SYSTEM,
     CODE_SYSTEM_VERSION,
+    EXCLUSION_REASONS,
     OWN_CONCEPTS,
     REGION_SCORES,
     REGION_Z_SCORES,
@@ -21,6 +22,7 @@ from reporting.terminology import (
 from service.database import fhir_resources
 from service.database.pool import Connection
 
+WITHDRAW = f"urn:oid:{named_uid('operation-definition', 'withdraw')}"
 PROFILE = f"urn:oid:{named_uid('structure-definition', 'appraisal')}"
 _DATE = "2026-11-21"
 
@@ -30,9 +32,11 @@ def definitions() -> list[dict[str, Any]]:
     return [
         _code_system(),
         _value_set("rejection-reasons", "Why a photograph was not judged", tuple(REJECTION_REASONS.values())),
+        _value_set("exclusion-reasons", "Why a region has no score", tuple(EXCLUSION_REASONS.values())),
         _value_set("region-scores", "Scores of regions of the face", tuple(REGION_SCORES.values())),
         _value_set("region-z-scores", "z-scores of regions of the face", tuple(REGION_Z_SCORES.values())),
         _profile(),
+        _withdraw(),
     ]
 
 
@@ -84,6 +88,32 @@ def _value_set(name: str, title: str, concepts: tuple[Concept, ...]) -> dict[str
                 }
             ]
         },
+    }
+
+
+def _withdraw() -> dict[str, Any]:
+    return {
+        "resourceType": "OperationDefinition",
+        "id": "withdraw",
+        "url": WITHDRAW,
+        "version": CODE_SYSTEM_VERSION,
+        "name": "Withdraw",
+        "title": "Take a result back",
+        "status": "active",
+        "kind": "operation",
+        "date": _DATE,
+        "publisher": "Semblance",
+        "description": "Marks a result entered-in-error and amends its report; answers with the Observation.",
+        "affectsState": True,
+        "code": "withdraw",
+        "resource": ["Observation"],
+        "system": False,
+        "type": False,
+        "instance": True,
+        "parameter": [
+            {"name": "reason", "use": "in", "min": 1, "max": "1", "documentation": "Why.", "type": "string"},
+            {"name": "return", "use": "out", "min": 1, "max": "1", "type": "Observation"},
+        ],
     }
 
 

@@ -28,6 +28,13 @@ ASSERTED_BY_AI: Element = {
     "display": "Artificial Intelligence asserted",
 }
 
+# Its profiles AI Device and AI Provenance know an algorithm by this code.
+ARTIFICIAL_INTELLIGENCE_ROLE: Element = {
+    "system": "http://hl7.org/fhir/uv/aitransparency/CodeSystem/AIdeviceTypeCS",
+    "code": "Artificial-Intelligence",
+    "display": "All kinds of Artificial Intelligence",
+}
+
 _DECIMALS = 6  # more than any measure of ours means
 
 

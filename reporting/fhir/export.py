@@ -17,6 +17,7 @@ from reporting.fhir.bundles import url_with
 from reporting.fhir.http import NDJSON, PLAIN_JSON, Api, Request, Response, moment_of
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import dumps
+from reporting.fhir.restrict import may_chain
 from reporting.fhir.search_request import parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
 from service.database import fhir_exports, fhir_resources, fhir_search
@@ -107,7 +108,8 @@ def _filters(api: Api, request: Request, types: Sequence[str]) -> dict[str, list
                 raise FhirProblemError(
                     400, IssueType.VALUE, "_typeFilter is Type?search of an exported type", "http._typeFilter"
                 )
-            parse(resource_type, parse_qsl(query), strict=True, base_url=api.base_url)
+            asked = parse(resource_type, parse_qsl(query), strict=True, base_url=api.base_url)
+            may_chain(request.principal, asked.search.criteria)
             filters.setdefault(resource_type, []).append(query)
     return filters
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import service
+from reporting.fhir.definitions import WITHDRAW
 from reporting.fhir.http import FHIR_JSON, PLAIN_JSON, Api, Request, Response, answer
 from reporting.fhir.search_table import (
     FHIR_VERSION,
@@ -18,14 +19,17 @@ from service.database.fhir_records import SearchType
 
 RELEASE_DATE = "2026-11-21"  # of the capabilities, not of the process
 
+_PATIENT_EXPORT = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/patient-export"
+_EXPORT = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
+
 # Operations, their definitions in R4, and the types they are of; () for every type.
 OPERATIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("lastn", "http://hl7.org/fhir/OperationDefinition/Observation-lastn", ("Observation",)),
+    ("export", _PATIENT_EXPORT, ("Patient",)),
     ("everything", "http://hl7.org/fhir/OperationDefinition/Patient-everything", ("Patient",)),
+    ("withdraw", WITHDRAW, ("Observation",)),
     ("validate", "http://hl7.org/fhir/OperationDefinition/Resource-validate", ()),
 )
-
-_EXPORT = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
 
 
 def capabilities(api: Api, _request: Request) -> Response:

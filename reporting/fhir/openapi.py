@@ -33,9 +33,16 @@ def openapi(api: Api) -> Json:
         "/metadata": {"get": _operation("capabilities", "200")},
         "/": {"post": _operation("transaction", "200", body=FHIR_JSON)},
         "/Observation/$lastn": {
-            "get": _operation("lastn", "200", parameters=[_query("patient"), _query("max")])
+            "get": _operation("lastn", "200", parameters=[_query("patient"), _query("max")]),
+            "post": _operation("post-lastn", "200", body=FHIR_JSON),
         },
-        "/Patient/{id}/$everything": {"get": _operation("everything", "200", parameters=[_path("id")])},
+        "/Observation/{id}/$withdraw": {
+            "post": _operation("withdraw", "200", parameters=[_path("id")], body=FHIR_JSON)
+        },
+        "/Patient/{id}/$everything": {
+            "get": _operation("everything", "200", parameters=[_path("id"), _query("start"), _query("end")]),
+            "post": _operation("post-everything", "200", parameters=[_path("id")], body=FHIR_JSON),
+        },
         "/$export": {
             "get": _operation(
                 "export", "202", parameters=[_query("_type"), _query("_since"), _header("Prefer")]

@@ -1,48 +1,51 @@
-"""$lastn, $everything, $validate, and the heatmap as a picture."""
+"""$lastn, $everything, and the heatmap as a picture."""
 
 from __future__ import annotations
 
 import base64
-from typing import Any
+from collections.abc import Mapping
+from datetime import datetime
 from uuid import UUID
 
 from reporting.fhir.bundles import bundle, link, search_entry, url_with
-from reporting.fhir.http import Api, Request, Response, answer, moment_of
-from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome
+from reporting.fhir.extract import interval
+from reporting.fhir.http import Api, Request, Response, moment_of
+from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.paging import PAGE_PARAMETER, seal, unseal
+from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.reading import visible
 from reporting.fhir.render import dumps
 from reporting.fhir.restrict import may_chain, restriction
 from reporting.fhir.results import observation_id_of
 from reporting.fhir.search_request import DEFAULT_COUNT, MOST_COUNT, parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
-from reporting.fhir.validate import issues_of
 from service.database import appraisals, fhir_compartment, fhir_resources, fhir_search
 from service.database.fhir_records import Search
 from service.database.pool import transaction
-from service.errors import RecordNotFoundError
+from service.errors import FhirError, RecordNotFoundError
 
 MOST_LAST = 100
 _SUPPORTING = ("Device", "Practitioner")
 
 
 def last_n(api: Api, request: Request) -> Response:
-    """``GET Observation/$lastn``: the newest of every code, ``max`` of each (R4)."""
+    """``Observation/$lastn``: the newest of every code, ``max`` of each (R4)."""
     grant = request.principal.grant("Observation", "s")
-    pairs = [(name, value) for name, value in request.query if name != "max"]
+    asked = operation_pairs(request)
+    pairs = [(name, value) for name, value in asked if name != "max"]
     wanted = parse("Observation", pairs, strict=request.strict, base_url=api.base_url).search
     names = {criterion.parameter.name for criterion in wanted.criteria}
     if not names & {"patient", "subject"}:
         raise FhirProblemError(400, IssueType.REQUIRED, "$lastn needs patient or subject", "http.patient")
     may_chain(request.principal, wanted.criteria)
-    most = request.option("max") or "1"
+    most = dict(asked).get("max") or "1"
     if not most.isdigit() or not 1 <= int(most) <= MOST_LAST:
         raise FhirProblemError(400, IssueType.VALUE, f"max is 1 to {MOST_LAST}", "http.max")
     criteria, either = restriction("Observation", grant, api.base_url)
     search = Search(resource_type="Observation", criteria=(*wanted.criteria, *criteria), either=either)
     with transaction(api.pool) as connection:
         found = fhir_search.last_n(connection, search, int(most))
-    self_url = url_with(f"{api.base_url}/Observation/$lastn", request.query)
+    self_url = url_with(f"{api.base_url}/Observation/$lastn", asked)
     return Response(
         body=bundle(
             "searchset",
@@ -56,11 +59,12 @@ def last_n(api: Api, request: Request) -> Response:
 
 
 def everything(api: Api, request: Request) -> Response:
-    """``GET Patient/[id]/$everything``: the compartment, with the devices and surgeons it refers to."""
+    """``Patient/[id]/$everything``: the compartment, with the devices and surgeons it refers to."""
     patient = request.parameters["id"]
     grant = request.principal.grant("Patient", "r")
     path = f"Patient/{patient}/$everything"
-    pairs, after = list(request.query), 0
+    pairs, after = list(operation_pairs(request)), 0
+    asked = tuple(pairs)
     token = request.option(PAGE_PARAMETER)
     if token is not None:
         pairs, cursor = unseal(api.page_key, path, token)
@@ -68,13 +72,14 @@ def everything(api: Api, request: Request) -> Response:
     options = dict(pairs)
     types = [t for t in _types(options.get("_type")) if request.principal.may_all(t, "r")]
     since = moment_of(options["_since"], "_since") if "_since" in options else None
+    start, end = _care(options)
     count = _count(options.get("_count", str(DEFAULT_COUNT)))
     with transaction(api.pool) as connection:
         owner = fhir_resources.read(connection, "Patient", patient)
         if owner is None or not visible(connection, api, owner, grant):
             raise FhirProblemError(404, IssueType.NOT_FOUND, f"there is no Patient/{patient}", "http.path")
         found = fhir_compartment.of_patient(
-            connection, patient, types, since=since, after=after, count=count + 1
+            connection, patient, types, since=since, start=start, end=end, after=after, count=count + 1
         )
         page = found[:count]
         wider = [
@@ -83,7 +88,7 @@ def everything(api: Api, request: Request) -> Response:
             if request.principal.may_all(t, "r") and (not options.get("_type") or t in types)
         ]
         others = fhir_compartment.supporting(connection, [s.row_id for s in page], wider)
-    links = [link("self", url_with(f"{api.base_url}/{path}", request.query))]
+    links = [link("self", url_with(f"{api.base_url}/{path}", asked))]
     if len(found) > count and page:
         token = seal(api.page_key, path, pairs, (str(page[-1].row_id),))
         links.append(link("next", f"{api.base_url}/{path}?{PAGE_PARAMETER}={token}"))
@@ -108,33 +113,21 @@ def _types(text: str | None) -> list[str]:
     return names
 
 
+def _care(options: Mapping[str, str]) -> tuple[datetime | None, datetime | None]:
+    """First moment of ``start`` and the moment after ``end``: dates as precise as they are given."""
+    bounds: list[datetime | None] = []
+    for name, place in (("start", 0), ("end", 1)):
+        try:
+            bounds.append(interval(options[name].replace(" ", "+"))[place] if name in options else None)
+        except FhirError as exc:
+            raise FhirProblemError(400, IssueType.VALUE, str(exc), f"http.{name}") from exc
+    return bounds[0], bounds[1]
+
+
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise FhirProblemError(400, IssueType.VALUE, "_count is a number from 1", "http._count")
     return min(int(text), MOST_COUNT)
-
-
-def validate(api: Api, request: Request) -> Response:
-    """``POST [type]/$validate``: everything wrong with a resource, without saving it."""
-    del api
-    row = request.resource_type
-    resource: Any = request.resource()
-    if resource.get("resourceType") == "Parameters":
-        resource = next(
-            (p.get("resource") for p in resource.get("parameter", []) if p.get("name") == "resource"), None
-        )
-        if not isinstance(resource, dict):
-            raise FhirProblemError(
-                400, IssueType.REQUIRED, "there is no parameter resource", "Parameters.parameter"
-            )
-    if resource.get("resourceType") != row.name:
-        raise FhirProblemError(
-            400, IssueType.INVALID, f"the body is no {row.name}", f"{row.name}.resourceType"
-        )
-    issues = tuple(issues_of(resource)) or (
-        Issue(code=IssueType.INFORMATIONAL, diagnostics="valid", severity="information"),
-    )
-    return answer(operation_outcome(issues))
 
 
 def heatmap(api: Api, request: Request) -> Response:

@@ -8,7 +8,14 @@ from reporting.fhir.access import Grant, Principal
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.search_request import parse
 from reporting.fhir.search_table import RESOURCE_TYPES
-from service.database.fhir_records import ChainValue, Criterion, ReferenceValue, SearchParameter, SearchType
+from service.database.fhir_records import (
+    ChainValue,
+    Criterion,
+    HasValue,
+    ReferenceValue,
+    SearchParameter,
+    SearchType,
+)
 
 _COMPARTMENT = SearchParameter(
     name="patient", type=SearchType.REFERENCE, column="b.patient", targets=("Patient",)
@@ -42,10 +49,18 @@ def may_chain(principal: Principal, criteria: Sequence[Criterion]) -> None:
         for value in criterion.values:
             if isinstance(value, ChainValue):
                 if not principal.may_all(value.target_type, "s"):
-                    raise FhirProblemError(
-                        403,
-                        IssueType.FORBIDDEN,
-                        f"no scope grants all of {value.target_type}",
-                        f"http.{criterion.parameter.name}",
-                    )
+                    raise _not_all(value.target_type, criterion.parameter.name)
                 may_chain(principal, (value.criterion,))
+            elif isinstance(value, HasValue):
+                # who refers to a shared resource may be another patient's: not for a patient's token
+                if not principal.may_all(value.source_type, "s") or (
+                    principal.grant(value.source_type, "s").patient is not None
+                ):
+                    raise _not_all(value.source_type, "_has")
+                may_chain(principal, (value.criterion,))
+
+
+def _not_all(resource_type: str, name: str) -> FhirProblemError:
+    return FhirProblemError(
+        403, IssueType.FORBIDDEN, f"no scope grants all of {resource_type}", f"http.{name}"
+    )

@@ -20,7 +20,6 @@ from reporting.fhir.builders.report import (
     build_report,
     judged_report,
     merge_report,
-    report_id,
 )
 from reporting.fhir.builders.subject import build_patient, identifier_system, patient_id
 from reporting.fhir.elements import Element
@@ -28,14 +27,16 @@ from reporting.fhir.render import draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.subscriptions import announce
 from reporting.fhir.validate import check
+from reporting.fhir.withdrawal import ENTERED_IN_ERROR
 from reporting.identifiers import ResultKind, fhir_id
 from service.config import Settings
 from service.database import fhir_resources, fhir_search, studies
 from service.database.fhir_records import Criterion, Draft, Saved, Search, TokenValue
 from service.database.pool import Connection
-from service.errors import FhirError, RecordNotFoundError, ResultError
+from service.errors import FhirError, ResultError
 
 AUTHOR = "semblance"
+_JUDGED = ("Observation", "Media")
 
 
 def save_results(
@@ -59,21 +60,21 @@ def save_results(
     device = device_id(context.saved.appraisal.method)
     captures = [o for o in objects if o.kind is ResultKind.SECONDARY_CAPTURE]
     heatmaps = [media_id(capture.sop_instance_uid) for capture in captures]
-    study = build_study(context, objects, patient)
+    study = build_study(context, objects, patient, settings.dicomweb_base_url())
     completeness = studies.completeness(
         connection, identity.study_instance_uid, besides=context.saved.instance_id
     )
     report = build_report(context, heatmaps, patient, completeness)
     resources = [
         build_device(context.saved.appraisal.method),
-        build_photograph(context, patient, settings.dicomweb_url),
+        build_photograph(context, patient, settings.dicomweb_base_url()),
         *(
             build_heatmap(
                 context,
                 capture,
                 patient=patient,
                 device=device,
-                dicomweb_url=settings.dicomweb_url,
+                dicomweb_url=settings.dicomweb_base_url(),
                 api_base_url=settings.api_base_url,
             )
             for capture in captures
@@ -83,6 +84,7 @@ def save_results(
         merge_report(_current(connection, report), report),
         build_provenance(context, heatmaps),
     ]
+    resources = _not_withdrawn(connection, resources)
     try:
         drafts = [_draft(resource, settings, patient) for resource in resources]
         if patient == patient_id(identity):
@@ -92,32 +94,6 @@ def save_results(
     except FhirError as exc:
         raise ResultError(f"FHIR: {exc}") from exc
     return saved
-
-
-def withdraw(connection: Connection, context: ReportContext, settings: Settings) -> list[Saved]:
-    """Mark an appraisal's Observation ``entered-in-error``; its earlier version stays in the history.
-
-    Raises:
-        RecordNotFoundError: It was never saved.
-    """
-    stored = fhir_resources.read_for_update(connection, "Observation", observation_id(context))
-    if stored is None:
-        raise RecordNotFoundError(f"no Observation of appraisal {context.saved.appraisal.appraisal_id}")
-    resource = {**loads(stored.body), "status": "entered-in-error"}
-    draft = draft_of(resource, base_url=settings.fhir_base_url(), patient=stored.patient)
-    report = fhir_resources.read_for_update(
-        connection, "DiagnosticReport", report_id(context.source.identity)
-    )
-    drafts = [draft]
-    if report is not None:
-        drafts.append(
-            draft_of(
-                {**loads(report.body), "status": "amended"},
-                base_url=settings.fhir_base_url(),
-                patient=report.patient,
-            )
-        )
-    return fhir_resources.save(connection, drafts, author=AUTHOR)
 
 
 def judge_report(connection: Connection, study_instance_uid: str, settings: Settings) -> bool:
@@ -177,6 +153,17 @@ def _patient_of(connection: Connection, context: ReportContext, settings: Settin
 def _current(connection: Connection, new: Element) -> Mapping[str, Any] | None:
     stored = fhir_resources.read_for_update(connection, new["resourceType"], new["id"])
     return None if stored is None else loads(stored.body)
+
+
+def _not_withdrawn(connection: Connection, resources: Sequence[Element]) -> list[Element]:
+    """Those that were not taken back: making the results again does not bring them back."""
+    judged = [(r["resourceType"], r["id"]) for r in resources if r["resourceType"] in _JUDGED]
+    withdrawn = {
+        (stored.resource_type, stored.resource_id)
+        for stored in fhir_resources.read_many(connection, judged)
+        if loads(stored.body)["status"] == ENTERED_IN_ERROR
+    }
+    return [r for r in resources if (r["resourceType"], r["id"]) not in withdrawn]
 
 
 def _draft(resource: Element, settings: Settings, patient: str) -> Draft:

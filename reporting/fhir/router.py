@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reporting.fhir import export, metadata, openapi, operations, reading, searching, smart, writing
+from reporting.fhir import (
+    export,
+    metadata,
+    openapi,
+    operations,
+    reading,
+    searching,
+    smart,
+    validation,
+    withdrawal,
+    writing,
+)
 from reporting.fhir.access import EVERYTHING, NOBODY
 from reporting.fhir.http import Api, Handler, Request, Response
 from reporting.fhir.outcome import FhirProblemError, IssueType
@@ -46,15 +57,28 @@ ROUTES: tuple[Route, ...] = (
     Route(method="POST", pattern=(), handler=writing.transaction_bundle, name="transaction"),
     Route(method="GET", pattern=("Binary", "{id}"), handler=operations.heatmap, name="read"),
     Route(method="GET", pattern=("Observation", "$lastn"), handler=operations.last_n, name="$lastn"),
+    Route(method="POST", pattern=("Observation", "$lastn"), handler=operations.last_n, name="$lastn"),
+    Route(
+        method="POST",
+        pattern=("Observation", "{id}", "$withdraw"),
+        handler=withdrawal.withdraw_operation,
+        name="$withdraw",
+    ),
     Route(
         method="GET",
         pattern=("Patient", "{id}", "$everything"),
         handler=operations.everything,
         name="$everything",
     ),
-    Route(method="POST", pattern=("{type}", "$validate"), handler=operations.validate, name="$validate"),
     Route(
-        method="POST", pattern=("{type}", "{id}", "$validate"), handler=operations.validate, name="$validate"
+        method="POST",
+        pattern=("Patient", "{id}", "$everything"),
+        handler=operations.everything,
+        name="$everything",
+    ),
+    Route(method="POST", pattern=("{type}", "$validate"), handler=validation.validate, name="$validate"),
+    Route(
+        method="POST", pattern=("{type}", "{id}", "$validate"), handler=validation.validate, name="$validate"
     ),
     Route(method="POST", pattern=("{type}",), handler=writing.create, name="create"),
     Route(method="PUT", pattern=("{type}", "{id}"), handler=writing.update, name="update"),

@@ -19,6 +19,7 @@ from service.database.fhir_records import (
     CompositeValue,
     Criterion,
     DateValue,
+    HasValue,
     MissingValue,
     Modifier,
     QuantityValue,
@@ -111,6 +112,8 @@ def parse(
         base_name = re.split(r"[:.]", name, maxsplit=1)[0]
         if base_name in RESULT_PARAMETERS:
             request = _result_parameter(request, row, name, text)
+        elif base_name == "_has":
+            criteria.append(_has(row, name, text, base_url))
         elif base_name in row.parameters:
             if text == "":
                 continue  # an empty value is as if the parameter were not sent
@@ -237,6 +240,31 @@ def _criterion(row: ResourceType, name: str, text: str, base_url: str) -> Criter
         )
     values = tuple(_value(row, parameter, part, name) for part in _split(text, ","))
     return Criterion(parameter=parameter, modifier=Modifier(modifier), values=values)
+
+
+def _has(row: ResourceType, name: str, text: str, base_url: str) -> Criterion:
+    """``_has:[type]:[reference]:[parameter]`` (section 3.1.1.4.4), which may nest."""
+    parts = name.split(":", 3)
+    source = RESOURCE_TYPES.get(parts[1]) if len(parts) == 4 else None
+    if source is None:
+        raise _bad(name, "is _has:Type:reference:parameter of a type served here")
+    reference = source.parameters.get(parts[2])
+    if reference is None or reference.type is not SearchType.REFERENCE or row.name not in reference.targets:
+        able = [
+            p.name
+            for p in source.parameters.values()
+            if p.type is SearchType.REFERENCE and row.name in p.targets
+        ]
+        raise _bad(name, f"refers to {row.name} by one of: {', '.join(able) or 'none'}")
+    inner_name = re.split(r"[:.]", parts[3], maxsplit=1)[0]
+    if inner_name == "_has":
+        inner = _has(source, parts[3], text, base_url)
+    elif inner_name in source.parameters and text:
+        inner = _criterion(source, parts[3], text, base_url)
+    else:
+        raise _bad(name, f"ends in a search parameter of {source.name} with a value")
+    value = HasValue(source_type=source.name, reference=reference, target_type=row.name, criterion=inner)
+    return Criterion(parameter=row.parameters["_id"], values=(value,))
 
 
 def _split(text: str, separator: str) -> list[str]:

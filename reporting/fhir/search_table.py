@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from reporting.fhir.types.audit_event import AUDIT_EVENT
 from reporting.fhir.types.base import Interaction, ResourceType, definition
-from reporting.fhir.types.canonical import CODE_SYSTEM, STRUCTURE_DEFINITION, VALUE_SET
+from reporting.fhir.types.canonical import CODE_SYSTEM, OPERATION_DEFINITION, STRUCTURE_DEFINITION, VALUE_SET
 from reporting.fhir.types.imaging import DIAGNOSTIC_REPORT, IMAGING_STUDY, MEDIA
 from reporting.fhir.types.observation import OBSERVATION
 from reporting.fhir.types.origin import DEVICE, PROVENANCE
@@ -47,6 +47,7 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
         CODE_SYSTEM,
         VALUE_SET,
         STRUCTURE_DEFINITION,
+        OPERATION_DEFINITION,
         SUBSCRIPTION,
     )
 }
@@ -71,6 +72,7 @@ _INDIVIDUAL = {
     "address", "address-city", "address-country", "address-postalcode", "address-state", "birthdate",
     "email", "family", "gender", "given", "phone", "telecom",
 }  # fmt: skip
+_DEFINITIONS = ("CodeSystem", "ValueSet", "StructureDefinition", "OperationDefinition")
 _CONFORMANCE = {"date", "identifier", "name", "publisher", "status", "title", "url", "version"}
 
 
@@ -83,6 +85,6 @@ def definition_url(resource_type: str, parameter: SearchParameter) -> str:
         return definition(f"clinical-{name}")
     if resource_type in ("Patient", "Practitioner") and name in _INDIVIDUAL:
         return definition(f"individual-{name}")
-    if resource_type in ("CodeSystem", "ValueSet", "StructureDefinition") and name in _CONFORMANCE:
+    if resource_type in _DEFINITIONS and name in _CONFORMANCE:
         return definition(f"conformance-{name}")
     return definition(f"{resource_type}-{name}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from urllib.parse import parse_qsl
 
 from reporting.fhir.bundles import bundle, link, outcome_entry, search_entry, subset, url_with
 from reporting.fhir.http import FORM, Api, Request, Response, require
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.paging import PAGE_PARAMETER, seal, unseal
+from reporting.fhir.parameters import form_pairs
 from reporting.fhir.restrict import may_chain, restriction
 from reporting.fhir.search_request import Include, SearchRequest, Summary, Total, parse
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction
@@ -31,13 +31,7 @@ def search_by_post(api: Api, request: Request) -> Response:
     content_type = request.headers.get("content-type", FORM).partition(";")[0].strip().lower()
     if content_type != FORM:
         raise FhirProblemError(415, IssueType.NOT_SUPPORTED, f"_search takes {FORM}", "http.content-type")
-    try:
-        form = parse_qsl(request.body.decode("utf-8"), keep_blank_values=True, max_num_fields=200)
-    except ValueError as exc:
-        raise FhirProblemError(
-            400, IssueType.STRUCTURE, f"the form cannot be read: {exc}", "http.body"
-        ) from exc
-    return _search(api, request, [*request.query, *form])
+    return _search(api, request, [*request.query, *form_pairs(request.body)])
 
 
 def _search(api: Api, request: Request, pairs: list[tuple[str, str]]) -> Response:

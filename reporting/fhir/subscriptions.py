@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from reporting.fhir.access import Principal
 from reporting.fhir.http import PLAIN_JSON, Api, Request, moment_of
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import draft_of, loads
+from reporting.fhir.restrict import may_chain
 from reporting.fhir.search_request import RESULT_PARAMETERS, parse
 from reporting.fhir.search_table import RESOURCE_TYPES
 from service.config import Settings
@@ -75,7 +77,7 @@ def prepare(
         subscription_id=resource["id"],
         client_id=owner,
         is_active=status == "active",
-        criteria=_criteria(resource["criteria"], api.base_url),
+        criteria=_criteria(resource["criteria"], request.principal, api.base_url),
         endpoint=_endpoint(channel, api.settings),
         payload=_payload(channel),
         headers=headers,
@@ -101,7 +103,7 @@ def _status(resource: Mapping[str, Any], known: Subscriber | None) -> str:
     return "active"
 
 
-def _criteria(text: str, base_url: str) -> str:
+def _criteria(text: str, principal: Principal, base_url: str) -> str:
     resource_type, _, query = text.partition("?")
     if resource_type != TOLD_OF:
         raise _refuse(IssueType.NOT_SUPPORTED, f"criteria are {TOLD_OF} or {TOLD_OF}?search", "criteria")
@@ -110,9 +112,10 @@ def _criteria(text: str, base_url: str) -> str:
         if re.split(r"[:.]", name, maxsplit=1)[0] in RESULT_PARAMETERS:
             raise _refuse(IssueType.NOT_SUPPORTED, f"{name} selects no resource", "criteria")
     try:
-        parse(TOLD_OF, pairs, strict=True, base_url=base_url)
+        asked = parse(TOLD_OF, pairs, strict=True, base_url=base_url)
     except FhirProblemError as exc:
         raise _refuse(IssueType.VALUE, str(exc), "criteria") from exc
+    may_chain(principal, asked.search.criteria)
     return text
 
 

@@ -110,6 +110,14 @@ DEFAULT_TAGS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
 UNIQUE_KEYS: Mapping[Level, str] = MappingProxyType(
     {Level.STUDY: "0020000D", Level.SERIES: "0020000E", Level.IMAGE: "00080018"}
 )
+# PS3.4 tables C.6-2 to C.6-4.
+REQUIRED_KEYS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
+    {
+        Level.STUDY: ("StudyDate", "StudyTime", "AccessionNumber", "PatientName", "PatientID", "StudyID"),
+        Level.SERIES: ("Modality", "SeriesNumber"),
+        Level.IMAGE: ("InstanceNumber",),
+    }
+)
 LEVEL_ORDER = (Level.STUDY, Level.SERIES, Level.IMAGE)
 
 

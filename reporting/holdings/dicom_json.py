@@ -15,7 +15,7 @@ from typing import Any
 
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement, DataElement_from_raw, RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
@@ -116,7 +116,7 @@ def _sequence(tag: BaseTag, element: DataElement | RawDataElement, scope: _Scope
     if scope.depth >= _MOST_DEPTH:
         return {"vr": "SQ"}
     if isinstance(element, RawDataElement):
-        element = DataElement_from_raw(element._replace(VR="SQ"), list(scope.encodings))
+        element = convert_raw_data_element(element._replace(VR="SQ"), encoding=list(scope.encodings))
     items = [
         _data_set(
             item,

@@ -37,6 +37,7 @@ class Calibration:
     normal_quantiles: tuple[float, ...]  # score at percentiles 0, 1, .. 100 of the normal cohort
     regions: Mapping[str, tuple[float, float]]  # region -> mean and SD of the score in the normal cohort
     map_range: tuple[float, float]  # difference shown as nothing and as the most by the heatmap
+    weights_sha256: str = ""  # the only weights it holds for; "" where the method and version say enough
 
     def rating(self, score: float) -> float:
         """Return the rating, 1 (least) to 7 (most normal)."""
@@ -117,7 +118,15 @@ def load_calibration(version: str, directory: Path = CALIBRATIONS_DIR) -> Calibr
     Raises:
         ConfigurationError: There is none of that version, or it is malformed.
     """
-    path = directory / f"{version}.json"
+    return read_calibration(directory / f"{version}.json")
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read a calibration from its file.
+
+    Raises:
+        ConfigurationError: It is not there, or malformed.
+    """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return Calibration(
@@ -129,6 +138,7 @@ def load_calibration(version: str, directory: Path = CALIBRATIONS_DIR) -> Calibr
             normal_quantiles=tuple(float(v) for v in raw["normal_quantiles"]),
             regions={name: (float(mean), float(sd)) for name, (mean, sd) in raw["regions"].items()},
             map_range=(float(raw["map_range"][0]), float(raw["map_range"][1])),
+            weights_sha256=str(raw.get("weights_sha256", "")),
         )
     except (OSError, KeyError, ValueError, TypeError) as exc:
         raise ConfigurationError(f"calibration {path}: {exc!r}") from exc
@@ -145,6 +155,7 @@ def save_calibration(calibration: Calibration, directory: Path = CALIBRATIONS_DI
         "normal_quantiles": [round(v, 6) for v in calibration.normal_quantiles],
         "regions": {k: [round(v, 6) for v in pair] for k, pair in calibration.regions.items()},
         "map_range": [float(f"{v:.6g}") for v in calibration.map_range],
+        **({"weights_sha256": calibration.weights_sha256} if calibration.weights_sha256 else {}),
     }
     path = directory / f"{calibration.version}.json"
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -44,6 +44,7 @@ FEATURES = (
     "displaced",  # 24 cells of the largest displacement
     "coloured",  # 8 cells of the largest colour out of place
 )
+EVIDENCE = (*FEATURES, *(f"shape of the {part}" for part in Part))
 _LOG_SHARES = np.log([PICTURE_SHARE, *[(1 - PICTURE_SHARE) / len(Part)] * len(Part)])
 
 
@@ -106,15 +107,32 @@ class Fusion:
             np.float64,
         )
 
-    def ratios(self, seen: FaceReading) -> NDArray[np.float64]:
-        """Log likelihood ratios of the picture and of each part, (1 + len(Part),) float64."""
-        shape = np.minimum(cues(self.shape.z(seen.found(), seen.size)), MOST)
-        picture = self.weights @ self.features(seen) + self.bias
-        return np.concatenate([[picture], self.part_slopes * shape + self.part_biases])
+    def evidence(self, seen: FaceReading) -> NDArray[np.float64]:
+        """Summaries of the picture, then of each part its furthest measure, (len(EVIDENCE),) float64."""
+        shape = cues(self.shape.z(seen.found(), seen.size))
+        return np.concatenate([self.features(seen), np.minimum(shape, MOST)])
+
+    def weigh(self, evidence: NDArray[np.float64], *, without: str | None = None) -> NDArray[np.float64]:
+        """g of evidence, higher = more anomalous.
+
+        Args:
+            evidence: (..., len(EVIDENCE)) float64.
+            without: a name of EVIDENCE to leave out of account.
+
+        Returns:
+            (...) float64.
+        """
+        use = np.array([name != without for name in EVIDENCE])
+        count = len(FEATURES)
+        picture = evidence[..., :count] @ (self.weights * use[:count]) + self.bias
+        parts = self.part_slopes * evidence[..., count:] + self.part_biases
+        parts = np.where(use[count:], parts, -np.inf)
+        ratios = np.concatenate([picture[..., None], parts], axis=-1)
+        return np.asarray(np.logaddexp.reduce(_LOG_SHARES + ratios, axis=-1))
 
     def total(self, seen: FaceReading) -> float:
         """g, higher = more anomalous."""
-        return float(np.logaddexp.reduce(_LOG_SHARES + self.ratios(seen)))
+        return float(self.weigh(self.evidence(seen)))
 
     def difference(self, seen: FaceReading) -> NDArray[np.float32]:
         """The difference map, (S, S) float32, > 0, higher = more anomalous."""

@@ -1,8 +1,11 @@
 """The model store: which model files there are, where they are, and that they are what they say.
 
 A file is looked for in the weights shipped with the package, then in a model directory, and is
-used only when its SHA-256 is the manifest's. `pull` fetches it from its URL into the directory.
-Loading never runs code from a file: safetensors, or `torch.load(weights_only=True)`.
+used only when its SHA-256 is the manifest's. Rows of line "site" in the directory's own manifest
+stand in for the product's: so a hospital's weights take the place of those shipped.
+`pull` fetches a file from its URL into the directory.
+Loading never runs code from a file: safetensors, `torch.load(weights_only=True)`, or numbers
+read from a `.tflite`. Pickles that need code go through `semblance models convert`.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).resolve().parent.parent
 MANIFEST_PATH = _PACKAGE / "models_manifest.toml"
 SHIPPED_WEIGHTS_DIR = _PACKAGE / "weights"
+SITE_LINE = "site"
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60.0
 _HASH_DIGITS, _LEAST_DIGITS = 64, 8
@@ -94,16 +98,18 @@ def read_manifest(path: Path = MANIFEST_PATH) -> Mapping[str, ModelEntry]:
     return table
 
 
-def _whole_manifest(model_dir: Path | None) -> Mapping[str, ModelEntry]:
-    """The shipped rows and those of the directory's own manifest; an id in both is an error."""
-    shipped = read_manifest()
+def _directory_manifest(model_dir: Path | None) -> Mapping[str, ModelEntry]:
+    """The rows of the directory's own manifest; one of line "site" may have the id of a product's."""
     own = (model_dir / MANIFEST_PATH.name) if model_dir else None
     if own is None or not own.is_file():
-        return shipped
+        return {}
     added = read_manifest(own)
-    if twice := sorted(set(shipped) & set(added)):
-        raise ConfigurationError(f"model manifest {own}: {twice[0]} is the product's own")
-    return {**shipped, **added}
+    for model_id in sorted(set(read_manifest()) & set(added)):
+        if added[model_id].line != SITE_LINE:
+            raise ConfigurationError(
+                f"model manifest {own}: {model_id} is the product's own; only line {SITE_LINE!r} replaces it"
+            )
+    return added
 
 
 class ModelStore:
@@ -116,10 +122,16 @@ class ModelStore:
         manifest: Mapping[str, ModelEntry] | None = None,
         shipped_dir: Path = SHIPPED_WEIGHTS_DIR,
     ) -> None:
-        self._manifest = _whole_manifest(model_dir) if manifest is None else manifest
+        added = _directory_manifest(model_dir) if manifest is None else {}
+        self._manifest = {**read_manifest(), **added} if manifest is None else manifest
+        self._of_site = frozenset(model_id for model_id, entry in added.items() if entry.line == SITE_LINE)
         self._model_dir = model_dir
         self._directories: Sequence[Path] = (shipped_dir, *((model_dir,) if model_dir else ()))
         self._verified: dict[tuple[Path, int, int], str] = {}
+
+    def of_site(self, model_id: str) -> bool:
+        """Whether the directory's manifest puts the site's own file in this place."""
+        return model_id in self._of_site
 
     def entry(self, model_id: str) -> ModelEntry:
         """Return a row of the manifest.
@@ -140,14 +152,19 @@ class ModelStore:
             ModelIntegrityError: Found, but with another SHA-256.
         """
         entry = self.entry(model_id)
-        for directory in self._directories:
+        directories = self._directories_of(entry)
+        for directory in directories:
             path = directory / entry.file
             if path.is_file():
                 self._verify(entry, path)
                 return path
-        places = ", ".join(str(directory) for directory in self._directories)
+        places = ", ".join(str(directory) for directory in directories)
         hint = "`semblance models pull` fetches it" if entry.url else "put it there (SEMBLANCE_MODEL_DIR)"
         raise ModelNotFoundError(f"model {model_id!r}: no {entry.file} in {places}; {hint}")
+
+    def _directories_of(self, entry: ModelEntry) -> Sequence[Path]:
+        """Where a file may lie; a site's own never among those shipped, which may have its name."""
+        return self._directories[1:] if self.of_site(entry.id) else self._directories
 
     def sha256(self, model_ids: Sequence[str]) -> str:
         """Return one hash over the weights of several models in that order; "" for none.
@@ -228,7 +245,7 @@ class ModelStore:
             part.unlink(missing_ok=True)
 
     def _status(self, entry: ModelEntry) -> ModelStatus:
-        for directory in self._directories:
+        for directory in self._directories_of(entry):
             path = directory / entry.file
             if path.is_file():
                 state = (
@@ -268,9 +285,13 @@ def load_tensors(path: Path, key: str = "") -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from service.appraisal.mobilenet_tflite import load_mobilenet
+
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
+        if path.suffix == ".tflite":
+            return load_mobilenet(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a foreign pickle protocol is said to be one before it fails
             loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -285,13 +306,9 @@ def load_tensors(path: Path, key: str = "") -> dict[str, torch.Tensor]:
 
 def _download(entry: ModelEntry, write: Callable[[bytes], int], progress: Callable[[int, int], None]) -> None:
     if not entry.url.startswith("https://") and not entry.url.startswith("http://127.0.0.1"):
-    from service.appraisal.mobilenet_tflite import load_mobilenet
-
         raise ModelNotFoundError(f"model {entry.id!r}: {entry.url} is not an https URL")
     try:
         with httpx.stream("GET", entry.url, follow_redirects=True, timeout=_TIMEOUT_S) as response:
-        if path.suffix == ".tflite":
-            return load_mobilenet(path)
             response.raise_for_status()
             total, done = int(response.headers.get("content-length", 0)), 0
             for chunk in response.iter_bytes(_CHUNK_BYTES):

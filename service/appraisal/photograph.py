@@ -34,6 +34,7 @@ from pydicom.uid import (
     JPEGTransferSyntaxes,
 )
 
+from service.appraisal.extended_jpeg import decode_extended_jpeg
 from service.errors import UndecodablePhotographError, UnsupportedPhotographError
 
 MAX_PIXELS = 150_000_000  # larger than any camera in clinical use; guards memory
@@ -193,8 +194,8 @@ def _first_frame(dataset: Dataset) -> tuple[NDArray[np.generic], str]:
         _check_complete(frame)
         if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit) and int(dataset.BitsStored) == 8:
             return _jpeg_frame(frame, dataset)
-    if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
-        raise UnsupportedPhotographError("JPEG Extended with 12-bit samples is not supported")
+        if syntax == JPEGExtended12Bit:
+            return decode_extended_jpeg(frame, dataset)
     return _decoded_frame(dataset, syntax)
 
 
@@ -220,7 +221,7 @@ def _plugin(syntax: UID) -> str:
 
 
 def _check_complete(frame: bytes) -> None:
-    if not frame.rstrip(b"\0").endswith(_EOI):
+    if not frame.rstrip(b"\0\xff").endswith(_EOI):  # both are in use as padding
         raise UndecodablePhotographError("the compressed frame is cut short: it has no end marker")
 
 

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.evaluation import rater_agreement
 from service.appraisal.photograph import Photograph, photograph_from_rgb
+from service.appraisal.retake import Picture, jpeg, light, perspective, scale
 from service.errors import ConfigurationError
 from service.records import MethodIdentity, Region
 
-Picture = NDArray[np.uint8]
 REPEATABILITY_DIR = Path(__file__).resolve().parent / "calibrations" / "repeatability"
 LEAST_PHOTOGRAPHS = 5
 _DETECTABLE = 1.96 * np.sqrt(2.0)
@@ -52,76 +52,27 @@ class Repeatability:
     rejected: Mapping[str, int]  # condition -> photographs no longer judged
 
 
-def _jpeg(quality: int) -> Callable[[Picture], Picture]:
-    def again(rgb: Picture) -> Picture:
-        _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])
-
-    return again
-
-
-def _scale(factor: float) -> Callable[[Picture], Picture]:
-    def again(rgb: Picture) -> Picture:
-        size = (round(rgb.shape[1] * factor), round(rgb.shape[0] * factor))
-        method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-        return np.asarray(cv2.resize(rgb, size, interpolation=method), np.uint8)
-
-    return again
-
-
-def _perspective(yaw: float, pitch: float, roll_deg: float) -> Callable[[Picture], Picture]:
-    """Turn the picture plane a little: corner shifts as parts of the side, and a roll."""
-
-    def again(rgb: Picture) -> Picture:
-        height, width = rgb.shape[:2]
-        corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-        moves = np.array([[yaw, pitch], [yaw, -pitch], [-yaw, pitch], [-yaw, -pitch]], np.float32)
-        signs = np.array([[1, 1], [1, 1], [-1, -1], [-1, -1]], np.float32)
-        moved = corners + moves * signs * np.array([width, height], np.float32)
-        turn = np.vstack([cv2.getRotationMatrix2D((width / 2, height / 2), roll_deg, 1.0), [0, 0, 1]])
-        matrix = turn @ cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
-        out = cv2.warpPerspective(
-            rgb, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
-        return np.asarray(out, np.uint8)
-
-    return again
-
-
-def _light(
-    gain: float = 1.0, side: float = 0.0, balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
-) -> Callable[[Picture], Picture]:
-    """Multiply linear-looking light: overall, as a ramp from left to right, and by colour."""
-
-    def again(rgb: Picture) -> Picture:
-        ramp = np.linspace(1 - side, 1 + side, rgb.shape[1], dtype=np.float32)[None, :, None]
-        lit = rgb * ramp * (gain * np.array(balance, np.float32))
-        return np.asarray(np.clip(np.rint(lit), 0, 255), np.uint8)
-
-    return again
-
-
 def _rephotograph(rgb: Picture) -> Picture:
     """Everything a little, with a camera's blur and noise."""
-    again = _perspective(0.012, -0.008, -2.0)(_light(1.06, 0.06, (1.03, 1.0, 0.97))(rgb))
+    again = perspective(0.012, -0.008, -2.0)(light(1.06, 0.06, (1.03, 1.0, 0.97))(rgb))
     blurred = np.asarray(cv2.GaussianBlur(again, (0, 0), 0.0016 * max(rgb.shape[:2])), np.float32)
     noise = np.random.default_rng(0).normal(0, 2.5, blurred.shape)
-    return _jpeg(85)(np.asarray(np.clip(np.rint(blurred + noise), 0, 255), np.uint8))
+    return jpeg(85)(np.asarray(np.clip(np.rint(blurred + noise), 0, 255), np.uint8))
 
 
 CONDITIONS: Mapping[str, Callable[[Picture], Picture]] = {
     "as it is": lambda rgb: rgb,
-    "JPEG 90": _jpeg(90),
-    "JPEG 60": _jpeg(60),
-    "scale 0.7": _scale(0.7),
-    "scale 1.4": _scale(1.4),
-    "roll 5": _perspective(0.0, 0.0, 5.0),
-    "pose right": _perspective(0.02, 0.0, 0.0),
-    "pose up": _perspective(0.0, 0.02, 0.0),
-    "brighter": _light(gain=1.12),
-    "darker": _light(gain=0.85),
-    "light from the side": _light(side=0.15),
-    "white balance": _light(balance=(1.08, 1.0, 0.93)),
+    "JPEG 90": jpeg(90),
+    "JPEG 60": jpeg(60),
+    "scale 0.7": scale(0.7),
+    "scale 1.4": scale(1.4),
+    "roll 5": perspective(0.0, 0.0, 5.0),
+    "pose right": perspective(0.02, 0.0, 0.0),
+    "pose up": perspective(0.0, 0.02, 0.0),
+    "brighter": light(gain=1.12),
+    "darker": light(gain=0.85),
+    "light from the side": light(side=0.15),
+    "white balance": light(balance=(1.08, 1.0, 0.93)),
     "re-photography": _rephotograph,
 }
 

@@ -70,7 +70,9 @@ def node(
 
 
 def access_point_type(address: str) -> AccessPoint:
-    """Whether an address is one of IP or a name."""
+    """Whether an address is one of IP, a name, or a URI."""
+    if "://" in address:
+        return AccessPoint.URI
     is_ip = ":" in address or address.replace(".", "").isdigit()
     return AccessPoint.IP_ADDRESS if is_ip else AccessPoint.MACHINE_NAME
 

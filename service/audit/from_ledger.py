@@ -74,9 +74,10 @@ def _at(row: LedgerRow) -> datetime:
     return datetime.fromisoformat(occurred) if occurred else row.at
 
 
-def _ourselves(
+def ourselves(
     settings: Settings, *, role: Role | None, is_requestor: bool, ae_title: str = ""
 ) -> Participant:
+    """Our process or node, as a participant."""
     return events.node(
         ae_title or settings.dicom_ae_title,
         "",
@@ -127,7 +128,7 @@ def _received(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
         action=Action.CREATE if first.event == LedgerEvent.RECEIVED else Action.READ,
         participants=(
             _caller(first, Role.SOURCE, is_requestor=True),
-            _ourselves(settings, role=Role.DESTINATION, is_requestor=False, ae_title=first.called_ae_title),
+            ourselves(settings, role=Role.DESTINATION, is_requestor=False, ae_title=first.called_ae_title),
         ),
         objects=_objects(rows),
         outcome=Outcome.SERIOUS_FAILURE if failed else Outcome.SUCCESS,
@@ -135,7 +136,8 @@ def _received(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
     )
 
 
-def _destination(settings: Settings, name: str) -> Participant:
+def destination_participant(settings: Settings, name: str) -> Participant:
+    """Where results go: by its name in the settings, or AE title; the name alone when it is not there."""
     known: Destination | None = next(
         (
             each
@@ -146,7 +148,7 @@ def _destination(settings: Settings, name: str) -> Participant:
     )
     return events.node(
         known.ae_title if known else "",
-        known.host if known else "",
+        (known.host or known.url) if known else "",
         role=Role.DESTINATION,
         is_requestor=False,
         name=name,
@@ -161,8 +163,8 @@ def _sent(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
         source_of(settings),
         action=Action.READ,  # what the destination held before is not known to us
         participants=(
-            _ourselves(settings, role=Role.SOURCE, is_requestor=True),
-            _destination(settings, first.detail.get("destination", "")),
+            ourselves(settings, role=Role.SOURCE, is_requestor=True),
+            destination_participant(settings, first.detail.get("destination", "")),
         ),
         objects=_objects(rows, results=True),
         outcome=Outcome.MINOR_FAILURE if failed else Outcome.SUCCESS,
@@ -178,13 +180,13 @@ def _retrieved(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
     others = (
         (_caller(first, Role.DESTINATION, is_requestor=True),)
         if asks_for_itself
-        else (_destination(settings, to), _caller(first, None, is_requestor=True))
+        else (destination_participant(settings, to), _caller(first, None, is_requestor=True))
     )
     return events.instances_transferred(
         max(map(_at, rows)),
         source_of(settings),
         action=Action.READ,
-        participants=(_ourselves(settings, role=Role.SOURCE, is_requestor=False), *others),
+        participants=(ourselves(settings, role=Role.SOURCE, is_requestor=False), *others),
         objects=_objects(rows),
     )
 
@@ -195,7 +197,7 @@ def _used(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
         max(map(_at, rows)),
         source_of(settings),
         action=Action.CREATE if made else Action.READ,
-        participants=(_ourselves(settings, role=None, is_requestor=True),),
+        participants=(ourselves(settings, role=None, is_requestor=True),),
         objects=_objects(rows),
     )
 
@@ -207,7 +209,7 @@ def _associated(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
             _at(row),
             source_of(settings),
             user=_caller(row, None, is_requestor=True),
-            authenticator=_ourselves(settings, role=None, is_requestor=False),
+            authenticator=ourselves(settings, role=None, is_requestor=False),
             kind=EventType.LOGIN,
             outcome=Outcome.SUCCESS,
         )
@@ -234,7 +236,7 @@ def _alert(row: LedgerRow, settings: Settings, description: str, outcome: Outcom
         source_of(settings),
         kind=kind,
         participants=(
-            _ourselves(
+            ourselves(
                 settings, role=None, is_requestor=False, ae_title=row.detail.get("called_ae_title", "")
             ),
             _caller(row, None, is_requestor=False),

@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ _BOM = b"\xef\xbb\xbf"  # RFC 5424 section 6.4: the message is UTF-8
 _APP_NAME, _MSGID = "semblance", "DICOM+RFC3881"
 _NOT_PRINTABLE = re.compile(r"[^!-~]")
 _TIMEOUT_S = 10.0
+_RECEIVE_BYTES = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,33 +96,70 @@ def send(server: SyslogServer, messages: Iterable[bytes]) -> None:
     """
     context = _context(server)
     try:
-        with (
-            socket.create_connection((server.host, server.port), server.timeout_s) as plain,
-            context.wrap_socket(plain, server_hostname=server.host) as secured,
-        ):
+        with socket.create_connection((server.host, server.port), server.timeout_s) as sock:
+            channel = _Channel(sock, context, server.host)
+            channel.shake_hands()
             for message in messages:
-                secured.sendall(framed(message))
-            _await_end(secured)
+                channel.send(framed(message))
+            channel.end()
     except (OSError, ssl.SSLError) as exc:
         raise AuditServerError(f"syslog server {server.name}: {exc}") from exc
 
 
-def _await_end(secured: ssl.SSLSocket) -> None:
-    """End our side (close_notify) and wait until the server has ended its own.
+class _Channel:
+    """TLS over a socket that stays in our hands: how the server ends the connection is what counts."""
 
-    Raises:
-        OSError: It reset the connection or said nothing in time.
-    """
-    try:
-        secured.unwrap()
-    except ssl.SSLEOFError:
-        return  # it closed the connection without close_notify, as many do
-    except ssl.SSLError as exc:
-        if exc.reason not in {"UNEXPECTED_EOF_WHILE_READING", "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"}:
-            raise
-    except OSError as exc:
-        if exc.errno not in {None, 0}:  # Python's word for an end of file in the middle of TLS
-            raise
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        self._sock = sock
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+
+    def shake_hands(self) -> None:
+        """Agree on keys, and verify each other.
+
+        Raises:
+            OSError: They do not fit, or the server went away (ssl.SSLError is one).
+        """
+        while self._wants_more(self._tls.do_handshake):
+            if not self._receive():
+                raise ConnectionError("closed during the handshake")
+
+    def send(self, content: bytes) -> None:
+        """Send bytes."""
+        self._tls.write(content)
+        self._flush()
+
+    def end(self) -> None:
+        """End our side, and wait until the server has ended its own, having read everything.
+
+        A kernel resets a connection that is closed with something unread, so an orderly end says enough.
+
+        Raises:
+            OSError: It reset the connection, sent a fatal alert, or said nothing in time.
+        """
+        notified = not self._wants_more(self._tls.unwrap)
+        self._sock.shutdown(socket.SHUT_WR)
+        while self._receive():
+            notified = notified or not self._wants_more(self._tls.unwrap)
+
+    def _wants_more(self, step: Callable[[], object]) -> bool:
+        """Take a step of the protocol; whether the server has to say something first."""
+        try:
+            step()
+        except ssl.SSLWantReadError:
+            return True
+        finally:
+            self._flush()
+        return False
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._sock.sendall(self._outgoing.read())
+
+    def _receive(self) -> bool:
+        data = self._sock.recv(_RECEIVE_BYTES)
+        self._incoming.write(data)
+        return bool(data)
 
 
 def _context(server: SyslogServer) -> ssl.SSLContext:

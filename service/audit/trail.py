@@ -20,7 +20,7 @@ _BATCH = 500
 class Fault:
     """Something in ledger or audit messages that is not as it was sealed."""
 
-    source: str  # "ledger", "audit" or "seal"
+    source: str  # "ledger", "audit", "fhir" or "seal"
     row_id: int
     what: str
 

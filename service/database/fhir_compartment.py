@@ -18,6 +18,8 @@ def of_patient(
     types: Sequence[str],
     *,
     since: datetime | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
     after: int = 0,
     count: int,
 ) -> list[StoredResource]:
@@ -28,6 +30,8 @@ def of_patient(
         patient: Logical id.
         types: Of the resources.
         since: Only what changed at or after this moment.
+        start: Only care at or after this moment; the patient, and what has no date, come along.
+        end: Only care before this moment; likewise.
         after: Row of the last resource of the previous page.
         count: Resources at most.
     """
@@ -36,8 +40,11 @@ def of_patient(
         .execute(
             f"SELECT {_COLUMNS} FROM fhir_resource r WHERE r.patient = %s AND r.type = ANY(%s)"
             " AND r.resource_id > %s AND (%s::timestamptz IS NULL OR r.last_updated >= %s)"
+            " AND (r.type = 'Patient' OR r.occurred IS NULL"
+            " OR (r.occurred >= coalesce(%s::timestamptz, '-infinity')"
+            " AND r.occurred < coalesce(%s::timestamptz, 'infinity')))"
             " ORDER BY r.resource_id LIMIT %s".encode(),
-            (patient, list(types), after, since, since, count),
+            (patient, list(types), after, since, since, start, end, count),
         )
         .fetchall()
     )

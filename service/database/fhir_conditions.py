@@ -17,6 +17,7 @@ from service.database.fhir_records import (
     CompositeValue,
     Criterion,
     DateValue,
+    HasValue,
     MissingValue,
     Modifier,
     QuantityValue,
@@ -54,6 +55,8 @@ def condition(  # noqa: PLR0911 - a line for each type
     parameter = criterion.parameter
     if criterion.modifier is Modifier.MISSING:
         return _missing(parameter, row_id, cast("MissingValue", criterion.values[0]).missing, parameters)
+    if isinstance(criterion.values[0], HasValue):
+        return _any(_has(cast("HasValue", v), parameters) for v in criterion.values)
     if isinstance(criterion.values[0], ChainValue):
         return _any(_chain(parameter, row_id, cast("ChainValue", v), parameters) for v in criterion.values)
     if parameter.type is SearchType.COMPOSITE:
@@ -214,6 +217,25 @@ def _chain(parameter: SearchParameter, row_id: str, value: ChainValue, parameter
         f"EXISTS (SELECT 1 FROM fhir_reference f WHERE f.resource_id = {row_id} AND f.param = %s "
         f"AND f.target_type = %s AND f.target_id IN "
         f"(SELECT b.id FROM {source} WHERE b.type = %s AND {match}))"
+    )
+
+
+def _has(value: HasValue, parameters: list[object]) -> str:
+    """Condition on the base's id, which the plan joins: some resource refers to it and matches."""
+    inner_base = Base.OBSERVATION if value.source_type == "Observation" else Base.RESOURCE
+    source = "fhir_resource b"
+    if inner_base is Base.OBSERVATION:
+        source += " JOIN fhir_observation o ON o.resource_id = b.resource_id"
+    inner: list[object] = []
+    match = condition(value.criterion, inner_base, inner)
+    if value.reference.column:
+        parameters.extend((value.source_type, *inner))
+        column = value.reference.column
+        return f"b.id IN (SELECT {column} FROM {source} WHERE b.type = %s AND {match})"
+    parameters.extend((value.reference.number, value.target_type, value.source_type, *inner))
+    return (
+        f"b.id IN (SELECT f.target_id FROM {source} JOIN fhir_reference f ON f.resource_id = b.resource_id"
+        f" WHERE f.param = %s AND f.target_type = %s AND b.type = %s AND {match})"
     )
 
 

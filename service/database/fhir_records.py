@@ -259,6 +259,16 @@ class ChainValue:
     criterion: Criterion
 
 
+@dataclass(frozen=True, kw_only=True)
+class HasValue:
+    """A search on the resources that refer to this one (``_has``)."""
+
+    source_type: str
+    reference: SearchParameter  # of the source type
+    target_type: str  # of this one
+    criterion: Criterion
+
+
 Value = (
     TokenValue
     | ReferenceValue
@@ -268,6 +278,7 @@ Value = (
     | MissingValue
     | CompositeValue
     | ChainValue
+    | HasValue
 )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
-from datetime import timedelta
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timedelta
 
 from psycopg.rows import DictRow
 
@@ -280,6 +280,27 @@ def waiting(connection: Connection, at_most: int) -> int:
         (at_most,),
     ).fetchone()
     return int(row["instances"]) if row else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarantinedObject:
+    """Bytes that came under a known SOP Instance UID and differ from the first."""
+
+    sop_instance_uid: str
+    sha256: str  # key in the store
+    calling_ae_title: str
+    peer_address: str
+    received_at: datetime
+
+
+def quarantine(connection: Connection, limit: int) -> list[QuarantinedObject]:
+    """The objects put in quarantine last, newest first."""
+    rows = connection.execute(
+        "SELECT sop_instance_uid, sha256, calling_ae_title, peer_address, received_at FROM quarantine"
+        " ORDER BY quarantine_id DESC LIMIT %s",
+        (limit,),
+    )
+    return [QuarantinedObject(**row) for row in rows]
 
 
 def quarantined(connection: Connection) -> int:

@@ -1,4 +1,4 @@
-"""The chain of digests over ledger and audit messages: a change to either shows.
+"""The chain of digests over ledger, audit messages and AuditEvents: a change to any shows.
 
 One writer at a time takes the rows that wait and appends their seals, so positions are without gaps and
 in the order of their commits.
@@ -22,7 +22,8 @@ _SEAL_LOCK = 5_373_170_002
 _FETCH = 2000
 _ROW = (
     "ledger_id, l.instance_id, l.sop_instance_uid, l.event, l.at AS ledger_at, l.detail,"
-    " m.audit_id, m.event_id, m.outcome, m.at AS audit_at, m.message"
+    " m.audit_id, m.event_id, m.outcome, m.at AS audit_at, m.message,"
+    " e.resource_id AS audit_event_id, e.body AS audit_event"
 )
 
 
@@ -48,7 +49,7 @@ class LedgerRow:
 class Pending:
     """A row that waits for its seal."""
 
-    source: str  # "ledger" or "audit"
+    source: str  # "ledger", "audit", or "fhir" for an AuditEvent of the FHIR API
     row_id: int
     content: bytes  # what the digest is over
     ledger: LedgerRow | None  # for a line of the ledger
@@ -101,6 +102,7 @@ def pending(connection: Connection, limit: int) -> list[Pending]:
         " LEFT JOIN delivery d ON d.destination = l.detail ->> 'destination'"
         " AND d.sop_instance_uid = l.detail ->> 'result'"
         " LEFT JOIN audit_message m ON p.source = 'audit' AND m.audit_id = p.row_id"
+        " LEFT JOIN fhir_resource e ON p.source = 'fhir' AND e.resource_id = p.row_id"
         " ORDER BY p.source, p.row_id LIMIT %s",
         (limit,),
     )
@@ -139,7 +141,9 @@ def sealed(connection: Connection) -> Iterator[SealedRow]:
         cursor.execute(
             f"SELECT s.position, s.source, s.row_id, s.digest, {_ROW} FROM seal s"  # noqa: S608
             " LEFT JOIN ledger l ON s.source = 'ledger' AND l.ledger_id = s.row_id"
-            " LEFT JOIN audit_message m ON s.source = 'audit' AND m.audit_id = s.row_id ORDER BY s.position"
+            " LEFT JOIN audit_message m ON s.source = 'audit' AND m.audit_id = s.row_id"
+            " LEFT JOIN fhir_resource e ON s.source = 'fhir' AND e.resource_id = s.row_id"
+            " ORDER BY s.position"
         )
         for row in cursor:
             yield SealedRow(
@@ -155,7 +159,8 @@ def strays(connection: Connection) -> list[tuple[str, int]]:
     """Rows with neither a seal nor a place among those that wait: put in behind the chain's back."""
     rows = connection.execute(
         "SELECT source, row_id FROM (SELECT 'ledger' AS source, ledger_id AS row_id FROM ledger"
-        " UNION ALL SELECT 'audit', audit_id FROM audit_message) AS kept"
+        " UNION ALL SELECT 'audit', audit_id FROM audit_message"
+        " UNION ALL SELECT 'fhir', resource_id FROM fhir_resource WHERE type = 'AuditEvent') AS kept"
         " WHERE NOT EXISTS (SELECT FROM seal s WHERE s.source = kept.source AND s.row_id = kept.row_id)"
         " AND NOT EXISTS (SELECT FROM seal_pending p WHERE p.source = kept.source AND p.row_id = kept.row_id)"
         " ORDER BY source, row_id"
@@ -210,6 +215,8 @@ def _content(row: DictRow) -> bytes | None:
             _instant(row["audit_at"]),
             row["message"],
         ]
+    elif row["audit_event_id"] is not None:
+        values = [row["audit_event_id"], row["audit_event"]]
     else:
         return None
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

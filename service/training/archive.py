@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +18,8 @@ from service.appraisal.photograph import photograph_from_bytes
 from service.appraisal.quality import check_quality
 from service.appraisal.settings import AppraisalSettings
 from service.errors import ConfigurationError, PhotographError
+from service.records import RejectionReason
+from service.training.faces import SITE_SOURCE
 
 FEWEST_FACES = 20
 
@@ -26,7 +29,7 @@ def archive_photographs(
     out: Path,
     finder: FaceFinder,
     *,
-    source: str = "site",
+    source: str = SITE_SOURCE,
     fewest: int = FEWEST_FACES,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
@@ -51,6 +54,7 @@ def archive_photographs(
     """
     packed: list[np.ndarray[tuple[int], np.dtype[np.uint8]]] = []
     landmarks, people = [], []
+    refused: Counter[str] = Counter()
     paths = photographs_in(photos)
     for done, path in enumerate(paths):
         data = path.read_bytes()
@@ -58,9 +62,12 @@ def archive_photographs(
         try:
             photograph = photograph_from_bytes(data)
         except PhotographError:
+            refused[RejectionReason.UNDECODABLE.value] += 1
             continue
         faces = finder.find(photograph.rgb)
-        if check_quality(photograph, faces, AppraisalSettings())[1]:
+        reasons = check_quality(photograph, faces, AppraisalSettings())[1]
+        if reasons:
+            refused.update(reason.value for reason in reasons)
             continue
         face = align(photograph, faces[0], INPUT_SIZE)
         _, jpeg = cv2.imencode(".jpg", face.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
@@ -69,7 +76,8 @@ def archive_photographs(
         person = path.parent.name if path.parent != photos else sha256(data).hexdigest()
         people.append(sha256(person.encode()).hexdigest()[:16])
     if len(packed) < fewest:
-        raise ConfigurationError(f"{photos}: {len(packed)} usable faces; at least {fewest} are needed")
+        why = "".join(f"; {reason}: {count}" for reason, count in refused.most_common())
+        raise ConfigurationError(f"{photos}: {len(packed)} usable faces; at least {fewest} are needed{why}")
     out.mkdir(parents=True, exist_ok=True)
     unknown = np.full(len(packed), -1, np.int8)
     np.savez(

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from safetensors.torch import save_file
 
 from service.appraisal.anomalies import RANDOM
+from service.appraisal.benchmark.measures import auroc
 from service.appraisal.calibration import save_calibration
 from service.appraisal.comparators.localised import FUSION_MODEL
 from service.appraisal.face import FaceFinder
-from service.appraisal.fusion import fusion_from
-from service.appraisal.models import ModelStore, load_tensors
+from service.appraisal.fusion import Fusion
+from service.appraisal.models import SITE_LINE, ModelEntry, load_tensors
 from service.appraisal.normalisers.restoration import MODEL
 from service.appraisal.reading import NetworkReader
-from service.appraisal.shape import Shape
+from service.appraisal.site import calibration_id
 from service.errors import ConfigurationError
-from service.training.calibrate import collect, fit
+from service.training.calibrate import Sample, collect, fit
 from service.training.cohort import cohort
+<<<<<<< HEAD
 from service.training.faces import Split, open_pool
 from service.training.shape import FEWEST, fit_shape
+=======
+from service.training.faces import FacePool, Split, open_pool
+from service.training.model_card import as_toml, card, entry_of, put_rows
+>>>>>>> main
 
+FEWEST_FACES = 10
+_STRONG = 0.5
 CALIBRATION = "default-1"
 _LICENCE = {
     "research": "Non-commercial research use only; includes CC-BY-NC-SA-4.0 material",
@@ -40,9 +50,14 @@ def release(
     faces: int,
     line: str,
     seed: int,
+    everyone: bool = False,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Path, ...]:
     """Calibrate a network and write everything the product needs of it.
+
+    For line "site" that is a directory SEMBLANCE_MODEL_DIR may name: a models_manifest.toml, in which
+    rows of other models are kept, and a model card. For line "research" the rows come apart, for the
+    product's own manifest.
 
     Args:
         weights: of the trained network.
@@ -52,6 +67,7 @@ def release(
         faces: how many faces at most.
         line: "research" or "site".
         seed: of all chance.
+        everyone: use every face, where the network was trained on none of them.
         tell: told how many of how many faces are done.
 
     Returns:
@@ -62,8 +78,11 @@ def release(
     """
     if line not in _LICENCE:
         raise ConfigurationError(f"no line {line!r}; there are: {', '.join(_LICENCE)}")
+    pool = open_pool(data, None if everyone else Split.CALIBRATION)
+    enough_to_calibrate(pool)
     out.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_tensors(weights).items()}
+<<<<<<< HEAD
     samples = collect(
         open_pool(data, Split.CALIBRATION),
         RANDOM,
@@ -80,20 +99,66 @@ def release(
     )
     calibration = cohort(samples, fusion, version=CALIBRATION, basis=basis)
     network = out / f"{MODEL}.safetensors"
+=======
+    samples = collect(pool, RANDOM, NetworkReader(tensors), finder, faces=faces, seed=seed, tell=tell)
+    found = sum(sample.severity == 0 for sample in samples)
+    if found < FEWEST_FACES:
+        raise ConfigurationError(f"a face is found in {found} pictures of normal faces; too few to calibrate")
+    fusion = fit(samples)
+    network, fused = out / f"{MODEL}.safetensors", out / f"{FUSION_MODEL}.safetensors"
+>>>>>>> main
     shutil.copyfile(weights, network)
-    network.chmod(0o644)
-    fused = out / f"{FUSION_MODEL}.safetensors"
     save_file({k: v.contiguous() for k, v in fusion.tensors().items()}, fused)
-    fused.chmod(0o644)
-    rows = out / "manifest-rows.toml"
-    rows.write_text(
-        _row(MODEL, network, line, "Anomaly network of the default method (docs/method.md).")
-        + _row(FUSION_MODEL, fused, line, "Calibration of the default method's difference map."),
+    for path in (network, fused):
+        path.chmod(0o644)
+    entries = (
+        _entry(MODEL, network, line, "Anomaly network of the default method (docs/method.md)."),
+        _entry(FUSION_MODEL, fused, line, "Calibration of the default method's difference map."),
+    )
+    if line == SITE_LINE:
+        made = _for_site(entries, samples, fusion, min(faces, len(pool)), out)
+    else:
+        rows = out / "manifest-rows.toml"
+        rows.write_text(as_toml(entries), encoding="utf-8")
+        calibration = cohort(samples, fusion, version=CALIBRATION, basis=_basis(samples, "calibration split"))
+        made = (rows, save_calibration(calibration, out))
+    return network, fused, *made
+
+
+def _basis(samples: Sequence[Sample], of: str) -> str:
+    shams = sum(sample.severity == 0 for sample in samples)
+    return (
+        f"{shams} sham-resampled pictures of normal faces of the {of} and {len(samples) - shams} with "
+        "random synthetic anomalies; no human ratings"
+    )
+
+
+def _for_site(
+    entries: Sequence[ModelEntry], samples: Sequence[Sample], fusion: Fusion, faces: int, out: Path
+) -> tuple[Path, ...]:
+    """Calibration bound to these weights, model card, and last the manifest that puts them to use."""
+    bound = hashlib.sha256(":".join(entry.sha256 for entry in entries).encode()).hexdigest()
+    version, basis = f"default-site-{bound[:8]}", _basis(samples, "site")
+    calibration = replace(cohort(samples, fusion, version=version, basis=basis), weights_sha256=bound)
+    kept = save_calibration(calibration, out)
+    use = "What the default method's scores mean at this site."
+    rows = (*entries, _entry(calibration_id(calibration.method), kept, SITE_LINE, use))
+    about = out / "model-card.md"
+    about.write_text(
+        card(
+            entries=rows,
+            calibration=version,
+            basis=basis,
+            weights_sha256=bound,
+            auroc=_auroc(samples, fusion),
+            faces=faces,
+        ),
         encoding="utf-8",
     )
-    return network, fused, rows, save_calibration(calibration, out)
+    return kept, about, put_rows(rows, out)
 
 
+<<<<<<< HEAD
 def _expected_shape(data: Path) -> Shape:
     """Fitted to the training faces where they are many enough, else the shipped one."""
     pool = open_pool(data, Split.TRAIN)
@@ -106,3 +171,25 @@ def _row(model: str, path: Path, line: str, use: str) -> str:
         f'[[model]]\nid = "{model}"\nfile = "{path.name}"\nsha256 = "{digest}"\n'
         f'licence = "{_LICENCE[line]}"\nintended_use = "{use}"\nline = "{line}"\n\n'
     )
+=======
+def enough_to_calibrate(pool: FacePool) -> None:
+    """Refuse too few faces before time is spent on them.
+
+    Raises:
+        ConfigurationError: fewer than FEWEST_FACES.
+    """
+    if len(pool) < FEWEST_FACES:
+        raise ConfigurationError(
+            f"{len(pool)} normal faces to calibrate on; at least {FEWEST_FACES} are needed"
+        )
+
+
+def _entry(model: str, path: Path, line: str, use: str) -> ModelEntry:
+    return entry_of(model, path, line=line, licence=_LICENCE[line], intended_use=use)
+
+
+def _auroc(samples: Sequence[Sample], fusion: Fusion) -> float:
+    clean = [fusion.total(s.seen) for s in samples if s.severity == 0]
+    strong = [fusion.total(s.seen) for s in samples if s.severity >= _STRONG]
+    return auroc(np.array(clean), np.array(strong))
+>>>>>>> main

@@ -102,7 +102,7 @@ def test_state_counts_and_what_was_given_up_are_shown(run: Run, pool: Pool) -> N
         destinations.open_breaker(connection, "pacs", 60.0)
     found = shown(run)
     old, pacs = found["destinations"]
-    assert (old["destination"], old["node"], old["waiting"]) == ("old-pacs", "not configured", 1)
+    assert (old["destination"], old["node"], old["waiting"]) == ("old-pacs", "not in these settings", 1)
     assert (pacs["breaker"], pacs["waiting"], pacs["dead"], pacs["failures"]) == ("open", 1, 1, 1)
     assert 50 <= pacs["next_probe_s"] <= 60
     assert pacs["last_error"] == "no association"
@@ -139,6 +139,19 @@ def test_retry_by_destination_takes_up_that_one_alone(run: Run, pool: Pool) -> N
         (message,) = outbox.take_due(connection, 10)
     assert message.subject_id == str(mine)
     assert "nothing was given up" in run("retry", "--destination", "pacs")
+
+
+def test_status_names_what_is_in_quarantine(run: Run, pool: Pool) -> None:
+    with transaction(pool) as connection:
+        for sha256 in ("a" * 64, "d" * 64):
+            instances.receive(connection, offered("1.1", sha256=sha256))
+    (found,) = json.loads(run("status", "--output", "json"))["quarantine"]
+    assert (found["sop_instance_uid"], found["sha256"], found["calling_ae_title"]) == (
+        "1.1",
+        "d" * 64,
+        "CAMERA",
+    )
+    assert "Quarantined" in run("status")
 
 
 def test_status_shows_studies_and_what_of_them_is_missing(run: Run, pool: Pool) -> None:

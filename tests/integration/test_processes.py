@@ -16,6 +16,7 @@ from service.exit_codes import ExitCode
     [
         ("dicom_node",),
         ("reporting",),
+        ("dicom_node.web",),
         ("service.relay",),
         ("service.worker", "gpu"),
     ],

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import service
 from reporting.dicom.context import MANUFACTURER, device_uid
-from reporting.fhir.elements import DICOM_UID_SYSTEM, SHA_256_SYSTEM, Element, codeable, without_empty
+from reporting.fhir.elements import (
+    ARTIFICIAL_INTELLIGENCE_ROLE,
+    DICOM_UID_SYSTEM,
+    SHA_256_SYSTEM,
+    Element,
+    coding,
+    without_empty,
+)
 from reporting.identifiers import fhir_id
 from reporting.terminology import ARTIFICIAL_INTELLIGENCE
 from service.records import MethodIdentity
@@ -42,7 +49,7 @@ def build_device(method: MethodIdentity) -> Element:
                 {"name": f"Semblance {method.name} {method.version}", "type": "manufacturer-name"}
             ],
             "modelNumber": f"{method.name} {method.version}",
-            "type": codeable(ARTIFICIAL_INTELLIGENCE),
+            "type": {"coding": [coding(ARTIFICIAL_INTELLIGENCE), ARTIFICIAL_INTELLIGENCE_ROLE]},
             "version": versions,
             "safety": [
                 {"text": "Decision support; not a diagnosis. See the intended use in the documentation."}

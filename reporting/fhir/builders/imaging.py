@@ -26,6 +26,7 @@ from reporting.terminology import DCM, FACE, PHOTOGRAPHY_OF_PATIENT, SALIENCY
 
 _MEDIA_TYPE = "http://terminology.hl7.org/CodeSystem/media-type"
 _URI = "urn:ietf:rfc:3986"
+_CONNECTION_TYPE = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"
 
 
 def study_id(identity: SourceIdentity) -> str:
@@ -45,13 +46,16 @@ def instance_url(dicomweb_url: str, study_uid: str, series_uid: str, sop_uid: st
     return f"{dicomweb_url.rstrip('/')}/studies/{study_uid}/series/{series_uid}/instances/{sop_uid}"
 
 
-def build_study(context: ReportContext, objects: Sequence[ResultObject], patient: str) -> Element:
+def build_study(
+    context: ReportContext, objects: Sequence[ResultObject], patient: str, dicomweb_url: str = ""
+) -> Element:
     """Make the ImagingStudy as far as this photograph and its results are part of it.
 
     Args:
         context: The photograph and its appraisal.
         objects: Result objects made of it.
         patient: Logical id of the Patient.
+        dicomweb_url: Base URL of the DICOMweb service it is retrieved from, "" when there is none.
     """
     identity = context.source.identity
     source = _series(
@@ -83,6 +87,8 @@ def build_study(context: ReportContext, objects: Sequence[ResultObject], patient
     whole: Element = {
         "resourceType": "ImagingStudy",
         "id": study_id(identity),
+        "contained": [_wado(dicomweb_url)] if dicomweb_url else [],
+        "endpoint": [{"reference": "#wado"}] if dicomweb_url else [],
         "identifier": [
             {"system": DICOM_UID_SYSTEM, "value": f"urn:oid:{identity.study_instance_uid}"},
             *accession,
@@ -96,6 +102,19 @@ def build_study(context: ReportContext, objects: Sequence[ResultObject], patient
     for result in results:
         whole["series"] = _merged_series([*whole["series"], result])
     return merge_study(None, without_empty(whole))
+
+
+def _wado(dicomweb_url: str) -> Element:
+    """The Endpoint that instances are retrieved from, each at /studies/.../series/.../instances/..."""
+    return {
+        "resourceType": "Endpoint",
+        "id": "wado",
+        "status": "active",
+        "connectionType": {"system": _CONNECTION_TYPE, "code": "dicom-wado-rs"},
+        "payloadType": [{"text": "DICOM instances, frames and rendered pictures"}],
+        "payloadMimeType": ["application/dicom", "image/jpeg", "image/png"],
+        "address": dicomweb_url,
+    }
 
 
 def merge_study(current: Mapping[str, Any] | None, new: Element) -> Element:
@@ -192,6 +211,10 @@ def build_photograph(context: ReportContext, patient: str, dicomweb_url: str) ->
     )
 
 
+def _picture_note(dicomweb_url: str, instance: str) -> list[Element]:
+    return [{"text": f"Rendered: {instance}/rendered"}] if dicomweb_url else []
+
+
 def build_heatmap(
     context: ReportContext,
     result: ResultObject,
@@ -237,5 +260,5 @@ def build_heatmap(
             "title": "Heatmap of facial difference",
             "creation": issued(saved.created_at),
         },
-        "note": [{"text": f"As DICOM: {dicom}"}],
+        "note": [{"text": f"As DICOM: {dicom}"}, *_picture_note(dicomweb_url, dicom)],
     }

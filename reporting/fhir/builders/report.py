@@ -10,6 +10,7 @@ from reporting.fhir.builders.device import device_id
 from reporting.fhir.builders.imaging import media_id, study_id
 from reporting.fhir.builders.observation import accession, observation_id
 from reporting.fhir.elements import (
+    ARTIFICIAL_INTELLIGENCE_ROLE,
     ASSERTED_BY_AI,
     DICOM_UID_SYSTEM,
     SHA_256_SYSTEM,
@@ -171,9 +172,15 @@ def build_provenance(context: ReportContext, heatmaps: Sequence[str]) -> Element
         "target": targets,
         "occurredDateTime": recorded,
         "recorded": recorded,
+        # as the profile AI Provenance of the guide AI Transparency on FHIR asks
+        "reason": [{"coding": [ASSERTED_BY_AI]}],
         "activity": coded(_DATA_OPERATION, "CREATE", "create"),
         "agent": [
-            {"type": coded(_PARTICIPANT, "assembler", "Assembler"), "who": device},
+            {
+                "type": coded(_PARTICIPANT, "assembler", "Assembler"),
+                "role": [{"coding": [ARTIFICIAL_INTELLIGENCE_ROLE]}],
+                "who": device,
+            },
             {
                 "type": coded(_PARTICIPANT, "custodian", "Custodian"),
                 "who": {"type": "Organization", "display": context.organisation},

@@ -1,4 +1,4 @@
-"""CodeSystem, ValueSet and StructureDefinition: our own definitions."""
+"""CodeSystem, ValueSet, StructureDefinition and OperationDefinition: our own definitions."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ CODE_SYSTEM = _canonical(
     token("content-mode", 1211, "content", system="http://hl7.org/fhir/codesystem-content-mode"),
 )
 VALUE_SET = _canonical("ValueSet", 1301)
+OPERATION_DEFINITION = _canonical(
+    "OperationDefinition",
+    1601,
+    token("code", 1610, "code"),
+    token("kind", 1611, "kind", system="http://hl7.org/fhir/operation-kind"),
+)
 STRUCTURE_DEFINITION = _canonical(
     "StructureDefinition",
     1401,

@@ -27,8 +27,8 @@ class AppraiserJudge:
         if result.maps is None or result.appraisal.score is None:
             for reason in result.appraisal.reasons:
                 self.reasons[reason] = self.reasons.get(reason, 0) + 1
-            return Judged(anomaly=None, difference=None)
-        return Judged(anomaly=-result.appraisal.score, difference=result.maps.difference)
+            return Judged(anomaly=None, difference=None, appraised=result)
+        return Judged(anomaly=-result.appraisal.score, difference=result.maps.difference, appraised=result)
 
 
 class OracleJudge:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, stats
 
 Floats = npt.NDArray[np.float64]
+Subject = TypeVar("Subject")
 _PRO_LIMIT = 0.3  # false-positive rate up to which PRO is averaged (Bergmann et al. 2020)
 
 
@@ -69,8 +71,8 @@ def region_overlap(values: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_])
 
 
 def bootstrap_interval(
-    subjects: Sequence[str],
-    figure: Callable[[Sequence[str]], float],
+    subjects: Sequence[Subject],
+    figure: Callable[[Sequence[Subject]], float],
     *,
     repeats: int,
     seed: int = 0,
@@ -89,5 +91,7 @@ def bootstrap_interval(
     values = [
         figure([subjects[i] for i in rng.integers(len(subjects), size=len(subjects))]) for _ in range(repeats)
     ]
+    if not np.isfinite(values).any():
+        return float("nan"), float("nan")
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from service.appraisal.anomalies import Canvas, Change, Maker, Rendered, inter_ocular_distance, render
+from service.appraisal.appraiser import Appraised
 from service.appraisal.benchmark.measures import pixel_auroc, region_overlap
 
 SEVERITIES = (0.25, 0.5, 0.75, 1.0)
-_WOBBLE_PX = 0.4  # sub-pixel shift of every rendering, so that sham and anomaly are resampled alike
+WOBBLE_PX = 0.4  # sub-pixel shift of every rendering, so that sham and anomaly are resampled alike
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +33,7 @@ class Judged:
 
     anomaly: float | None  # higher = more anomalous; None when the image was rejected
     difference: npt.NDArray[np.float32] | None  # (H, W) float32, NaN where nothing was judged
+    appraised: Appraised | None = None  # all the method said; None of an oracle
 
 
 class Judge(Protocol):
@@ -60,14 +62,15 @@ class Verdict:
     pro: float  # per-region overlap; NaN for a sham
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Sheet:
-    """An image kept for the contact sheet."""
+    """An image of the benchmark with what was said of it."""
 
-    kind: str
-    severity: float
+    subject: Subject
+    kind: str  # "sham" or the anomaly type
+    severity: float  # 0 for a sham
     rendered: Rendered
-    difference: npt.NDArray[np.float32] | None
+    judged: Judged
 
 
 def trial(
@@ -87,13 +90,13 @@ def trial(
         judge: the method under test.
         severities: of each type.
         seed: of all chance.
-        keep: given every image with its map.
+        keep: given every image with what was said of it.
     """
     for number, subject in enumerate(subjects):
         rng = np.random.default_rng((seed, number))
         unit = inter_ocular_distance(subject.landmarks)
         canvas = Canvas(image=subject.image, landmarks=subject.landmarks, unit=unit)
-        shift = rng.uniform(-_WOBBLE_PX, _WOBBLE_PX, 2)
+        shift = rng.uniform(-WOBBLE_PX, WOBBLE_PX, 2)
         place = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
         sham = render(subject.image, None, place)
         yield _verdict(subject, None, sham, sham, judge, keep)
@@ -115,7 +118,7 @@ def _verdict(  # noqa: PLR0917
     judged = judge.judge(rendered.image, sham.image)
     kind = "sham" if change is None else change.kind
     severity = 0.0 if change is None else change.severity
-    keep(Sheet(kind=kind, severity=severity, rendered=rendered, difference=judged.difference))
+    keep(Sheet(subject=subject, kind=kind, severity=severity, rendered=rendered, judged=judged))
     pixels, pro = float("nan"), float("nan")
     if change is not None and judged.difference is not None:
         pixels = pixel_auroc(judged.difference, rendered.mask)

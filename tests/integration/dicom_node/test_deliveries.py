@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
@@ -27,6 +32,7 @@ from service.storage import InstanceStore
 from tests.dicom_objects import photograph
 from tests.integration.dicom_node.test_scu import part10
 from tests.integration.test_database import judged, offered
+from tests.peers import find_peer
 from tests.waiting import wait_until
 
 
@@ -319,6 +325,47 @@ def test_a_fault_of_our_own_says_nothing_about_the_destination(context: Context,
     assert (state(context).failures, state(context).succeeded_at) == (0, None)
     context.store.put(content)
     assert go(context, delivery_id) is Outcome.DONE
+
+
+@contextmanager
+def storescp(port: int, directory: Path, *options: str) -> Iterator[None]:
+    """dcmtk's receiver on a port."""
+    program = find_peer("storescp")
+    assert program is not None
+    directory.mkdir(exist_ok=True)
+    process = subprocess.Popen([program, *options, "-od", str(directory), str(port)])
+    try:
+        wait_until(lambda: listens(port), timeout_s=20, what="storescp to listen")
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.peers("storescp")
+@pytest.mark.parametrize("fault", ["--refuse", "--abort-during", "--abort-after"])
+def test_dcmtk_fails_is_left_alone_and_gets_everything_in_the_end(
+    context: Context, pacs: Pacs, tmp_path: Path, fault: str
+) -> None:
+    made = due(context, 3)
+    with storescp(pacs.destination.port, tmp_path / "in", fault):
+        for _ in range(3):
+            assert go(context, made[0]) is Outcome.POSTPONED
+        assert state(context).breaker is BreakerState.OPEN
+    with storescp(pacs.destination.port, tmp_path / "in"):
+        for each in made:
+            while delivery_state(context, each) is not DeliveryState.DELIVERED:
+                breaker_due(context)
+                assert go(context, each) in {Outcome.DONE, Outcome.POSTPONED}
+    assert state(context).breaker is BreakerState.CLOSED
+    with transaction(context.pool) as connection:
+        uids = {deliveries.get(connection, each).sop_instance_uid for each in made}
+    assert {dcmread(path).SOPInstanceUID for path in (tmp_path / "in").iterdir()} == uids
 
 
 def test_a_worker_that_dies_gives_its_place_back(context: Context, pacs: Pacs) -> None:

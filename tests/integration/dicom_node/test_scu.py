@@ -8,20 +8,33 @@ from io import BytesIO
 import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    JPEG2000,
     CTImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_node.scu import send
+from dicom_node.scu import send, verify
 from service.config import Destination, Settings
-from service.errors import DestinationRefusedError, DestinationUnreachableError, ResultError
+from service.errors import (
+    DestinationBusyError,
+    DestinationRefusedError,
+    DestinationUnreachableError,
+    ResultError,
+    ResultNotAcceptedError,
+)
 from tests.dicom_objects import photograph
+from tests.unit.service.test_location import jpeg
 
 StartPacs = Callable[..., Destination]
 
@@ -129,6 +142,111 @@ def test_decompressed_only_for_who_cannot_take_it_compressed(pacs: StartPacs, qu
     assert plain.transfer_syntax_uid == ImplicitVRLittleEndian
     assert received[1].SOPInstanceUID == ds.SOPInstanceUID
     assert (received[1].pixel_array == received[0].pixel_array).all()
+
+
+def keeping(received: list[Dataset]) -> Callable[[Event], int]:
+    """A handler that keeps what it gets, with its transfer syntax."""
+
+    def handler(event: Event) -> int:
+        ds = dcmread(BytesIO(event.encoded_dataset()))
+        received.append(ds)
+        return 0x0000
+
+    return handler
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+def test_recoded_without_loss_to_what_the_destination_likes_best(
+    pacs: StartPacs, quick: Settings, syntax: str
+) -> None:
+    received: list[Dataset] = []
+    ds = result()
+    destination = pacs(keeping(received), (ExplicitVRLittleEndian, syntax))
+    liking = destination.model_copy(update={"transfer_syntaxes": (syntax,)})
+    assert send(part10(ds), liking, quick).transfer_syntax_uid == syntax
+    assert received[0].file_meta.TransferSyntaxUID == syntax
+    assert received[0].SOPInstanceUID == ds.SOPInstanceUID
+    assert (received[0].pixel_array == ds.pixel_array).all()
+    deaf = pacs(keeping(received)).model_copy(update={"transfer_syntaxes": (syntax,)})
+    assert send(part10(ds), deaf, quick).transfer_syntax_uid == ExplicitVRLittleEndian
+
+
+def test_what_was_compressed_with_loss_is_left_alone_where_it_can_be(
+    pacs: StartPacs, quick: Settings
+) -> None:
+    received: list[Dataset] = []
+    ds = result(JPEGBaseline8Bit)
+    both = pacs(keeping(received), (JPEG2000Lossless, JPEGBaseline8Bit))
+    liking = both.model_copy(update={"transfer_syntaxes": (JPEG2000Lossless,)})
+    assert send(part10(ds), liking, quick).transfer_syntax_uid == JPEGBaseline8Bit
+    assert received[0].PixelData == ds.PixelData
+    one = pacs(keeping(received), (JPEG2000Lossless,))
+    liking = one.model_copy(update={"transfer_syntaxes": (JPEG2000Lossless,)})
+    assert send(part10(ds), liking, quick).transfer_syntax_uid == JPEG2000Lossless
+    assert (received[1].pixel_array == pixels_of(ds)).all()
+
+
+def pixels_of(ds: Dataset) -> object:
+    """The pixels as RGB, as decompressing gives them."""
+    decoded = dcmread(BytesIO(part10(ds)))
+    decoded.decompress()
+    return decoded.pixel_array
+
+
+def test_nothing_is_compressed_with_loss_again(pacs: StartPacs, quick: Settings) -> None:
+    destination = pacs(lambda _: 0x0000, (JPEG2000,))
+    with pytest.raises(ResultNotAcceptedError):
+        send(part10(result(JPEGBaseline8Bit)), destination, quick)
+
+
+def test_what_has_no_pixels_is_not_compressed(pacs: StartPacs, quick: Settings) -> None:
+    ds = result()
+    del ds.PixelData
+    destination = pacs(lambda _: 0x0000, (RLELossless, ExplicitVRLittleEndian))
+    liking = destination.model_copy(update={"transfer_syntaxes": (RLELossless,)})
+    assert send(part10(ds), liking, quick).transfer_syntax_uid == ExplicitVRLittleEndian
+
+
+def test_the_place_of_taking_stays_here_where_that_is_asked_for(pacs: StartPacs, quick: Settings) -> None:
+    received: list[Dataset] = []
+    ds = result(JPEGBaseline8Bit)
+    ds.PixelData = encapsulate([jpeg()])
+    ds["PixelData"].is_undefined_length = True
+    destination = pacs(keeping(received), (JPEGBaseline8Bit,))
+    send(part10(ds), destination, quick)
+    send(part10(ds), destination.model_copy(update={"strip_location": True}), quick)
+    assert b"FELLOWSHIP-OF-GPS" in received[0].PixelData
+    assert b"FELLOWSHIP-OF-GPS" not in received[1].PixelData
+    assert (received[0].pixel_array == received[1].pixel_array).all()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (0xA700, DestinationBusyError),
+        (0x0110, DestinationBusyError),
+        (0xA900, ResultNotAcceptedError),
+        (0xC000, ResultNotAcceptedError),
+        (0x0124, ResultNotAcceptedError),
+    ],
+)
+def test_a_failure_passes_or_stays(
+    pacs: StartPacs, quick: Settings, status: int, kind: type[DestinationRefusedError]
+) -> None:
+    with pytest.raises(kind):
+        send(part10(result()), pacs(lambda _: status), quick)
+
+
+def test_an_echo_tells_whether_it_is_there(
+    pacs: StartPacs, quick: Settings, free_port: Callable[[], int]
+) -> None:
+    there = pacs(lambda _: 0x0000, sop_class=Verification)
+    verify(there, quick)
+    verify(pacs(lambda _: 0x0000), quick)  # takes no association for Verification: there all the same
+    with pytest.raises(DestinationUnreachableError, match="rejected"):
+        verify(there.model_copy(update={"ae_title": "OTHER"}), quick)
+    with pytest.raises(DestinationUnreachableError):
+        verify(there.model_copy(update={"port": free_port()}), quick)
 
 
 def test_what_is_no_dicom_object(pacs: StartPacs, quick: Settings) -> None:

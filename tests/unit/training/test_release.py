@@ -8,7 +8,10 @@ from safetensors.torch import load_file, save_file
 from service.appraisal.anomaly_network import LANDMARKS, AnomalyNetwork
 from service.appraisal.asymmetry import POINTS
 from service.appraisal.fusion import FaceReading, fusion_from, mesh_measures
+from service.appraisal.methods import METHODS
+from service.appraisal.models import ModelStore
 from service.appraisal.reading import Reading
+from service.appraisal.site import at_site
 from service.errors import ConfigurationError
 from service.training.calibrate import Sample, fit
 from service.training.cohort import cohort
@@ -101,13 +104,45 @@ class Mesh:
         return (Face(mesh=mesh, pose=Pose(yaw_deg=0, pitch_deg=0, roll_deg=0)),)
 
 
-def test_a_release_is_weights_fusion_rows_and_calibration(tmp_path):
+@pytest.fixture
+def weights(tmp_path):
     torch.manual_seed(0)
-    weights = tmp_path / "network.safetensors"
-    save_file({k: v.contiguous() for k, v in AnomalyNetwork().state_dict().items()}, weights)
+    path = tmp_path / "network.safetensors"
+    save_file({k: v.contiguous() for k, v in AnomalyNetwork().state_dict().items()}, path)
+    return path
+
+
+def test_a_release_for_a_site_is_a_model_directory(tmp_path, weights):
+    write_archive(tmp_path, 256, ["site"] * 40)
+    out = tmp_path / "out"
+    out.mkdir()
+    other = {"id": "mine", "file": "mine.pt", "sha256": "a" * 64, "licence": "x", "intended_use": "y"}
+    rows = "".join(f'{k} = "{v}"\n' for k, v in {**other, "line": "external"}.items())
+    (out / "models_manifest.toml").write_text("[[model]]\n" + rows)
+    made = release(weights, tmp_path, out, Mesh(), faces=12, line="site", seed=0)
+    rows = tomllib.loads((out / "models_manifest.toml").read_text())["model"]
+    assert [row["id"] for row in rows] == ["mine", "default-face", "default-fusion", "default-calibration"]
+    assert {row["line"] for row in rows[1:]} == {"site"}
+    assert {row["file"] for row in rows[1:]} <= {path.name for path in made}
+    fusion_from(load_file(out / "default-fusion.safetensors"))
+    store = ModelStore(out)
+    row = at_site(METHODS["default"], store)
+    assert row.calibration == f"default-site-{store.sha256(['default-face', 'default-fusion'])[:8]}"
+    assert row.calibration in (out / "model-card.md").read_text()
+
+
+def test_a_release_for_research_is_rows_for_the_products_manifest(tmp_path, weights):
     write_archive(tmp_path, 256, ["one"] * 120)
-    made = release(weights, tmp_path, tmp_path / "out", Mesh(), faces=12, line="site", seed=0)
+    made = release(weights, tmp_path, tmp_path / "out", Mesh(), faces=12, line="research", seed=0)
     rows = tomllib.loads((tmp_path / "out" / "manifest-rows.toml").read_text())["model"]
-    assert [row["line"] for row in rows] == ["site", "site"]
+    assert [row["line"] for row in rows] == ["research", "research"]
     assert {row["file"] for row in rows} <= {path.name for path in made}
-    fusion_from(load_file(tmp_path / "out" / "default-fusion.safetensors"))
+    assert (tmp_path / "out" / "default-1.json").exists()
+
+
+def test_too_few_normal_faces_and_faces_not_found_again_are_refused(tmp_path, weights):
+    write_archive(tmp_path, 256, ["one"] * 12)
+    with pytest.raises(ConfigurationError, match="at least 10 are needed"):
+        release(weights, tmp_path, tmp_path / "out", NoFaces(), faces=10, line="site", seed=0)
+    with pytest.raises(ConfigurationError, match="too few to calibrate"):
+        release(weights, tmp_path, tmp_path / "out", NoFaces(), faces=10, line="site", seed=0, everyone=True)

@@ -54,7 +54,12 @@ def api(settings: Settings, tmp_path: Path, party: Party) -> Any:
         f"""
 [[clients]]
 client_id = "warehouse"
-scopes = "system/*.rs system/Patient.cruds"
+scopes = "system/*.rs system/Patient.cruds system/Subscription.cruds system/Observation.u"
+jwks_file = "{tmp_path}/keys.jwks"
+
+[[clients]]
+client_id = "registry"
+scopes = "system/*.cruds"
 jwks_file = "{tmp_path}/keys.jwks"
 
 [[issuers]]
@@ -88,13 +93,13 @@ def ask_token(client: Client, signed: str, scope: str = "system/*.rs", **more: s
     )
 
 
-Bearer = Callable[[str], str]
+Bearer = Callable[..., str]
 
 
 @pytest.fixture
 def bearer(client: Client, party: Party) -> Bearer:
-    def run(scope: str) -> str:
-        answer = ask_token(client, assertion(party.ec), scope)
+    def run(scope: str, client_id: str = "warehouse") -> str:
+        answer = ask_token(client, assertion(party.ec, iss=client_id, sub=client_id), scope)
         assert answer.status == 200, answer.content
         return f"Bearer {answer.json()['access_token']}"
 
@@ -238,6 +243,46 @@ def test_a_patient_token_opens_one_compartment(client: Client, party: Party, sav
     assert client.ask("POST", "Procedure", procedure, Authorization=writer).status == 201
     other = procedure | {"subject": {"reference": f"Patient/{BEN}"}}
     assert client.ask("POST", "Procedure", other, Authorization=writer).status == 403
+
+
+def test_what_reaches_beyond_a_scope(
+    client: Client, api: Api, party: Party, bearer: Bearer, save_photograph: Save
+) -> None:
+    """Reverse chains, subscriptions and withdrawals need all of what they are about."""
+    save_photograph(1, "ANNA")
+    patient = patient_token(party)
+    assert client.get(f"Observation?patient={ANNA}", Authorization=patient).status == 200
+    # which devices measured another patient is not for this one to know
+    has = f"Device?_has:Observation:device:patient={BEN}"
+    assert client.get(has, Authorization=patient).status == 403
+    assert client.get(has, Authorization=bearer("system/*.rs")).status == 200
+    assert client.get(has, Authorization=bearer("system/Device.rs")).status == 403
+    allowed = api.settings.model_copy(update={"fhir_subscription_endpoints": ("https://ehr.example",)})
+    object.__setattr__(api, "settings", allowed)
+    wanted = {
+        "resourceType": "Subscription", "status": "requested", "reason": "x", "criteria": "Observation",
+        "channel": {"type": "rest-hook", "endpoint": "https://ehr.example/hook"},
+    }  # fmt: skip
+    for scope in ("system/Subscription.cruds", "system/Observation.rs"):
+        assert client.ask("POST", "Subscription", wanted, Authorization=bearer(scope)).status == 403
+    narrow = "system/Subscription.cruds system/Observation.rs?code=score"
+    assert client.ask("POST", "Subscription", wanted, Authorization=bearer(narrow)).status == 403
+    assert client.ask("POST", "Subscription", wanted, Authorization=patient).status == 403
+    whole = bearer("system/Subscription.cruds system/Observation.rs")
+    chained = wanted | {"criteria": "Observation?patient.identifier=ANNA"}
+    assert client.ask("POST", "Subscription", chained, Authorization=whole).status == 403
+    made = client.ask("POST", "Subscription", wanted, Authorization=whole)
+    assert made.status == 201, made.content
+    mine = made.json()
+    rest = bearer("system/Subscription.cruds system/Observation.rs", "registry")
+    foreign = client.ask("PUT", f"Subscription/{mine['id']}", mine | {"status": "off"}, Authorization=rest)
+    assert foreign.status == 403
+    found = client.get("Observation", Authorization=whole).ids()[0]
+    body = {"resourceType": "Parameters", "parameter": [{"name": "reason", "valueString": "x"}]}
+    path = f"Observation/{found}/$withdraw"
+    for token in (whole, patient, bearer("system/Observation.u?code=score")):
+        assert client.ask("POST", path, body, Authorization=token).status == 403
+    assert client.ask("POST", path, body, Authorization=bearer("system/Observation.u")).status == 200
 
 
 def test_bad_tokens(client: Client, party: Party, api: Api) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import base64
 import threading
 
+import psycopg
+import pytest
+
 from reporting.fhir.http import Api
 from reporting.fhir.validate import issues_of
 from reporting.identifiers import fhir_id
+from service.audit.trail import seal_pending, verify
 from tests.integration.reporting.fhir.conftest import Client, Save
 
 ANNA = fhir_id("Patient", "HOSPITAL-A", "ANNA")
@@ -62,3 +66,42 @@ def test_what_cannot_be_recorded_is_not_answered(api: Api, client: Client, save_
 
 def test_audit_events_cannot_be_written_by_clients(client: Client) -> None:
     assert client.ask("POST", "AuditEvent", {"resourceType": "AuditEvent"}).status == 405
+
+
+def test_events_are_sealed_and_a_changed_one_shows(api: Api, client: Client) -> None:
+    client.get("Observation?code=score")
+    client.get("Patient/none")
+    assert seal_pending(api.pool, api.settings) == 2
+    with api.pool.connection() as connection:
+        assert verify(connection).faults == ()
+    for change in ("UPDATE fhir_resource SET body = '{}' WHERE type = 'AuditEvent'",
+                   "DELETE FROM fhir_resource WHERE type = 'AuditEvent'"):  # fmt: skip
+        with pytest.raises(psycopg.errors.RaiseException), api.pool.connection() as connection:
+            connection.execute(change.encode())
+    # somebody who owns the database
+    with api.pool.connection() as connection:
+        connection.execute("SET session_replication_role = replica")
+        rows = connection.execute(
+            "SELECT resource_id FROM fhir_resource WHERE type = 'AuditEvent' ORDER BY resource_id"
+        ).fetchall()
+        first, second = (row["resource_id"] for row in rows)
+        connection.execute(
+            "UPDATE fhir_resource SET body = replace(body, 'HTTP 200', 'HTTP 404') WHERE resource_id = %s",
+            (first,),
+        )
+        connection.execute("DELETE FROM fhir_resource WHERE resource_id = %s", (second,))
+        connection.execute("SET session_replication_role = origin")
+    with api.pool.connection() as connection:
+        found = [(fault.row_id, fault.what) for fault in verify(connection).faults]
+    assert found == [(first, "changed"), (second, "deleted")]
+
+
+def test_the_audit_outlives_a_lost_connection(api: Api, client: Client) -> None:
+    client.get("Observation")
+    with api.pool.connection() as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    assert client.get("Observation").status == 200
+    assert client.get("AuditEvent?subtype=search-type&_summary=count").json()["total"] == 2

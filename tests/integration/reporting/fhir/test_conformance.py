@@ -134,3 +134,45 @@ def _invariants(definition: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
                 and "hasValue(" not in constraint["expression"]  # fhirpathpy has no hasValue
             ):
                 yield element["path"], constraint["key"], constraint["expression"]
+
+
+@pytest.mark.peers("node", "npm")
+@pytest.mark.timeout(300)
+def test_every_parameter_is_in_the_r4_registry(client: Client, javascript_clients: Path) -> None:
+    registry = {
+        entry["resource"]["url"]: entry["resource"]
+        for entry in _definitions(javascript_clients, "search-parameters.json")["entry"]
+    }
+    for resource in client.get("metadata").json()["rest"][0]["resource"]:
+        for parameter in resource["searchParam"]:
+            known = registry.get(parameter["definition"])
+            assert known is not None, (resource["type"], parameter)
+            assert known["type"] == parameter["type"], (resource["type"], parameter)
+            assert {resource["type"], "Resource"} & set(known["base"]), (resource["type"], parameter)
+
+
+def test_what_an_algorithm_asserts_is_marked(emitted: dict[str, list[dict[str, Any]]]) -> None:
+    """HL7 AI Transparency on FHIR: labels, and the profiles AI Device and AI Provenance."""
+    asserted = ("http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "AIAST")
+    is_ai = (
+        "http://hl7.org/fhir/uv/aitransparency/CodeSystem/AIdeviceTypeCS",
+        "Artificial-Intelligence",
+    )
+
+    def codes(concepts: list[dict[str, Any]]) -> set[tuple[str, str]]:
+        return {(c["system"], c["code"]) for concept in concepts for c in concept.get("coding", [concept])}
+
+    for resource_type in ("Observation", "DiagnosticReport", "Provenance"):
+        for resource in emitted[resource_type]:
+            assert asserted in codes(resource["meta"]["security"]), resource_type
+    heatmaps = [m for m in emitted["Media"] if m["content"]["contentType"] == "image/png"]
+    assert heatmaps
+    assert all(asserted in codes(m["meta"]["security"]) for m in heatmaps)
+    for device in emitted["Device"]:
+        assert is_ai in codes([device["type"]])
+    devices = {f"Device/{device['id']}" for device in emitted["Device"]}
+    for provenance in emitted["Provenance"]:
+        assert asserted in codes(provenance["reason"])
+        agents = [a for a in provenance["agent"] if a["who"].get("reference") in devices]
+        assert agents
+        assert all("type" in agent and is_ai in codes(agent["role"]) for agent in agents)

@@ -6,12 +6,12 @@ import json
 import threading
 
 from reporting.fhir.http import Api
-from reporting.fhir.results import withdraw
+from reporting.fhir.withdrawal import withdraw
 from service.database.fhir_records import SaveOutcome
 from service.database.pool import transaction
 from service.records import RejectionReason
 from tests.integration.reporting.fhir.conftest import Client, Save
-from tests.unit.reporting.photographs import context, photograph, rejected
+from tests.unit.reporting.photographs import rejected
 
 
 def test_an_appraisal_is_eight_resources_that_can_be_read(client: Client, save: Save) -> None:
@@ -96,7 +96,7 @@ def test_names_keep_their_scripts(save: Save) -> None:
 def test_a_withdrawn_result_keeps_its_history(api: Api, client: Client, save: Save) -> None:
     observation_id = next(s.resource.resource_id for s in save() if s.resource.resource_type == "Observation")
     with transaction(api.pool) as connection:
-        withdraw(connection, context(photograph()), api.settings)
+        withdraw(connection, observation_id, reason="mistaken", who="operator", settings=api.settings)
     now = client.get(f"Observation/{observation_id}").json()
     before = client.get(f"Observation/{observation_id}/_history/1").json()
     assert (now["status"], now["meta"]["versionId"]) == ("entered-in-error", "2")

@@ -8,7 +8,9 @@ import pytest
 
 from reporting.identifiers import fhir_id
 from reporting.terminology import CODE_SYSTEM
+from service.records import RejectionReason
 from tests.integration.reporting.fhir.conftest import BASE_URL, Client, Save
+from tests.unit.reporting.photographs import rejected
 
 ANNA = fhir_id("Patient", "HOSPITAL-A", "ANNA")
 BEN = fhir_id("Patient", "HOSPITAL-A", "BEN")
@@ -327,3 +329,37 @@ def test_pages_stay_stable_while_rows_arrive(
     link = first.link("next")
     assert link is not None
     assert client.get(link).ids() == [population["b1"], population["a2"]]
+
+
+def test_who_is_referred_to(client: Client, population: dict[str, str]) -> None:
+    procedure = {
+        "resourceType": "Procedure", "id": "o1", "status": "completed", "performedDateTime": "2025-04-01",
+        "subject": {"reference": f"Patient/{ANNA}"},
+        "performer": [{"actor": {"reference": "Practitioner/s1"}}],
+    }  # fmt: skip
+    surgeon = {"resourceType": "Practitioner", "id": "s1", "name": [{"family": "Lane"}]}
+    assert client.ask("PUT", "Practitioner/s1", surgeon).status == 201
+    assert client.ask("PUT", "Procedure/o1", procedure).status == 201
+    assert client.get("Patient?_has:Procedure:patient:date=ge2025").ids() == [ANNA]
+    assert client.get("Patient?_has:Procedure:patient:date=lt2025").ids() == []
+    assert client.get("Patient?_has:Observation:patient:code=score&_total=accurate").json()["total"] == 2
+    assert client.get("Practitioner?_has:Procedure:performer:patient=" + ANNA).ids() == ["s1"]
+    assert client.get("Practitioner?_has:Procedure:performer:patient.identifier=ANNA").ids() == ["s1"]
+    assert client.get("Device?_has:Observation:device:status=final").json()["total"] == 1
+    media = client.get(f"Media?_has:Observation:derived-from:_has:Provenance:target:patient={ANNA}")
+    observations = client.get(f"Observation?patient={ANNA}").json()["total"]
+    assert media.json()["total"] == observations > 0
+    assert client.get("Observation?_has:DiagnosticReport:result:status=final,appended").json()["total"] > 0
+    for wrong in (
+        "Patient?_has:Banana:patient:code=x", "Patient?_has:Observation:device:code=x",
+        "Patient?_has:Observation:patient:banana=x", "Patient?_has:Observation:patient=x",
+        "Patient?_has:Observation:patient:code=",
+    ):  # fmt: skip
+        assert client.get(wrong).status == 400, wrong
+
+
+def test_rejected_photographs_are_found_by_their_reason(client: Client, save: Save) -> None:
+    save(rejected(RejectionReason.YAW))
+    assert client.get("Observation?component-value-concept=yaw").json()["total"] == 1
+    assert client.get("Observation?combo-value-concept=blurred").json()["total"] == 0
+    assert client.get("Observation?component-value-concept:missing=true").json()["total"] == 0

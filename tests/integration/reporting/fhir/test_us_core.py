@@ -1,7 +1,9 @@
-"""The searches US Core 6.1 lists for the types served here, each SHALL and SHOULD.
+"""What US Core 6.1.0 lists for the types served here, each SHALL and SHOULD: pass, or a written reason.
 
-The lists are those of the US Core CapabilityStatement (server), by type; a search is asked with values
-taken from a resource that exists, which must then be among what is found.
+The lists are those the US Core test kit has for the profiles Patient, Practitioner, Procedure,
+DiagnosticReport for Report and Note Exchange, Observation Clinical Result, Implantable Device and
+Provenance (``lib/us_core_test_kit/generated/v6.1.0/*/metadata.yml``). A search is asked with values taken
+from a resource that exists, which must then be what is found.
 """
 
 from __future__ import annotations
@@ -40,13 +42,32 @@ SEARCHES: list[tuple[str, str, tuple[str, ...]]] = [
     ("Observation", "SHALL", ("patient", "category", "date")),
     ("Observation", "SHOULD", ("patient", "category", "status")),
     ("Observation", "SHOULD", ("patient", "code", "date")),
-    ("Observation", "SHOULD", ("patient", "category", "_lastUpdated")),
 ]
+
+# Parameters of which several values separated by commas SHALL or SHOULD be taken.
+OR_LISTS = [
+    ("Procedure", "SHALL", "status", "completed,not-done"),
+    ("Procedure", "SHOULD", "code", "http://snomed.info/sct|172735006,http://snomed.info/sct|1"),
+    ("DiagnosticReport", "SHALL", "status", "final,amended,appended"),
+    ("DiagnosticReport", "SHOULD", "code", "http://loinc.org|18748-4,http://loinc.org|1-8"),
+    ("Observation", "SHALL", "status", "final,amended"),
+    ("Observation", "SHOULD", "code", "score,none"),
+]
+
+# Interactions: SHALL and SHOULD, beside search.
+INTERACTIONS = ("read", "vread", "history-instance")
+PROFILED = ("Patient", "Practitioner", "Procedure", "DiagnosticReport", "Observation", "Device", "Provenance")
+
+# ``_revinclude=Provenance:target``, SHALL.
+WITH_PROVENANCE = ("Patient", "Procedure", "DiagnosticReport", "Observation")
 
 # Demanded of a type we serve, but not applicable here, with the reason.
 NOT_HERE = {
     ("Device", ("patient",)): "US Core's Device is an implant of a patient; ours is software and has none",
     ("Device", ("patient", "type")): "the same",
+}
+NOT_TAKEN = {
+    ("DiagnosticReport", "create"): "reports are made of our results only; an EHR's notes belong to the EHR",
 }
 
 
@@ -80,7 +101,7 @@ def values(client: Client, save: Save) -> dict[str, dict[str, str]]:
         "DiagnosticReport": of_patient | {"category": "http://terminology.hl7.org/CodeSystem/v2-0074|IMG",
                                           "code": loinc, "date": "ge2026-01-01", "status": "final"},
         "Observation": of_patient | {"category": category, "code": "score", "date": "ge2026-01-01",
-                                     "status": "final,amended", "_lastUpdated": "ge2026-01-01"},
+                                     "status": "final"},
     }  # fmt: skip
 
 
@@ -102,6 +123,38 @@ def test_dates_take_every_comparator_us_core_demands(
         for resource_type in ("Observation", "DiagnosticReport", "Procedure"):
             answer = client.get(f"{resource_type}?patient={patient}&date={comparator}2025-01-01")
             assert len(answer.ids()) == expected, (resource_type, comparator)
+
+
+def test_several_values_are_alternatives(client: Client, values: dict[str, dict[str, str]]) -> None:
+    for resource_type, _, name, several in OR_LISTS:
+        patient = values[resource_type]["patient"]
+        query = f"{resource_type}?patient={patient}&{name}={several}"
+        assert len(client.get(query, Prefer="handling=strict").ids()) == 1, query
+
+
+def test_interactions(client: Client) -> None:
+    served = {
+        row["type"]: {i["code"] for i in row["interaction"]}
+        for row in client.get("metadata").json()["rest"][0]["resource"]
+    }
+    for resource_type in PROFILED:
+        assert {"search-type", *INTERACTIONS} <= served[resource_type], resource_type
+    for (resource_type, interaction), reason in NOT_TAKEN.items():
+        assert reason
+        assert interaction not in served[resource_type]
+        answer = client.ask("POST", resource_type, {"resourceType": resource_type})
+        assert answer.status == 405
+
+
+def test_provenance_of_every_type_may_be_asked_for(client: Client, values: dict[str, dict[str, str]]) -> None:
+    for resource_type in WITH_PROVENANCE:
+        name = "_id" if resource_type == "Patient" else "patient"
+        patient = values["Observation"]["patient"]
+        answer = client.get(
+            f"{resource_type}?{name}={patient}&_revinclude=Provenance:target", Prefer="handling=strict"
+        )
+        assert answer.status == 200
+        assert len(answer.ids()) == 1, resource_type
 
 
 def test_provenance_comes_along(client: Client, values: dict[str, dict[str, str]]) -> None:

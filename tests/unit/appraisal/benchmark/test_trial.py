@@ -7,9 +7,9 @@ import pytest
 from service.appraisal.anomalies import NAMED
 from service.appraisal.benchmark.judges import OracleJudge
 from service.appraisal.benchmark.report import write_report
+from service.appraisal.benchmark.studies import as_json, trial_table
 from service.appraisal.benchmark.summary import summarise
 from service.appraisal.benchmark.trial import Judged, Subject, trial
-from service.cli_benchmark import as_figures
 from tests.unit.appraisal.drawn_face import drawn_face
 
 MAKERS = {name: NAMED[name] for name in ("droop", "nevus")}
@@ -86,8 +86,9 @@ def test_rejections_are_counted_and_not_scored():
     summary = summarise("refuser", run(Refuser()), repeats=0, milliseconds=1)
     assert summary.types["droop"]["rejected"].value == 1.0
     assert summary.types["all"]["rejected"].value == pytest.approx(2 / 3)
-    assert as_figures(summary)["types"]["droop"]["auroc_strong"]["value"] is None
-    json.dumps(as_figures(summary), allow_nan=False)
+    figures = as_json(trial_table(summary))
+    assert figures["droop"]["auroc_strong"]["value"] is None
+    json.dumps(figures, allow_nan=False)
 
 
 def test_the_report_is_one_file_that_fetches_nothing(tmp_path):

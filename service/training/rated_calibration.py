@@ -1,0 +1,181 @@
+"""A calibration from a hospital's own ratings, put where the product finds it.
+
+The rating becomes a function of the score by the paper's three highest and three lowest ratings
+(section IV of paper 000), by isotonic regression, or by a straight line. What is normal stays what
+the method's present calibration says; a method without one takes it from the photographs that
+people rated as normal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from service.appraisal.appraiser import Appraiser
+from service.appraisal.calibration import (
+    LEAST_RATING,
+    MOST_RATING,
+    Calibration,
+    isotonic_knots,
+    linear_knots,
+    map_range,
+    normal_cohort,
+    region_statistics,
+    save_calibration,
+)
+from service.appraisal.comparators import COMPARATORS
+from service.appraisal.face import FaceFinder
+from service.appraisal.methods import Method, find_method
+from service.appraisal.models import SITE_LINE, ModelStore
+from service.appraisal.normalisers import NORMALISERS
+from service.appraisal.photograph import read_photograph
+from service.appraisal.site import at_site, calibration_id, calibration_of
+from service.appraisal.tables import lookup
+from service.appraisal.validation import Validation
+from service.errors import ConfigurationError
+from service.records import Region
+from service.training.model_card import entry_of, put_rows
+
+NORMAL_RATING = 6.0  # mean rating from which a photograph counts as normal
+LEAST_NORMAL = 5  # photographs, for a method that has no cohort of its own
+Knots = tuple[tuple[float, float], ...]
+
+
+class Fit(StrEnum):
+    """How the rating becomes a function of the score."""
+
+    ANCHORS = "anchors"  # the paper's: three highest and three lowest ratings
+    ISOTONIC = "isotonic"
+    LINEAR = "linear"
+
+
+def straight_knots(scores: Sequence[float], ratings: Sequence[float]) -> Knots:
+    """Fit the rating as a straight line by least squares, from where it is 1 to where it is 7.
+
+    Raises:
+        ConfigurationError: The rating does not rise with the score.
+    """
+    x, y = np.asarray(scores, np.float64), np.asarray(ratings, np.float64)
+    slope = float(np.cov(x, y, bias=True)[0, 1] / max(float(x.var()), 1e-12))
+    if slope <= 0:
+        raise ConfigurationError("the ratings do not rise with the score")
+    return tuple(
+        (float(x.mean() + (rating - y.mean()) / slope), rating) for rating in (LEAST_RATING, MOST_RATING)
+    )
+
+
+_FITS = {Fit.ANCHORS: linear_knots, Fit.ISOTONIC: isotonic_knots, Fit.LINEAR: straight_knots}
+
+
+def calibrate_on_ratings(
+    validation: Validation,
+    method: str,
+    fit: Fit,
+    folder: Path,
+    store: ModelStore,
+    *,
+    finder: FaceFinder | None = None,
+) -> Calibration:
+    """Fit a calibration; its version follows from the method, the fit and all scores and ratings.
+
+    Args:
+        validation: Of which the method was a part.
+        method: Name of the method.
+        fit: How the rating becomes a function of the score.
+        folder: Where the photographs are.
+        store: Where model files are found.
+        finder: Finds the faces.
+
+    Raises:
+        ConfigurationError: The method was not validated, the ratings do not rise with its score, or
+            too few photographs are normal.
+    """
+    scored = next((one for one in validation.scores if one.method == method), None)
+    if scored is None:
+        raise ConfigurationError(f"method {method!r} was not among those validated")
+    means = validation.ratings.means()
+    pairs = [
+        (score, float(mean))
+        for score, mean in zip(scored.scores[Region.FACE], means, strict=True)
+        if score is not None
+    ]
+    knots = _FITS[fit]([score for score, _ in pairs], [mean for _, mean in pairs])
+    row = at_site(find_method(method), store)
+    base = calibration_of(row, store)
+    normal = [p for p, m in zip(validation.ratings.photos, means, strict=True) if m >= NORMAL_RATING]
+    cohort = base or _cohort(row, [folder / photo for photo in normal], store, finder)
+    weights = _weights(row, store)
+    digest = hashlib.sha256(repr((method, fit, pairs, weights)).encode()).hexdigest()[:8]
+    return replace(
+        cohort,
+        version=f"{method}-ratings-{fit.value}-{digest}",
+        method=method,
+        method_version=find_method(method).version,
+        basis=(
+            f"{len(validation.ratings.raters)} people's ratings of {len(pairs)} photographs ({fit.value}); "
+            f"normal cohort: {cohort.basis}"
+        ),
+        rating_knots=knots,
+        weights_sha256=weights,
+    )
+
+
+def install_calibration(calibration: Calibration, directory: Path) -> Path:
+    """Write it with its row in the directory's manifest; SEMBLANCE_MODEL_DIR may then name that.
+
+    Returns:
+        The path of the calibration.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = save_calibration(calibration, directory)
+    entry = entry_of(
+        calibration_id(calibration.method),
+        path,
+        line=SITE_LINE,
+        licence="The site's own",
+        intended_use=f"What the scores of {calibration.method} mean by the site's own raters.",
+    )
+    put_rows((entry,), directory)
+    return path
+
+
+def _cohort(
+    method: Method, photographs: Sequence[Path], store: ModelStore, finder: FaceFinder | None
+) -> Calibration:
+    """Distribution of the scores of photographs rated as normal."""
+    if len(photographs) < LEAST_NORMAL:
+        raise ConfigurationError(
+            f"{len(photographs)} photographs are rated {NORMAL_RATING:g} or more; {method.name} has no "
+            f"normal cohort of its own and needs {LEAST_NORMAL}"
+        )
+    appraiser = Appraiser(method.name, store=store, face_finder=finder)
+    results = appraiser.appraise_batch([read_photograph(path) for path in photographs])
+    scores: dict[Region, list[float]] = {region: [] for region in Region}
+    maps = [result.maps.difference_aligned for result in results if result.maps is not None]
+    for result in results:
+        for part in result.appraisal.regions:
+            if part.score is not None:
+                scores[part.region].append(part.score)
+    if len(scores[Region.FACE]) < LEAST_NORMAL:
+        raise ConfigurationError(f"of the normal photographs only {len(scores[Region.FACE])} can be judged")
+    return Calibration(
+        version="",
+        method=method.name,
+        method_version=method.version,
+        basis=f"the {len(maps)} photographs rated {NORMAL_RATING:g} or more",
+        rating_knots=(),
+        normal_quantiles=normal_cohort(scores[Region.FACE]),
+        regions=region_statistics(scores),
+        map_range=map_range(maps),
+    )
+
+
+def _weights(method: Method, store: ModelStore) -> str:
+    normaliser = lookup(NORMALISERS, method.normaliser, "normaliser")
+    comparator = lookup(COMPARATORS, method.comparator, "comparator")
+    return store.sha256(tuple(dict.fromkeys(normaliser.models + comparator.models)))

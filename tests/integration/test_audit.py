@@ -1,0 +1,387 @@
+"""Ledger and audit messages: from a real association to a real syslog server, and what tampering shows."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from lxml import etree
+from pydicom.uid import ImplicitVRLittleEndian
+
+from dicom_node.readers import VERIFICATION
+from dicom_node.scp import Node
+from service.audit.activity import ApplicationActivity
+from service.audit.processes import AuditThreads, send_batch
+from service.audit.syslog import SyslogServer
+from service.audit.trail import Fault, seal_pending, verify
+from service.config import AdmittedPeer, Destination, Settings
+from service.database import audit_messages, instances, ledger, seals
+from service.database.pool import Pool, transaction
+from service.database.seals import Head
+from service.errors import AuditServerError
+from service.records import LedgerEvent
+from service.storage import InstanceStore
+from service.waiting import wait_until
+from tests import dicom_objects
+from tests.audit import Authority, SyslogReceiver, body, faults
+from tests.dicom_objects import associate, photograph
+from tests.integration.test_database import offered
+from tests.peers import find_peer
+
+
+@pytest.fixture
+def node(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
+    running = Node(settings, pool, store)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def server(authority: Authority, port: int) -> SyslogServer:
+    certificate, key = authority.issue("semblance")
+    return SyslogServer(
+        host="127.0.0.1", port=port, authorities=authority.path, certificate=certificate, key=key
+    )
+
+
+def kept(pool: Pool) -> list[etree._Element]:
+    """Every audit message, oldest first, checked against the schema."""
+    with transaction(pool) as connection:
+        found = [each.message for each in reversed(audit_messages.newest(connection, 1000))]
+    assert [fault for xml in found for fault in faults(xml)] == []
+    return [etree.fromstring(xml) for xml in found]
+
+
+def kinds(found: list[etree._Element]) -> list[tuple[str, str]]:
+    """Event and outcome of messages."""
+    return [
+        (each.find(".//EventID").get("originalText"), each[0].get("EventOutcomeIndicator")) for each in found
+    ]
+
+
+def received(pool: Pool, *uids: str) -> None:
+    with transaction(pool) as connection:
+        for uid in uids:
+            instances.receive(connection, offered(uid))
+
+
+def look(pool: Pool, checkpoint: Head | None = None) -> tuple[Fault, ...]:
+    with transaction(pool) as connection:
+        return verify(connection, checkpoint).faults
+
+
+def test_what_a_camera_sends_is_told_from_association_to_receipt(
+    node: Node, pool: Pool, settings: Settings
+) -> None:
+    sent = [photograph(seed=i) for i in range(3)]
+    for ds in sent:
+        ds.StudyInstanceUID = sent[0].StudyInstanceUID
+        ds.IssuerOfPatientID = "HOSPITAL"
+    association = associate(node.port)
+    assert [association.send_c_store(ds).Status for ds in (*sent, sent[0])] == [0] * 4
+    association.release()
+    wait_until(lambda: chain(pool, sent[0].SOPInstanceUID)[0] == "associated", timeout_s=30, what="its line")
+    seal_pending(pool, settings)
+    found = kept(pool)
+    assert sorted(kinds(found)) == [
+        ("DICOM Instances Transferred", "0"),
+        ("DICOM Instances Transferred", "0"),
+        ("Security Alert", "0"),
+    ]
+    new, again = [each for each in found if each.find(".//EventID").get("csd-code") == "110104"]
+    assert (new[0].get("EventActionCode"), again[0].get("EventActionCode")) == ("C", "R")
+    assert new.xpath("//SOPClass/@NumberOfInstances") == ["3"]
+    assert new.xpath("//SOPClass/Instance/@UID") == [str(ds.SOPInstanceUID) for ds in sent]
+    assert new.xpath("//@ParticipantObjectID") == [sent[0].StudyInstanceUID, "P1^^^HOSPITAL"]
+    assert new.xpath("//ActiveParticipant/@AlternativeUserID") == ["AETITLES=CAMERA", "AETITLES=SEMBLANCE"]
+    assert "Doe" not in etree.tostring(new, encoding="unicode")  # a name is not asked for
+
+
+def chain(pool: Pool, uid: str) -> list[str]:
+    with transaction(pool) as connection:
+        return [entry.event.value for entry in ledger.chain(connection, uid)]
+
+
+def test_an_echo_alone_leaves_no_line(settings: Settings, pool: Pool, store: InstanceStore) -> None:
+    node = Node(settings, pool, store)
+    association = associate(node.port, (VERIFICATION, ImplicitVRLittleEndian))
+    assert association.send_c_echo().Status == 0
+    association.release()
+    node.stop()
+    with transaction(pool) as connection:
+        assert ledger.latest(connection, 1) == []
+
+
+def test_refusals_are_alerts_with_who_and_why(settings: Settings, pool: Pool, store: InstanceStore) -> None:
+    closed = settings.model_copy(update={"dicom_admitted_peers": (AdmittedPeer(ae_title="OTHER"),)})
+    running = Node(closed, pool, store)
+    assert associate(running.port).is_rejected
+    running.stop()
+    open_node = Node(settings, pool, store)
+    bad = photograph()
+    del bad.StudyInstanceUID
+    assert dicom_objects.store(open_node.port, bad).Status == 0xA900
+    open_node.stop()
+    seal_pending(pool, settings)
+    alerts = [each for each in kept(pool) if each[0].get("EventOutcomeIndicator") == "8"]
+    assert kinds(alerts) == [("Security Alert", "8")] * 2
+    rejected, refused = alerts
+    assert "Calling AE title not recognised" in (rejected.findtext(".//EventOutcomeDescription") or "")
+    assert "study_instance_uid is missing" in (refused.findtext(".//EventOutcomeDescription") or "")
+    assert rejected.xpath("//ActiveParticipant/@AlternativeUserID")[-1] == "AETITLES=CAMERA"
+    assert rejected.xpath("//@ParticipantObjectID") == ["127.0.0.1"]
+
+
+def test_what_becomes_of_a_photograph_is_told(pool: Pool, settings: Settings) -> None:
+    destination = Destination(name="pacs", ae_title="PACS", host="pacs.example", port=104)
+    chosen = settings.model_copy(update={"destinations": (destination,)})
+    received(pool, "1.2.3")
+    details = {
+        LedgerEvent.APPRAISED: {},
+        LedgerEvent.REPORTED: {},
+        LedgerEvent.DELIVERY_FAILED: {"destination": "pacs", "result": "2.25.1", "error": "no association"},
+        LedgerEvent.DELIVERED: {"destination": "pacs", "result": "2.25.1"},
+        LedgerEvent.COMMITTED: {"destination": "pacs", "result": "2.25.1"},
+        LedgerEvent.QUARANTINED: {"calling_ae_title": "CAMERA"},
+    }
+    with transaction(pool) as connection:
+        instance = instances.by_uid(connection, "1.2.3")
+        assert instance is not None
+        for event, detail in details.items():
+            ledger.append(
+                connection, event, instance_id=instance.instance_id, sop_instance_uid="1.2.3", detail=detail
+            )
+    seal_pending(pool, chosen)
+    found = kept(pool)
+    assert kinds(found) == [
+        ("DICOM Instances Transferred", "0"),
+        ("DICOM Instances Accessed", "0"),
+        ("DICOM Instances Accessed", "0"),
+        ("DICOM Instances Transferred", "4"),
+        ("DICOM Instances Transferred", "0"),
+        ("DICOM Instances Transferred", "8"),
+    ]
+    assert [each[0].get("EventActionCode") for each in found] == ["C", "R", "C", "R", "R", "R"]
+    sent = found[4]
+    assert sent.xpath("//ActiveParticipant[2]/@NetworkAccessPointID") == ["pacs.example"]
+    assert sent.xpath("//Instance/@UID") == ["2.25.1"]
+
+
+def test_a_line_gives_its_messages_once_though_several_relays_look(pool: Pool, settings: Settings) -> None:
+    received(pool, *(f"1.2.{i}" for i in range(30)))
+    threads = [threading.Thread(target=seal_pending, args=(pool, settings)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: not seal_pending(pool, settings), timeout_s=30, what="everything to be sealed")
+    assert sum(int(n) for each in kept(pool) for n in each.xpath("//SOPClass/@NumberOfInstances")) == 30
+    assert look(pool) == ()
+
+
+def test_long_studies_become_several_messages_of_bounded_size(pool: Pool, settings: Settings) -> None:
+    received(pool, *(f"1.2.826.0.1.3680043.8.498.{i:038d}" for i in range(120)))
+    seal_pending(pool, settings)
+    found = kept(pool)
+    assert [each.xpath("//SOPClass/@NumberOfInstances") for each in found] == [["100"], ["20"]]
+    assert all(len(etree.tostring(each)) < 32_768 for each in found)  # PS3.15 section A.6
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE ledger SET event = 'received'",
+        "DELETE FROM ledger",
+        "TRUNCATE ledger CASCADE",
+        "UPDATE audit_message SET outcome = 0",
+        "DELETE FROM audit_message",
+        "TRUNCATE audit_message",
+        "UPDATE seal SET digest = ''",
+        "DELETE FROM seal",
+        "TRUNCATE seal",
+    ],
+)
+def test_the_database_refuses_changes(pool: Pool, settings: Settings, statement: str) -> None:
+    received(pool, "1.2.3")
+    seal_pending(pool, settings)
+    with (
+        psycopg.connect(settings.database_url) as connection,
+        pytest.raises(psycopg.errors.RaiseException, match="append-only"),
+    ):
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("tampering", "found"),
+    [
+        ("UPDATE ledger SET sop_instance_uid = '6.6.6' WHERE ledger_id = 2", ("ledger", 2, "changed")),
+        ("UPDATE ledger SET detail = '{}' WHERE ledger_id = 1", ("ledger", 1, "changed")),
+        ("UPDATE ledger SET at = at + interval '1 us' WHERE ledger_id = 1", ("ledger", 1, "changed")),
+        ("DELETE FROM ledger WHERE ledger_id = 3", ("ledger", 3, "deleted")),
+        ("UPDATE audit_message SET message = replace(message, '1.2.1', '6.6.6')", ("audit", 1, "changed")),
+        ("UPDATE seal SET digest = sha256('x') WHERE position = 2", ("ledger", 2, "changed")),
+        ("DELETE FROM seal WHERE position = 1", ("seal", 1, "missing")),
+        ("DELETE FROM seal WHERE position = 4", ("seal", 4, "the chain ends before the checkpoint")),
+        ("DELETE FROM seal_pending", ("ledger", 4, "never sealed")),
+    ],
+)
+def test_what_is_changed_behind_the_triggers_shows(
+    pool: Pool, settings: Settings, tampering: str, found: tuple[str, int, str]
+) -> None:
+    received(pool, "1.2.1", "1.2.2", "1.2.3")
+    seal_pending(pool, settings)
+    seal_pending(pool, settings)
+    with transaction(pool) as connection:
+        checkpoint = seals.head(connection)
+    assert checkpoint.position == 4  # three lines, one message
+    received(pool, "1.2.4")  # not sealed yet
+    assert look(pool, checkpoint) == ()
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")  # as a superuser can: no triggers
+        connection.execute(tampering)
+    source, row_id, what = found
+    assert Fault(source=source, row_id=row_id, what=what) in look(pool, checkpoint)
+
+
+def test_a_chain_made_anew_is_not_the_one_that_was_noted(pool: Pool, settings: Settings) -> None:
+    """Whoever may change everything can seal it again; not so that an old checkpoint fits."""
+    received(pool, "1.2.1", "1.2.2")
+    seal_pending(pool, settings)
+    with transaction(pool) as connection:
+        checkpoint = seals.head(connection)
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("UPDATE ledger SET detail = '{}' WHERE ledger_id = 1")
+        connection.execute("DELETE FROM seal")
+        connection.execute("DELETE FROM seal_pending")
+        connection.execute("INSERT INTO seal_pending SELECT 'ledger', ledger_id FROM ledger")
+    seal_pending(pool, settings)
+    found = look(pool, checkpoint)
+    assert Fault(source="seal", row_id=checkpoint.position, what="not the checkpoint's digest") in found
+
+
+def test_messages_wait_for_the_syslog_server_and_keep_their_order(
+    pool: Pool, settings: Settings, authority: Authority, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    to = server(authority, port)
+    for i in range(5):
+        received(pool, f"1.2.{i}")
+        seal_pending(pool, settings)
+    seal_pending(pool, settings)
+    with pytest.raises(AuditServerError):
+        send_batch(pool, to)
+    with transaction(pool) as connection:
+        assert audit_messages.count_unsent(connection, to.name) == 5
+    with SyslogReceiver(authority, port) as receiver:
+        receiver.resets_after = 10
+        with pytest.raises(AuditServerError):
+            send_batch(pool, to)
+        receiver.resets_after = None
+        assert [send_batch(pool, to, limit=3), send_batch(pool, to), send_batch(pool, to)] == [3, 2, 0]
+        uids = [etree.fromstring(body(m)).xpath("//Instance/@UID")[0] for m in receiver.messages]
+    assert uids == [f"1.2.{i}" for i in range(5)]
+    with transaction(pool) as connection:
+        assert audit_messages.count_unsent(connection, to.name) == 0
+
+
+def test_photographs_are_received_while_the_syslog_server_is_away(
+    node: Node, pool: Pool, settings: Settings, authority: Authority, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    to = server(authority, port)
+    audited = settings.model_copy(
+        update={
+            "audit_syslog_host": to.host,
+            "audit_syslog_port": port,
+            "audit_syslog_authorities": to.authorities,
+            "audit_syslog_certificate": to.certificate,
+            "audit_syslog_key": to.key,
+        }
+    )
+    threads = AuditThreads(audited, pool)
+    threads.start()
+    try:
+        with ApplicationActivity(audited, pool, "node"):
+            assert dicom_objects.store(node.port, photograph()).Status == 0
+        wait_until(lambda: len(kept(pool)) == 4, timeout_s=60, what="the messages")
+        with SyslogReceiver(authority, port) as receiver:
+            wait_until(lambda: len(receiver.messages) == 4, timeout_s=90, what="the messages to arrive")
+    finally:
+        threads.stop()
+    assert sorted(kinds([etree.fromstring(body(each)) for each in receiver.messages])) == [
+        ("Application Activity", "0"),
+        ("Application Activity", "0"),
+        ("DICOM Instances Transferred", "0"),
+        ("Security Alert", "0"),
+    ]
+
+
+@pytest.fixture
+def rsyslog(authority: Authority, free_port: Callable[[], int]) -> Iterator[tuple[int, Path]]:
+    """Debian's rsyslog with mutual TLS; its port, and the file it writes."""
+    program = find_peer("rsyslogd")
+    assert program is not None
+    certificate, key = authority.issue("rsyslog")
+    port, directory = free_port(), authority.directory
+    written, configuration = directory / "messages", directory / "rsyslog.conf"
+    configuration.write_text(
+        f'global(defaultNetstreamDriverCAFile="{authority.path}"'
+        f' defaultNetstreamDriverCertFile="{certificate}" defaultNetstreamDriverKeyFile="{key}"'
+        ' maxMessageSize="64k")\n'
+        'module(load="imtcp" StreamDriver.Name="ossl" StreamDriver.Mode="1"'
+        ' StreamDriver.AuthMode="x509/certvalid")\n'
+        f'input(type="imtcp" port="{port}" address="127.0.0.1")\n'
+        'template(name="raw" type="string" string="%rawmsg%\\n")\n'
+        f'*.* action(type="omfile" file="{written}" template="raw")\n'
+    )
+    with subprocess.Popen(
+        [program, "-n", "-f", str(configuration), "-i", str(directory / "rsyslogd.pid")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            wait_until(lambda: _listens(port), timeout_s=60, what="rsyslog to listen")
+            yield port, written
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.peers("rsyslogd")
+def test_rsyslog_takes_the_messages(
+    pool: Pool, settings: Settings, authority: Authority, rsyslog: tuple[int, Path]
+) -> None:
+    port, written = rsyslog
+    received(pool, *(f"1.2.{i}" for i in range(120)))
+    seal_pending(pool, settings)
+    seal_pending(pool, settings)
+    assert send_batch(pool, server(authority, port)) == 2
+    lines = wait_until(
+        lambda: (found := _audit_lines(written)) and len(found) == 2 and found,
+        timeout_s=30,
+        what="the messages in rsyslog's file",
+    )
+    for line in lines:
+        assert line.startswith("<85>1 ")
+        assert faults(line.split("\ufeff", 1)[1]) == []
+
+
+def _audit_lines(written: Path) -> list[str]:
+    if not written.exists():
+        return []
+    return [line for line in written.read_text(encoding="utf-8").splitlines() if "DICOM+RFC3881" in line]
