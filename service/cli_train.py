@@ -21,6 +21,7 @@ train_app = typer.Typer(
 )
 _ENCODER = "squeezenet1_1-imagenet"
 _console = Console(stderr=True)
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 @train_app.command()
@@ -45,8 +46,8 @@ def default(  # noqa: PLR0917
 ) -> None:
     """Train the default method's network; run again to continue an interrupted training.
 
-    Writes network.safetensors, log.csv, steering.csv and contact sheets. Then calibrate with
-    `semblance train calibrate`.
+    Writes network.safetensors, log.csv, steering.csv and contact sheets. Then train its landmarks with
+    `semblance train landmarks`, and calibrate with `semblance train calibrate`.
 
     Example: semblance train default --data faces/ --out run/ --device cuda --workers 12 --faces 16
     """
@@ -83,8 +84,7 @@ def _train(plan: TrainingPlan, data: Path) -> Path:
             f"{data}: {len(pool)} faces to train on and {len(held)} of the finest archive to steer by"
         )
     steering = steering_set(held, NAMED, faces=min(64, len(held)), severity=0.5, seed=1)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console) as progress:
+    with Progress(*_COLUMNS, console=_console) as progress:
         task = progress.add_task(f"training on {len(pool)} faces", total=plan.steps)
 
         def tell(step: int, _steps: int, figures: Mapping[str, float]) -> None:
@@ -94,6 +94,63 @@ def _train(plan: TrainingPlan, data: Path) -> Path:
         weights = train(plan, pool, held=steering, progress=tell)
     _console.print(f"weights: {weights}")
     return weights
+
+
+@train_app.command()
+def landmarks(  # noqa: PLR0917
+    weights: Annotated[Path, typer.Option(help="network.safetensors of a training.")],
+    data: Annotated[Path, typer.Option(help="Folder of faces_*.npz archives (docs/method.md).")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and weights.")],
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 8_000,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
+    faces: Annotated[int, typer.Option(min=1, help="Faces a step.")] = 24,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Stop after so long; the learning rate falls to its end by then."),
+    ] = None,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of all chance.")] = 17,
+) -> None:
+    """Train the landmarks of a network to follow pathology; run again to continue.
+
+    Nothing else of the network changes. Writes network.safetensors and landmarks.csv.
+
+    Example: semblance train landmarks --weights run/network.safetensors --data faces/ --out points/
+    """
+    from service.appraisal.anomaly_network import AnomalyNetwork
+    from service.appraisal.models import load_tensors
+    from service.training.default_method import save_weights
+    from service.training.faces import Split, open_pool
+    from service.training.landmarks import LandmarkPlan, train_landmarks
+
+    plan = LandmarkPlan(
+        out=out,
+        steps=steps,
+        faces_per_batch=faces,
+        minutes=minutes,
+        device=device,
+        threads=threads,
+        workers=workers,
+        seed=seed,
+        save_every=save_every,
+    )
+    pool = open_pool(data, Split.TRAIN)
+    if not pool.members:
+        raise ConfigurationError(f"{data}: no faces to train on")
+    network = AnomalyNetwork()
+    network.load_state_dict(load_tensors(weights))
+    with Progress(*_COLUMNS, console=_console) as progress:
+        task = progress.add_task(f"landmarks on {len(pool)} faces", total=steps)
+
+        def tell(step: int, _steps: int, figures: Mapping[str, float]) -> None:
+            progress.update(task, completed=step)
+            progress.console.print(step, {k: round(v, 3) for k, v in figures.items()}, highlight=False)
+
+        train_landmarks(network, plan, pool, progress=tell)
+    save_weights(network, out / "network.safetensors")
+    _console.print(f"weights: {out / 'network.safetensors'}")
 
 
 @train_app.command()
@@ -195,6 +252,7 @@ def site(
             steps=steps,
             curriculum_steps=0,
             learning_rate=2e-4,
+            encoder_rate=0.0,  # the landmarks rest on it
             device=device,
             threads=threads,
             workers=workers,

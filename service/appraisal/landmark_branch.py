@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 _BELOW = 10  # cells below the square
 
+
 class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

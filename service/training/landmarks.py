@@ -34,9 +34,10 @@ from service.training.schedule import follow, share_done, write_row
 
 _PAINTED = frozenset({"random-blob", "random-texture", "random-line", "random-swap"})
 _MOVES = tuple(name for name in RANDOM if name not in _PAINTED)
+_ALONG, _ANY = "random-contour", 0.7  # some landmarks of one part, and the share of all the other moves
 _UNMOVED = 0.15  # share of faces left as they are
-_DISPLACED = 12.0  # added weight of a landmark per inter-ocular distance it was displaced
-_MOST_WEIGHT = 4.0  # so added
+_DISPLACED = 25.0  # added weight of a landmark per inter-ocular distance it was displaced
+_MOST_WEIGHT = 6.0  # so added
 _CHECKPOINT = "landmarks.pt"
 
 
@@ -83,7 +84,7 @@ def displaced(
     count = 0 if rng.random() < _UNMOVED else int(rng.integers(1, 4))
     for _ in range(count):
         canvas = Canvas(image=image, landmarks=mesh, unit=unit)
-        name = _MOVES[int(rng.integers(len(_MOVES)))]
+        name = _MOVES[int(rng.integers(len(_MOVES)))] if rng.random() < _ANY else _ALONG
         change = RANDOM[name](canvas, float(rng.uniform(0.2, 1.0)), rng)
         rendered = render(image, change)
         image, mesh = rendered.image, forward_points(mesh, rendered.displacement)

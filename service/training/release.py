@@ -16,21 +16,18 @@ from service.appraisal.benchmark.measures import auroc
 from service.appraisal.calibration import save_calibration
 from service.appraisal.comparators.localised import FUSION_MODEL
 from service.appraisal.face import FaceFinder
-from service.appraisal.fusion import Fusion
-from service.appraisal.models import SITE_LINE, ModelEntry, load_tensors
+from service.appraisal.fusion import Fusion, fusion_from
+from service.appraisal.models import SITE_LINE, ModelEntry, ModelStore, load_tensors
 from service.appraisal.normalisers.restoration import MODEL
 from service.appraisal.reading import NetworkReader
+from service.appraisal.shape import Shape
 from service.appraisal.site import calibration_id
 from service.errors import ConfigurationError
 from service.training.calibrate import Sample, collect, fit
 from service.training.cohort import cohort
-<<<<<<< HEAD
-from service.training.faces import Split, open_pool
-from service.training.shape import FEWEST, fit_shape
-=======
 from service.training.faces import FacePool, Split, open_pool
 from service.training.model_card import as_toml, card, entry_of, put_rows
->>>>>>> main
+from service.training.shape import FEWEST, fit_shape
 
 FEWEST_FACES = 10
 _STRONG = 0.5
@@ -82,31 +79,12 @@ def release(
     enough_to_calibrate(pool)
     out.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_tensors(weights).items()}
-<<<<<<< HEAD
-    samples = collect(
-        open_pool(data, Split.CALIBRATION),
-        RANDOM,
-        NetworkReader(tensors),
-        finder,
-        faces=faces,
-        seed=seed,
-        tell=tell,
-    )
-    fusion = fit(samples, _expected_shape(data))
-    basis = (
-        f"{sum(s.severity == 0 for s in samples)} sham-resampled pictures of normal faces of the calibration "
-        f"split and {sum(s.severity > 0 for s in samples)} with random synthetic anomalies; no human ratings"
-    )
-    calibration = cohort(samples, fusion, version=CALIBRATION, basis=basis)
-    network = out / f"{MODEL}.safetensors"
-=======
     samples = collect(pool, RANDOM, NetworkReader(tensors), finder, faces=faces, seed=seed, tell=tell)
     found = sum(sample.severity == 0 for sample in samples)
     if found < FEWEST_FACES:
         raise ConfigurationError(f"a face is found in {found} pictures of normal faces; too few to calibrate")
-    fusion = fit(samples)
+    fusion = fit(samples, _expected_shape(data))
     network, fused = out / f"{MODEL}.safetensors", out / f"{FUSION_MODEL}.safetensors"
->>>>>>> main
     shutil.copyfile(weights, network)
     save_file({k: v.contiguous() for k, v in fusion.tensors().items()}, fused)
     for path in (network, fused):
@@ -158,20 +136,12 @@ def _for_site(
     return kept, about, put_rows(rows, out)
 
 
-<<<<<<< HEAD
 def _expected_shape(data: Path) -> Shape:
     """Fitted to the training faces where they are many enough, else the shipped one."""
     pool = open_pool(data, Split.TRAIN)
     return fit_shape(pool) if len(pool) >= FEWEST else fusion_from(ModelStore().tensors(FUSION_MODEL)).shape
 
 
-def _row(model: str, path: Path, line: str, use: str) -> str:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return (
-        f'[[model]]\nid = "{model}"\nfile = "{path.name}"\nsha256 = "{digest}"\n'
-        f'licence = "{_LICENCE[line]}"\nintended_use = "{use}"\nline = "{line}"\n\n'
-    )
-=======
 def enough_to_calibrate(pool: FacePool) -> None:
     """Refuse too few faces before time is spent on them.
 
@@ -192,4 +162,3 @@ def _auroc(samples: Sequence[Sample], fusion: Fusion) -> float:
     clean = [fusion.total(s.seen) for s in samples if s.severity == 0]
     strong = [fusion.total(s.seen) for s in samples if s.severity >= _STRONG]
     return auroc(np.array(clean), np.array(strong))
->>>>>>> main
