@@ -49,6 +49,8 @@ ROUTES: tuple[Route, ...] = (
     Route(method="POST", pattern=("auth", "token"), handler=smart.token, public=True, name="token"),
     Route(method="GET", pattern=("$export",), handler=export.export_system, name="$export"),
     Route(method="GET", pattern=("Patient", "$export"), handler=export.export_patients, name="$export"),
+    Route(method="POST", pattern=("$export",), handler=export.export_system, name="$export"),
+    Route(method="POST", pattern=("Patient", "$export"), handler=export.export_patients, name="$export"),
     Route(method="GET", pattern=("$export-status", "{id}"), handler=export.status, name="$export-status"),
     Route(method="DELETE", pattern=("$export-status", "{id}"), handler=export.cancel, name="$export-cancel"),
     Route(

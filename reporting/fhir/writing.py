@@ -10,7 +10,7 @@ from uuid import uuid4
 from reporting.fhir import subscriptions
 from reporting.fhir.http import Api, Request, Response, expected_version, require, version_headers
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome
-from reporting.fhir.render import draft_of, dumps
+from reporting.fhir.render import draft_of, dumps, loads
 from reporting.fhir.restrict import may_chain, restriction
 from reporting.fhir.search_request import parse
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
@@ -39,8 +39,18 @@ def update(api: Api, request: Request) -> Response:
     _same_type(row, resource)
     _same_id(resource, request.parameters["id"])
     with transaction(api.pool) as connection:
+        if request.headers.get("if-none-match", "").strip() == "*":
+            _must_be_new(connection, resource)
         saved = update_in(api, request, connection, resource, expected_version(request))
     return _written(api, request, saved)
+
+
+def _must_be_new(connection: Connection, resource: dict[str, Any]) -> None:
+    """If-None-Match: * (RFC 9110 section 13.1.2): create under this id, but replace nothing."""
+    name = f"{resource['resourceType']}/{resource['id']}"
+    fhir_resources.lock_name(connection, f"create {name}")
+    if fhir_resources.read(connection, resource["resourceType"], resource["id"]) is not None:
+        raise FhirProblemError(412, IssueType.CONFLICT, f"{name} exists", "http.if-none-match")
 
 
 def _same_type(row: ResourceType, resource: dict[str, Any]) -> None:
@@ -207,7 +217,7 @@ def transaction_bundle(api: Api, request: Request) -> Response:
     entries = [_entry(request, place, entry) for place, entry in enumerate(given)]
     with transaction(api.pool) as connection:
         saved = _run(api, request, connection, entries)
-    return _bundle_answer(api, "transaction-response", [_entry_answer(api, s) for s in saved], saved)
+    return _bundle_answer(api, "transaction-response", [_entry_answer(api, request, s) for s in saved], saved)
 
 
 def _batch(api: Api, request: Request, given: list[Any]) -> Response:
@@ -223,7 +233,7 @@ def _batch(api: Api, request: Request, given: list[Any]) -> Response:
             answers.append({"response": {"status": str(exc.status), "outcome": outcome}})
         else:
             done.append(saved)
-            answers.append(_entry_answer(api, saved))
+            answers.append(_entry_answer(api, request, saved))
     return _bundle_answer(api, "batch-response", answers, done)
 
 
@@ -238,11 +248,13 @@ def _bundle_answer(api: Api, kind: str, answers: list[dict[str, Any]], saved: li
     )
 
 
-def _entry_answer(api: Api, saved: Saved) -> dict[str, Any]:
+def _entry_answer(api: Api, request: Request, saved: Saved) -> dict[str, Any]:
     stored = saved.resource
     path = f"{stored.resource_type}/{stored.resource_id}"
+    whole = {"resource": loads(stored.body)} if request.prefers("return") == "representation" else {}
     return {
         "fullUrl": f"{api.base_url}/{path}",
+        **whole,
         "response": {
             "status": "201 Created" if saved.outcome is SaveOutcome.CREATED else "200 OK",
             "location": f"{api.base_url}/{path}/_history/{stored.version_id}",
