@@ -12,6 +12,8 @@ from reporting.dicomweb.app import dicomweb_app
 from reporting.dicomweb.call import PATH
 from reporting.fhir.server import serve
 from reporting.holdings.index import Indexer
+from reporting.ledger_api import PATH as LEDGER_PATH
+from reporting.ledger_api import ledger_app
 from service.config import Settings, load_settings
 from service.database.pool import open_pool
 from service.errors import ConfigurationError
@@ -44,7 +46,7 @@ def run(settings: Settings) -> None:
         journal.start()
         indexer.start()
         try:
-            serve(settings, {PATH: lambda api: dicomweb_app(api, receiver.begin)})
+            serve(settings, {PATH: lambda api: dicomweb_app(api, receiver.begin), LEDGER_PATH: ledger_app})
         finally:
             indexer.stop()
             journal.stop()
