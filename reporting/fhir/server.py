@@ -17,6 +17,7 @@ from reporting.fhir.audit import AuditLog
 from reporting.fhir.definitions import publish
 from reporting.fhir.http import Api
 from reporting.fhir.smart import Authorizer, load_registry
+from service.audit.activity import ApplicationActivity
 from service.config import Settings
 from service.database import fhir_keys
 from service.database.pool import open_pool, transaction
@@ -126,6 +127,7 @@ def serve(settings: Settings, beside: Mapping[str, MakeApp]) -> None:
                 app, log_level="warning", access_log=False, http="httptools", loop="uvloop",
                 server_header=False, date_header=True, lifespan="on", timeout_graceful_shutdown=30,
             )  # fmt: skip
-            _Announcing(config, settings.fhir_base_url()).run(sockets=[listener])
+            with ApplicationActivity(settings, api.pool, "api"):
+                _Announcing(config, settings.fhir_base_url()).run(sockets=[listener])
         finally:
             api.close()
