@@ -332,9 +332,8 @@ def test_a_caller_that_nobody_named_may_send_but_not_ask(node: Node, held: list[
     association.release()
     assert statuses == [[NOT_AUTHORISED]] * 3
     with transaction(pool) as connection:
-        entries = ledger.latest(connection, 10)
-    refused = [e for e in entries if e.event is LedgerEvent.REFUSED]
-    assert {e.detail["calling_ae_title"] for e in refused} == {"CAMERA"}
+        entries = ledger.latest(connection, 3)
+    assert {(e.event, e.detail["calling_ae_title"]) for e in entries} == {(LedgerEvent.REFUSED, "CAMERA")}
 
 
 def move(node: Node, identifier: Dataset, destination: str) -> tuple[Dataset, set[str]]:
