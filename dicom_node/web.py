@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from dicom_node.admission import Admission
 from dicom_node.group_commit import GroupCommit
 from dicom_node.ingest import Ingest
 from dicom_node.journal import Journal
@@ -41,7 +42,13 @@ def run(settings: Settings) -> None:
     store = open_store(settings)
     with open_pool(settings) as pool:
         commit, journal, indexer = GroupCommit(settings), Journal(pool), Indexer(pool, store)
-        ingest = Ingest(store=receiving_store(store), pool=pool, commit=commit, journal=journal)
+        ingest = Ingest(
+            store=receiving_store(store),
+            pool=pool,
+            commit=commit,
+            journal=journal,
+            admission=Admission(_without_users(settings), pool),
+        )
         receiver = StowReceiver(settings, ingest)
         journal.start()
         indexer.start()
@@ -51,6 +58,11 @@ def run(settings: Settings) -> None:
             indexer.stop()
             journal.stop()
             commit.close()
+
+
+def _without_users(settings: Settings) -> Settings:
+    """The same limits as of C-STORE; who sends is known by a token, not by DICOM's user identity."""
+    return settings.model_copy(update={"dicom_users_file": None, "dicom_require_user_identity": False})
 
 
 if __name__ == "__main__":
