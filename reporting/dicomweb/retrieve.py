@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from pydicom.encaps import get_frame
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ParametricMapStorage
 from starlette.responses import Response, StreamingResponse
 
 from reporting.dicomweb.accept import Accepted
@@ -69,6 +69,8 @@ def _encoded(call: Call, instance: HeldInstance, wanted: str) -> tuple[str, byte
     """
     if not call.service.api.store.contains(instance.sha256):
         raise InstanceNotStoredError(instance.sha256)
+    if wanted != "*" and UID(wanted).is_encapsulated and not _is_compressible(instance):
+        wanted = ExplicitVRLittleEndian
     if wanted in ("*", instance.transfer_syntax_uid):
         return instance.transfer_syntax_uid, None
     with InstanceFile(call.service.api.store, instance.sha256) as file:
@@ -76,6 +78,11 @@ def _encoded(call: Call, instance: HeldInstance, wanted: str) -> tuple[str, byte
             return wanted, recoded(file.whole(), UID(wanted))
         except ResultError as exc:
             raise DicomwebError(406, str(exc)) from exc
+
+
+def _is_compressible(instance: HeldInstance) -> bool:
+    """Whether it holds pixels that compressed transfer syntaxes can encode: not a report, not floats."""
+    return bool(instance.number_of_frames) and instance.sop_class_uid != ParametricMapStorage
 
 
 def _instance_parts(call: Call, found: Iterable[HeldInstance], wanted: str) -> Iterator[Part]:

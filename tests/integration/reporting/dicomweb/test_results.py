@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
 from reporting.fhir.http import Api
 from reporting.tasks import report
@@ -56,6 +57,13 @@ def test_the_structured_report_can_be_read_but_not_shown(web: Web, reported: Con
     path = f"{STUDY}/series/{sr['0020000E']['Value'][0]}/instances/{sr['00080018']['Value'][0]}"
     assert web.get(f"{path}/rendered").status_code == 406
     assert web.get(path, 'multipart/related; type="application/dicom"').status_code == 200
+
+
+def test_what_cannot_be_compressed_comes_as_it_can(web: Web, reported: Context) -> None:
+    accept = f'multipart/related; type="application/dicom"; transfer-syntax={JPEGLSLossless}'
+    answer = web.get(STUDY, accept)
+    assert answer.content.count(f"transfer-syntax={JPEGLSLossless}\r\n".encode()) == 2  # photograph, heatmap
+    assert answer.content.count(f"transfer-syntax={ExplicitVRLittleEndian}\r\n".encode()) == 2
 
 
 def test_heatmap_and_map_are_shown(web: Web, reported: Context) -> None:
