@@ -13,6 +13,7 @@ from reporting.fhir import (
     reading,
     searching,
     smart,
+    transactions,
     validation,
     withdrawal,
     writing,
@@ -56,7 +57,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET", pattern=("$export-file", "{id}", "{place}"), handler=export.file, name="$export-file"
     ),
-    Route(method="POST", pattern=(), handler=writing.transaction_bundle, name="transaction"),
+    Route(method="POST", pattern=(), handler=transactions.transaction_bundle, name="transaction"),
     Route(method="GET", pattern=("Binary", "{id}"), handler=operations.heatmap, name="read"),
     Route(method="GET", pattern=("Observation", "$lastn"), handler=operations.last_n, name="$lastn"),
     Route(method="POST", pattern=("Observation", "$lastn"), handler=operations.last_n, name="$lastn"),
