@@ -194,7 +194,7 @@ def measure(
     peaks: dict[str, float] = {}
     print(
         f"{'object':7} {'sender':8} {'assoc':>5} | {'ours/s':>8} {'orthanc':>8} {'pynetd.':>8} {'sink':>8} |"
-        f" {'x orth.':>7} {'x pynd.':>7} | CPU ms per object: {'ours':>6} {'orthanc':>8} {'pynetd.':>8} {'sink':>6}"
+        f" {'x orth.':>7} {'x pynd.':>7} | CPU ms each: {'ours':>6} {'orthanc':>8} {'pynetd.':>8} {'sink':>6}"
     )
     for size in sizes:
         results, peaks[size.name] = measure_size(directory, size, peers, rounds)
@@ -208,7 +208,7 @@ def measure(
             print(
                 f"{size.name:7} {sender:8} {associations:5d} |"
                 + "".join(f" {rate[n]:8.1f}" for n in ("ours", "orthanc", "pynetdicom", "sink"))
-                + f" | {over_orthanc:7.2f} {over_plain:7.2f} |                    {cpu['ours']:6.2f}"
+                + f" | {over_orthanc:7.2f} {over_plain:7.2f} |              {cpu['ours']:6.2f}"
                 f" {cpu['orthanc']:8.2f} {cpu['pynetdicom']:8.2f} {cpu['sink']:6.2f}",
                 flush=True,
             )

@@ -1,4 +1,4 @@
-"""Those who listen in bench/receive.py: our node, Orthanc, pynetdicom's storescp, and a sink that keeps nothing."""
+"""Those who listen in bench/receive.py: our node, Orthanc, pynetdicom's storescp, and a sink."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _serve_sink() -> None:
         (settings.dicom_host, settings.dicom_port),
         contexts=supported_contexts(),
         server_class=NodeServer,
-        options=ServerOptions(ingest=_Forgetting(), settings=settings, tls=None),
+        options=ServerOptions(ingest=_Forgetting(), queries=_Forgetting(), settings=settings, tls=None),
     )
     sys.stdout.write(json.dumps({"port": server.server_address[1]}) + "\n")
     sys.stdout.flush()

@@ -30,6 +30,7 @@ from dicom_node.readers import VERIFICATION
 from dicom_node.security import client_context
 from dicom_node.statuses import StatusClass, status_class
 from dicom_node.transport import PromptSocket
+from reporting.holdings.recoding import recoded_data_set
 from service.config import Destination, Settings
 from service.errors import (
     ConfigurationError,
@@ -214,27 +215,14 @@ def _encoded_for(ds: FileDataset, association: Association, offered: Sequence[UI
 
     Raises:
         ResultNotAcceptedError: None of those offered is accepted.
+        ResultError: It cannot be recoded.
     """
     accepted = {UID(context.transfer_syntax[0]) for context in association.accepted_contexts}
     current = UID(ds.file_meta.TransferSyntaxUID)
     target = next((each for each in offered if each in accepted), None)
     if target is None:
         raise ResultNotAcceptedError("no transfer syntax that the result can be sent in is accepted")
-    return ds if target == current else _recoded(ds, target)
-
-
-def _recoded(ds: FileDataset, target: UID) -> FileDataset:
-    """An object in another, lossless transfer syntax, under its own UID: the pixels stay the same."""
-    current = UID(ds.file_meta.TransferSyntaxUID)
-    if "PixelData" in ds:
-        if current.is_encapsulated:
-            ds.decompress(generate_instance_uid=False)
-        if target.is_encapsulated:
-            ds.compress(target, generate_instance_uid=False)
-    ds.file_meta.TransferSyntaxUID = target
-    recoded = BytesIO()
-    ds.save_as(recoded, implicit_vr=target.is_implicit_VR, little_endian=True)
-    return dcmread(BytesIO(recoded.getvalue()))
+    return ds if target == current else recoded_data_set(ds, target)
 
 
 def _judged(response: Dataset, destination: Destination, transfer_syntax_uid: str) -> Sent:

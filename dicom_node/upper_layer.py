@@ -6,6 +6,7 @@ What is changed against pynetdicom 3.0, and why:
 - a PDU that has begun must arrive within the idle time-out, and an idle connection is closed;
 - C-STORE data sets stream to a sink fragment by fragment and are answered on the spot, in the
   thread that reads: one operation is outstanding on an association (no asynchronous window);
+- timers do not follow the time of day, which may jump;
 - both threads of an association wait for work instead of polling a thousand times a second.
 """
 
@@ -24,6 +25,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node import command
+from dicom_node.monotonic_timer import MonotonicTimer
 from dicom_node.transport import BorderSocket
 
 if TYPE_CHECKING:
@@ -38,6 +40,17 @@ _AWAITING_REQUEST = "Sta2"
 _AWAITING_CLOSE = "Sta13"
 _MAX_ASSOCIATE_BYTES = 128 * 1024  # 128 contexts of 30 transfer syntaxes fit in half of it
 _MAX_MESSAGE_BYTES = 1 << 20  # of a command set, or a data set that is not a C-STORE's
+# What pynetdicom's and pydicom's decoders raise of a hostile PDU or command set.
+_UNDECODABLE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 _ACTIVITY_WAIT_S = 0.25
 _STOP_WAIT_S = 5.0
 
@@ -130,6 +143,8 @@ class StreamingDul(DULServiceProvider):
         self, assoc: Association, *, receive: ReceptionFactory, max_pdu_bytes: int, activity: threading.Event
     ) -> None:
         super().__init__(assoc)
+        self._idle_timer = MonotonicTimer(self._idle_timer.timeout)
+        self.artim_timer = MonotonicTimer(self.artim_timer.timeout)
         self._receive = receive
         self._max_pdu_bytes = max_pdu_bytes
         self._buffer = bytearray()
@@ -261,7 +276,7 @@ class StreamingDul(DULServiceProvider):
         """Give a whole PDU to pynetdicom's state machine."""
         try:
             pdu, event = self._decode_pdu(bytearray(encoded))
-        except Exception as exc:  # noqa: BLE001 -- the decoder raises whatever a hostile PDU makes it raise
+        except _UNDECODABLE as exc:
             _log.warning("pdu-undecodable", error=type(exc).__name__, peer=self._peer())
             self._refuse()
             return
@@ -370,7 +385,7 @@ class StreamingDul(DULServiceProvider):
         self._clear_pending()
         try:
             self.assoc.dimse.receive_primitive(primitive)
-        except Exception as exc:  # noqa: BLE001 -- as in _hand_over
+        except _UNDECODABLE as exc:
             _log.warning("message-undecodable", error=type(exc).__name__, peer=self._peer())
             return False
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from dicom_node.admission import Admission
 from dicom_node.group_commit import GroupCommit
 from dicom_node.ingest import Ingest
 from dicom_node.journal import Journal
@@ -12,6 +13,8 @@ from reporting.dicomweb.app import dicomweb_app
 from reporting.dicomweb.call import PATH
 from reporting.fhir.server import serve
 from reporting.holdings.index import Indexer
+from reporting.ledger_api import PATH as LEDGER_PATH
+from reporting.ledger_api import ledger_app
 from service.config import Settings, load_settings
 from service.database.pool import open_pool
 from service.errors import ConfigurationError
@@ -39,16 +42,27 @@ def run(settings: Settings) -> None:
     store = open_store(settings)
     with open_pool(settings) as pool:
         commit, journal, indexer = GroupCommit(settings), Journal(pool), Indexer(pool, store)
-        ingest = Ingest(store=receiving_store(store), pool=pool, commit=commit, journal=journal)
+        ingest = Ingest(
+            store=receiving_store(store),
+            pool=pool,
+            commit=commit,
+            journal=journal,
+            admission=Admission(_without_users(settings), pool),
+        )
         receiver = StowReceiver(settings, ingest)
         journal.start()
         indexer.start()
         try:
-            serve(settings, {PATH: lambda api: dicomweb_app(api, receiver.begin)})
+            serve(settings, {PATH: lambda api: dicomweb_app(api, receiver.begin), LEDGER_PATH: ledger_app})
         finally:
             indexer.stop()
             journal.stop()
             commit.close()
+
+
+def _without_users(settings: Settings) -> Settings:
+    """The same limits as of C-STORE; who sends is known by a token, not by DICOM's user identity."""
+    return settings.model_copy(update={"dicom_users_file": None, "dicom_require_user_identity": False})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import sys
 from reporting.dicomweb.app import dicomweb_app
 from reporting.dicomweb.call import PATH
 from reporting.fhir.server import serve
+from reporting.ledger_api import PATH as LEDGER_PATH
+from reporting.ledger_api import ledger_app
 from service.config import load_settings
 from service.errors import ConfigurationError
 from service.exit_codes import ExitCode
@@ -15,7 +17,7 @@ from service.exit_codes import ExitCode
 def main() -> int:
     """Serve until told to stop; 2 when the configuration is wrong."""
     try:
-        serve(load_settings(), {PATH: dicomweb_app})
+        serve(load_settings(), {PATH: dicomweb_app, LEDGER_PATH: ledger_app})
     except ConfigurationError as exc:
         sys.stderr.write(f"semblance api: {exc}\n")
         return ExitCode.USAGE

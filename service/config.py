@@ -219,7 +219,7 @@ class Settings(BaseSettings):
         100_000, ge=0, description="Photographs waiting for appraisal above which more get 0xA700; 0: any."
     )
     dicom_peers: tuple[Destination, ...] = Field(
-        (), description="Senders to call back with storage commitment reports, beside the destinations."
+        (), description="Nodes to call beside the destinations: commitment reports and C-MOVE go there."
     )
     dicom_query_ae_titles: tuple[AeTitle, ...] = Field(
         (),

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 
 from celery import signals
 
+from service.audit.activity import ApplicationActivity
 from service.celery_app import make_app, prepare_tasks
 from service.config import Settings, load_settings
 from service.errors import SemblanceError
@@ -30,8 +32,11 @@ def serve(settings: Settings, queues: list[Queue], concurrency: int) -> None:
     app = make_app(settings, queues)
     names = ",".join(queue.value for queue in queues)
 
+    running = ExitStack()
+
     def ready(**_: object) -> None:
         prepare_tasks(app)
+        running.enter_context(ApplicationActivity(settings, app.context.pool, f"worker-{names}"))
         announce_ready("worker", queues=names)
 
     signals.worker_ready.connect(ready, weak=False)
@@ -50,6 +55,7 @@ def serve(settings: Settings, queues: list[Queue], concurrency: int) -> None:
             ]
         )
     finally:
+        running.close()
         if "context" in vars(app):
             app.context.pool.close()
 

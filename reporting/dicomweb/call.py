@@ -108,21 +108,31 @@ class Call:
         if not catch_up(api.pool, api.store, _CATCH_UP_S):
             raise DicomwebError(503, "the index is behind what was received", (("Retry-After", "10"),))
 
-    def held(self, limit: int | None = None) -> list[HeldInstance]:
+    def held(self) -> list[HeldInstance]:
         """The instances the path names, at least one.
 
         Raises:
             DicomwebError: 404.
         """
-        self.current()
-        with transaction(self.service.api.pool) as connection:
-            found = holdings.of_study(connection, self.study, self.series, None if self.instance else limit)
-        if self.instance:
-            found = [each for each in found if each.sop_instance_uid == self.instance]
+        found = self._instance() if self.instance else []
+        if not found:
+            self.current()
+            found = self._instance() if self.instance else self._instances()
         if not found or not self.may_see(self.study):
             raise not_found("the instance" if self.instance else "the series" if self.series else "the study")
         self.studies.add(self.study)
         return found
+
+    def _instance(self) -> list[HeldInstance]:
+        with transaction(self.service.api.pool) as connection:
+            found = holdings.by_uid(connection, self.instance)
+        in_path = (self.study, self.series)
+        is_it = found is not None and (found.study_instance_uid, found.series_instance_uid) == in_path
+        return [found] if found is not None and is_it else []
+
+    def _instances(self) -> list[HeldInstance]:
+        with transaction(self.service.api.pool) as connection:
+            return holdings.of_study(connection, self.study, self.series)
 
     def may_see(self, study_instance_uid: str) -> bool:
         """Whether a study is one the caller's scopes open."""

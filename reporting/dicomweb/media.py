@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeVar
 from uuid import uuid4
 
 from pydicom.uid import (
@@ -21,6 +22,8 @@ from pydicom.uid import (
     RLELossless,
 )
 from starlette.responses import StreamingResponse
+
+_Item = TypeVar("_Item")
 
 DICOM = "application/dicom"
 OCTETS = "application/octet-stream"
@@ -85,3 +88,15 @@ def _body(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
         yield from part.chunks
         yield b"\r\n"
     yield f"--{boundary}--\r\n".encode("ascii")
+
+
+def begun(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The same, its first one made now, so that what is wrong is known before the answer begins."""
+    first = next(items, None)
+
+    def rest() -> Iterator[_Item]:
+        if first is not None:
+            yield first
+            yield from items
+
+    return rest()

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from reporting.dicomweb.call import Call
 from reporting.dicomweb.conditional import etag, is_known, not_modified
-from reporting.dicomweb.media import Part, multipart
+from reporting.dicomweb.media import Part, begun, multipart
 from reporting.dicomweb.pixels import picture
 from reporting.dicomweb.problem import DicomwebError, not_acceptable, not_found
 from reporting.dicomweb.retrieve import frame_numbers
@@ -104,7 +104,7 @@ def _answer(call: Call, style: _Style, *, one: bool) -> Response:
     headers = {"ETag": tag, "Content-Type": style.media_type}
     if one and len(numbers) == 1:
         return Response(_render(call, shown[0], numbers[0], style), headers=headers)
-    return multipart(_parts(call, shown, numbers, style), style.media_type, {"ETag": tag})
+    return multipart(begun(_parts(call, shown, numbers, style)), style.media_type, {"ETag": tag})
 
 
 def _parts(call: Call, shown: list[HeldInstance], numbers: list[int], style: _Style) -> Iterator[Part]:

@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.encaps import get_frame
+from pydicom.uid import UID, ExplicitVRLittleEndian, ParametricMapStorage
 from starlette.responses import Response, StreamingResponse
 
 from reporting.dicomweb.accept import Accepted
 from reporting.dicomweb.call import Call
 from reporting.dicomweb.conditional import etag, is_known, not_modified, ranged, sliced
-from reporting.dicomweb.media import DICOM, FRAME_TYPES, MADE_FOR, OCTETS, Part, frame_type, multipart
+from reporting.dicomweb.media import DICOM, FRAME_TYPES, MADE_FOR, OCTETS, Part, begun, frame_type, multipart
 from reporting.dicomweb.pixels import native_frame
 from reporting.dicomweb.problem import DicomwebError, not_acceptable, not_found
 from reporting.dicomweb.search import served_json
@@ -22,7 +23,7 @@ from reporting.holdings.recoding import TARGETS, recoded, recoded_data_set
 from service.database import holdings
 from service.database.holding_records import HeldInstance
 from service.database.pool import transaction
-from service.errors import RecordNotFoundError, ResultError
+from service.errors import InstanceNotStoredError, RecordNotFoundError, ResultError
 
 _METADATA_PAGE = 100
 _PLACE = re.compile(r"[0-9A-Fa-f]{8}(/\d{1,6}/[0-9A-Fa-f]{8})*")
@@ -33,7 +34,7 @@ def instances(call: Call) -> Response:
     found = call.held()
     for each in call.accepted():
         wanted = _instance_syntax(each)
-        if wanted is None:
+        if wanted is None or not _can_be_sent(found, wanted):
             continue
         if not each.multipart and each.media_type == DICOM and call.instance:
             return _single(call, found[0], wanted)
@@ -41,7 +42,7 @@ def instances(call: Call) -> Response:
             tag = etag(wanted, *(instance.sha256[:16] for instance in found[:8]), str(len(found)))
             if is_known(call.request, tag):
                 return not_modified(tag)
-            return multipart(_instance_parts(call, found, wanted), DICOM, {"ETag": tag})
+            return multipart(begun(_instance_parts(call, found, wanted)), DICOM, {"ETag": tag})
     raise not_acceptable(f'multipart/related; type="{DICOM}"; transfer-syntax=*')
 
 
@@ -54,21 +55,34 @@ def _instance_syntax(each: Accepted) -> str | None:
     return each.transfer_syntax or ExplicitVRLittleEndian
 
 
+def _can_be_sent(found: Iterable[HeldInstance], wanted: str) -> bool:
+    """Whether a transfer syntax can be made of all instances, unless their pixels are damaged."""
+    return wanted in ("*", *TARGETS) or all(each.transfer_syntax_uid == wanted for each in found)
+
+
 def _encoded(call: Call, instance: HeldInstance, wanted: str) -> tuple[str, bytes | None]:
     """Transfer syntax an instance is sent in, and its bytes if they are not those in the store.
 
     Raises:
         DicomwebError: 406: it cannot be sent so.
+        InstanceNotStoredError: Its bytes are gone.
     """
+    if not call.service.api.store.contains(instance.sha256):
+        raise InstanceNotStoredError(instance.sha256)
+    if wanted != "*" and UID(wanted).is_encapsulated and not _is_compressible(instance):
+        wanted = ExplicitVRLittleEndian
     if wanted in ("*", instance.transfer_syntax_uid):
         return instance.transfer_syntax_uid, None
-    if UID(wanted) not in TARGETS:
-        raise not_acceptable(f"{instance.transfer_syntax_uid}, {', '.join(TARGETS)}")
     with InstanceFile(call.service.api.store, instance.sha256) as file:
         try:
             return wanted, recoded(file.whole(), UID(wanted))
         except ResultError as exc:
             raise DicomwebError(406, str(exc)) from exc
+
+
+def _is_compressible(instance: HeldInstance) -> bool:
+    """Whether it holds pixels that compressed transfer syntaxes can encode: not a report, not floats."""
+    return bool(instance.number_of_frames) and instance.sop_class_uid != ParametricMapStorage
 
 
 def _instance_parts(call: Call, found: Iterable[HeldInstance], wanted: str) -> Iterator[Part]:
@@ -218,7 +232,7 @@ def frames(call: Call, numbers: Iterable[int]) -> Response:
                     location=f"{call.service.instance_url(instance)}/frames/{number}",
                     chunks=(content,),
                 )
-                for number, content in _begun(parts)
+                for number, content in begun(parts)
             ),
             media_type,
             {"ETag": tag},
@@ -256,23 +270,9 @@ def _frames(
 
 
 def _recoded_frames(file: InstanceFile, syntax: UID, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
-    from pydicom.encaps import get_frame
-
     try:
         made = recoded_data_set(file.whole(), syntax)
     except ResultError as exc:
         raise DicomwebError(406, str(exc)) from exc
     for number in numbers:
         yield number, get_frame(made.PixelData, number - 1, number_of_frames=file.number_of_frames)
-
-
-def _begun(parts: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """The same, its first one made now, so that what is wrong is known before the answer begins."""
-    first = next(parts, None)
-
-    def rest() -> Iterator[tuple[int, bytes]]:
-        if first is not None:
-            yield first
-            yield from parts
-
-    return rest()

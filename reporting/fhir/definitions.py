@@ -21,9 +21,11 @@ from reporting.terminology import (
 )
 from service.database import fhir_resources
 from service.database.pool import Connection
+from service.records import StudyState
 
 WITHDRAW = f"urn:oid:{named_uid('operation-definition', 'withdraw')}"
 PROFILE = f"urn:oid:{named_uid('structure-definition', 'appraisal')}"
+STUDY_COMPLETENESS = f"urn:oid:{named_uid('structure-definition', 'study-completeness')}"
 _DATE = "2026-11-21"
 
 
@@ -36,6 +38,7 @@ def definitions() -> list[dict[str, Any]]:
         _value_set("region-scores", "Scores of regions of the face", tuple(REGION_SCORES.values())),
         _value_set("region-z-scores", "z-scores of regions of the face", tuple(REGION_Z_SCORES.values())),
         _profile(),
+        _study_completeness(),
         _withdraw(),
     ]
 
@@ -150,6 +153,47 @@ def _profile() -> dict[str, Any]:
                 element("Observation.value[x]", type=[{"code": "Quantity"}]),
                 element("Observation.device", min=1),
                 element("Observation.derivedFrom", min=1),
+            ]
+        },
+    }
+
+
+def _study_completeness() -> dict[str, Any]:
+    """The extension by which a DiagnosticReport says whether its study is whole."""
+
+    def part(name: str, low: int, high: str, kind: str, short: str) -> list[dict[str, Any]]:
+        path, identifier = "Extension.extension", f"Extension.extension:{name}"
+        return [
+            {"id": identifier, "path": path, "sliceName": name, "min": low, "max": high, "short": short},
+            {"id": f"{identifier}.url", "path": f"{path}.url", "fixedUri": name},
+            {"id": f"{identifier}.value[x]", "path": f"{path}.value[x]", "type": [{"code": kind}]},
+        ]
+
+    states = ", ".join(state.value for state in StudyState)
+    return {
+        "resourceType": "StructureDefinition",
+        "id": "study-completeness",
+        "url": STUDY_COMPLETENESS,
+        "version": CODE_SYSTEM_VERSION,
+        "name": "StudyCompleteness",
+        "title": "Whether the photographs of a study are all there",
+        "status": "active",
+        "date": _DATE,
+        "publisher": "Semblance",
+        "fhirVersion": FHIR_VERSION,
+        "kind": "complex-type",
+        "abstract": False,
+        "context": [{"type": "element", "expression": "DiagnosticReport"}],
+        "type": "Extension",
+        "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Extension",
+        "derivation": "constraint",
+        "differential": {
+            "element": [
+                {"id": "Extension", "path": "Extension"},
+                *part("state", 1, "1", "code", f"One of {states}"),
+                *part("missingInstances", 1, "1", "unsignedInt", "Announced by the sender, and not received"),
+                *part("missing", 0, "*", "uri", "SOP Instance UID of one of those, as urn:oid:"),
+                {"id": "Extension.url", "path": "Extension.url", "fixedUri": STUDY_COMPLETENESS},
             ]
         },
     }

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 from reporting.fhir.bundles import url_with
 from reporting.fhir.http import NDJSON, PLAIN_JSON, Api, Request, Response, moment_of
 from reporting.fhir.outcome import FhirProblemError, IssueType
+from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.render import dumps
 from reporting.fhir.restrict import may_chain
 from reporting.fhir.search_request import parse
@@ -34,17 +35,18 @@ _PARAMETERS = {"_outputFormat", "_since", "_type", "_typeFilter", "_format"}
 
 
 def export_system(api: Api, request: Request) -> Response:
-    """``GET $export``."""
+    """``$export``."""
     return _start(api, request, "$export", tuple(t for t in RESOURCE_TYPES if t not in _NOT_EXPORTED))
 
 
 def export_patients(api: Api, request: Request) -> Response:
-    """``GET Patient/$export``."""
+    """``Patient/$export``."""
     types = tuple(t for t in IN_PATIENT_COMPARTMENT if t != "AuditEvent")
     return _start(api, request, "Patient/$export", types)
 
 
 def _start(api: Api, request: Request, path: str, possible: tuple[str, ...]) -> Response:
+    request = replace(request, query=operation_pairs(request))
     if "respond-async" not in request.headers.get("prefer", ""):
         raise FhirProblemError(400, IssueType.REQUIRED, "send Prefer: respond-async", "http.prefer")
     unknown = {name for name, _ in request.query} - _PARAMETERS

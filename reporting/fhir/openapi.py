@@ -46,7 +46,8 @@ def openapi(api: Api) -> Json:
         "/$export": {
             "get": _operation(
                 "export", "202", parameters=[_query("_type"), _query("_since"), _header("Prefer")]
-            )
+            ),
+            "post": _operation("post-export", "202", parameters=[_header("Prefer")], body=FHIR_JSON),
         },
         "/$export-status/{id}": {
             "get": _operation("export-status", "200", parameters=[_path("id")]),

@@ -21,7 +21,7 @@ def operation_pairs(request: Request) -> tuple[tuple[str, str], ...]:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == FORM:
         return (*request.query, *form_pairs(request.body))
-    return (*request.query, *resource_pairs(parameters_of(request)))
+    return (*request.query, *_without_nul(resource_pairs(parameters_of(request))))
 
 
 def form_pairs(body: bytes) -> list[tuple[str, str]]:
@@ -36,6 +36,10 @@ def form_pairs(body: bytes) -> list[tuple[str, str]]:
         raise FhirProblemError(
             400, IssueType.STRUCTURE, f"the form cannot be read: {exc}", "http.body"
         ) from exc
+    return _without_nul(pairs)
+
+
+def _without_nul(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     if any("\x00" in text for pair in pairs for text in pair):
         raise FhirProblemError(400, IssueType.VALUE, "a parameter has no NUL", "http.body")
     return pairs

@@ -13,6 +13,7 @@ from reporting.fhir import (
     reading,
     searching,
     smart,
+    transactions,
     validation,
     withdrawal,
     writing,
@@ -49,12 +50,14 @@ ROUTES: tuple[Route, ...] = (
     Route(method="POST", pattern=("auth", "token"), handler=smart.token, public=True, name="token"),
     Route(method="GET", pattern=("$export",), handler=export.export_system, name="$export"),
     Route(method="GET", pattern=("Patient", "$export"), handler=export.export_patients, name="$export"),
+    Route(method="POST", pattern=("$export",), handler=export.export_system, name="$export"),
+    Route(method="POST", pattern=("Patient", "$export"), handler=export.export_patients, name="$export"),
     Route(method="GET", pattern=("$export-status", "{id}"), handler=export.status, name="$export-status"),
     Route(method="DELETE", pattern=("$export-status", "{id}"), handler=export.cancel, name="$export-cancel"),
     Route(
         method="GET", pattern=("$export-file", "{id}", "{place}"), handler=export.file, name="$export-file"
     ),
-    Route(method="POST", pattern=(), handler=writing.transaction_bundle, name="transaction"),
+    Route(method="POST", pattern=(), handler=transactions.transaction_bundle, name="transaction"),
     Route(method="GET", pattern=("Binary", "{id}"), handler=operations.heatmap, name="read"),
     Route(method="GET", pattern=("Observation", "$lastn"), handler=operations.last_n, name="$lastn"),
     Route(method="POST", pattern=("Observation", "$lastn"), handler=operations.last_n, name="$lastn"),

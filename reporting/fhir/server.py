@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,11 +17,15 @@ from reporting.fhir.audit import AuditLog
 from reporting.fhir.definitions import publish
 from reporting.fhir.http import Api
 from reporting.fhir.smart import Authorizer, load_registry
+from service.audit.activity import ApplicationActivity
 from service.config import Settings
 from service.database import fhir_keys
 from service.database.pool import open_pool, transaction
 from service.errors import ConfigurationError
+from service.logs import configure_logging
 from service.storage import open_store
+
+log = structlog.get_logger(__name__)
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -106,6 +111,9 @@ def serve(settings: Settings, beside: Mapping[str, MakeApp]) -> None:
             f"api_host is {settings.api_host}, but no authorisation is configured: "
             "without it the FHIR API listens on loopback only"
         )
+    configure_logging(settings)
+    if settings.fhir_auth_file is None:
+        log.warning("fhir.loopback_only", reason="no authorisation is configured", host=settings.api_host)
     family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -119,6 +127,7 @@ def serve(settings: Settings, beside: Mapping[str, MakeApp]) -> None:
                 app, log_level="warning", access_log=False, http="httptools", loop="uvloop",
                 server_header=False, date_header=True, lifespan="on", timeout_graceful_shutdown=30,
             )  # fmt: skip
-            _Announcing(config, settings.fhir_base_url()).run(sockets=[listener])
+            with ApplicationActivity(settings, api.pool, "api"):
+                _Announcing(config, settings.fhir_base_url()).run(sockets=[listener])
         finally:
             api.close()

@@ -14,9 +14,10 @@ from service.errors import QueryError
 _WILDCARDS = re.compile(r"[*?]")
 _DATE = re.compile(r"(\d{4})\.?(\d{2})\.?(\d{2})")
 _TIME = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:\.(\d{1,6}))?)?)?")
-_MOMENT = r"\d{4}(?:\d{2}){0,5}(?:\.\d{1,6})?(?:[+-]\d{4})?"
+_OFFSET = r"(?:[+-](?:0\d|1[0-4])[0-5]\d)?"  # from -1200 to +1400, PS3.5 section 6.2
+_MOMENT = rf"\d{{4}}(?:\d{{2}}){{0,5}}(?:\.\d{{1,6}})?{_OFFSET}"
 _DATE_TIME_RANGE = re.compile(rf"({_MOMENT})?-({_MOMENT})?")
-_DATE_TIME = re.compile(r"(\d{4,14})(?:\.(\d{1,6}))?(?:[+-]\d{4})?")
+_DATE_TIME = re.compile(rf"(\d{{4,14}})(?:\.(\d{{1,6}}))?{_OFFSET}")
 _LARGEST_DATE_TIME = "99991231235959999999"
 _NUMBER_VRS = frozenset({"IS", "US", "SS", "UL", "SL", "UV", "SV"})
 _UNTO = {MatchKind.DATE: ("00000000", "99999999"), MatchKind.TIME: ("0" * 12, "9" * 12)}
@@ -118,7 +119,7 @@ def _time(key: Key, text: str, missing: str, otherwise: str, fill: str = "0") ->
 
 
 def _date_times(key: Key, text: str) -> tuple[str, str]:
-    match = _DATE_TIME_RANGE.fullmatch(text)
+    match = None if _DATE_TIME.fullmatch(text) else _DATE_TIME_RANGE.fullmatch(text)  # -0500 is an offset
     low, high = match.groups() if match is not None else (text, text)
     return (
         _date_time(key, low, "0") if low else "0" * 20,

@@ -48,7 +48,9 @@ def recoded(ds: FileDataset, target: UID) -> bytes:
     try:
         if "PixelData" in ds and current.is_encapsulated:
             ds.decompress(generate_instance_uid=False)
-        if "PixelData" in ds and target.is_encapsulated:
+        if "PixelData" not in ds and target.is_encapsulated:
+            raise ResultError(f"without integer pixel data there is nothing to encode as {target.name}")
+        if target.is_encapsulated:
             ds.compress(target, encoding_plugin=_ENCODERS[target], generate_instance_uid=False)
         ds.file_meta.TransferSyntaxUID = target
         made = BytesIO()

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 import numpy as np
@@ -22,6 +21,7 @@ from service.appraisal.models import ModelStore
 from service.appraisal.normalisers import NORMALISERS
 from service.appraisal.occlusion import (
     Occlusion,
+    OcclusionFinder,
     excluded_regions,
     exclusion_notes,
     load_occlusion_calibration,
@@ -43,9 +43,6 @@ from service.records import (
     Region,
     RejectionReason,
 )
-
-if TYPE_CHECKING:
-    from service.appraisal.occlusion_gate import OcclusionGate
 
 _NAMESPACE = UUID("0d9c4a06-8f3b-5c1e-9a57-4be2d1c7f630")
 
@@ -101,6 +98,7 @@ class Appraiser:
         store: ModelStore | None = None,
         device: str = "auto",
         face_finder: FaceFinder | None = None,
+        occlusion_finder: OcclusionFinder | None = None,
         size: int | None = None,
     ) -> None:
         """Build the method.
@@ -111,6 +109,7 @@ class Appraiser:
             store: Where model files are found.
             device: "auto", "cpu" or "cuda".
             face_finder: Finds faces and landmarks.
+            occlusion_finder: Finds what lies before faces; the method's own otherwise, if it has one.
             size: Side of the canonical square for an uncalibrated pair; the method's own otherwise.
 
         Raises:
@@ -132,7 +131,9 @@ class Appraiser:
         place = Workplace(store=store, device=pick_device(device) if needs_models else "cpu", size=row.size)
         self._normaliser = normaliser.build(place)
         self._comparator = comparator.build(place)
-        self._gate = _occlusion_gate(row.occlusion, place) if row.occlusion else None
+        self._gate = occlusion_finder
+        if occlusion_finder is None and row.occlusion:
+            self._gate = _occlusion_gate(row.occlusion, place)
         self._finder = face_finder or MediapipeFaceFinder()
 
     def load(self) -> None:
@@ -290,7 +291,7 @@ class Appraiser:
         )
 
 
-def _occlusion_gate(version: str, place: Workplace) -> OcclusionGate:
+def _occlusion_gate(version: str, place: Workplace) -> OcclusionFinder:
     from service.appraisal.occlusion_gate import OcclusionGate
 
     calibration = load_occlusion_calibration(version)

@@ -11,9 +11,10 @@ around it elsewhere. What was replaced is never scored.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from service.appraisal.alignment import AlignedFace
 from service.appraisal.calibration import CALIBRATIONS_DIR
 from service.appraisal.normalisers.symmetry import facial_midline
+from service.appraisal.regions import face_mask
 from service.appraisal.score import MIN_JUDGED
 from service.errors import ConfigurationError
 from service.records import ExclusionReason, Region
@@ -54,6 +56,14 @@ class Occlusion:
     shares: Mapping[Region, float]  # fraction of each region that is covered, 0..1
     regions: frozenset[Region]  # left out
     too_much: bool  # whether too little face is left to judge
+
+
+class OcclusionFinder(Protocol):
+    """Finds what lies before faces."""
+
+    def find(self, faces: Sequence[AlignedFace]) -> Sequence[Occlusion]:
+        """Return one occlusion a face, in order."""
+        ...
 
 
 def load_occlusion_calibration(version: str, directory: Path = CALIBRATIONS_DIR) -> OcclusionCalibration:
@@ -183,7 +193,7 @@ def _filled(rgb: NDArray[np.uint8], hole: NDArray[np.bool_], face: AlignedFace) 
     grown = cv2.dilate(hole.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
     reflection = facial_midline(face.landmarks).reflection()
     mirrored = cv2.warpAffine(rgb, reflection, (size, size), borderMode=cv2.BORDER_REPLICATE)
-    free = ~grown & face.inside
+    free = ~grown & face.inside & face_mask(face.landmarks, (size, size))
     other_free = cv2.warpAffine(free.astype(np.uint8), reflection, (size, size)).astype(bool)
     around = _continued(rgb, free)
     # The other half is lit from its own side: take its detail, and the light of this one.

@@ -279,7 +279,7 @@ def _to_8_bit(pixels: NDArray[np.generic], bits_stored: int) -> NDArray[np.uint8
 
 def _photograph_from_image_file(data: bytes) -> Photograph:
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "WEBP", "MPO")) as image:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "WEBP")) as image:
             _check_size(image.height, image.width)
             image.load()
             profile = image.info.get("icc_profile") or b""

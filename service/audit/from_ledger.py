@@ -44,9 +44,9 @@ def messages(rows: Iterable[LedgerRow], settings: Settings) -> list[AuditMessage
     """
     groups: dict[tuple[str, ...], list[LedgerRow]] = {}
     for row in rows:
-        if row.event in _MAKERS:
+        if row.event in MAKERS:
             groups.setdefault(_together(row), []).append(row)
-    return [_MAKERS[each[0].event](chunk, settings) for each in groups.values() for chunk in _chunks(each)]
+    return [MAKERS[each[0].event](chunk, settings) for each in groups.values() for chunk in _chunks(each)]
 
 
 def _chunks(rows: list[LedgerRow]) -> list[list[LedgerRow]]:
@@ -247,7 +247,8 @@ def _alert(row: LedgerRow, settings: Settings, description: str, outcome: Outcom
     )
 
 
-_MAKERS: Mapping[str, Callable[[Sequence[LedgerRow], Settings], AuditMessage]] = MappingProxyType(
+# Which line gives which message; others give none.
+MAKERS: Mapping[str, Callable[[Sequence[LedgerRow], Settings], AuditMessage]] = MappingProxyType(
     {
         LedgerEvent.ASSOCIATED: _associated,
         LedgerEvent.REFUSED: _refused,

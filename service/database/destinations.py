@@ -85,7 +85,7 @@ def answered(connection: Connection, destination: str) -> None:
     """Note that it is there: the breaker closes."""
     connection.execute(
         "UPDATE destination_state SET breaker = 'closed', failures = 0, openings = 0, last_error = '',"
-        " succeeded_at = now(),"
+        " succeeded_at = now(), retry_at = now(),"
         " changed_at = CASE WHEN breaker = 'closed' THEN changed_at ELSE now() END WHERE destination = %s",
         (destination,),
     )

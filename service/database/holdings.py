@@ -94,14 +94,14 @@ def by_uid(connection: Connection, sop_instance_uid: str) -> HeldInstance | None
 
 
 def of_study(
-    connection: Connection, study_instance_uid: str, series_instance_uid: str = "", limit: int | None = None
+    connection: Connection, study_instance_uid: str, series_instance_uid: str = ""
 ) -> list[HeldInstance]:
     """Instances of a study, or of one of its series, photographs first."""
     rows = connection.execute(
         _SELECT + " WHERE study_instance_uid = %(study)s"
         " AND (%(series)s::text = '' OR series_instance_uid = %(series)s)"
-        " ORDER BY is_result, series_instance_uid, instance_id, sop_instance_uid LIMIT %(limit)s",
-        {"study": study_instance_uid, "series": series_instance_uid, "limit": limit},
+        " ORDER BY is_result, series_instance_uid, instance_id, sop_instance_uid",
+        {"study": study_instance_uid, "series": series_instance_uid},
     )
     return [_instance(row) for row in rows]
 

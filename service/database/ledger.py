@@ -60,17 +60,20 @@ def chain(connection: Connection, sop_instance_uid: str) -> list[LedgerEntry]:
         " ORDER BY at, ledger_id",
         (sop_instance_uid,),
     )
-    # An association is noted while its first object is on the way already: it comes first all the same.
     found = [_entry(row) for row in rows]
-    return sorted(found, key=lambda entry: _begins(entry, found))
+    return sorted(found, key=lambda entry: _place(entry, found))
 
 
-def _begins(entry: LedgerEntry, entries: Sequence[LedgerEntry]) -> tuple[datetime, int, int]:
-    """Where a line belongs: that of an association just before the first line that came by it."""
+def _place(entry: LedgerEntry, entries: Sequence[LedgerEntry]) -> tuple[datetime, int, int]:
+    """Where a line belongs: an association, which is noted while its first object comes, before that."""
     if entry.event is not LedgerEvent.ASSOCIATED:
-        return entry.at, 1, entry.ledger_id
-    by_it = [each.at for each in entries if each.detail.get("association") == entry.detail.get("association")]
-    return min(by_it), 0, entry.ledger_id
+        return entry.at, entry.ledger_id, 1
+    came_by_it = [
+        (each.at, each.ledger_id)
+        for each in entries
+        if each is not entry and each.detail.get("association") == entry.detail.get("association")
+    ]
+    return (*min(came_by_it, default=(entry.at, entry.ledger_id)), 0)
 
 
 def latest(connection: Connection, limit: int) -> list[LedgerEntry]:

@@ -29,6 +29,7 @@ from service.appraisal.occlusion_network import ENCODER_LAYERS, OcclusionNetwork
 from service.training.faces import Split, open_pool
 from service.training.occluders.stage import Field, Image
 from service.training.occlusion_examples import Batch, Scene, SceneMaker, collate
+from service.training.occlusion_release import release
 
 _ENCODER = "squeezenet1_1-imagenet"
 _FROZEN_LAYERS = 5  # of the encoder: edges and colours
@@ -253,13 +254,14 @@ def main() -> None:
     )
     options = parser.parse_args()
     encoder = ModelStore(options.model_dir).path(_ENCODER)
-    train(
+    weights = train(
         OcclusionPlan(
             out=options.out, encoder=encoder, minutes=tuple(options.minutes), frozen=options.frozen
         ),
         options.data,
         options.lip_shapes,
     )
+    release(weights, options.data, options.lip_shapes, options.out / "release")
 
 
 if __name__ == "__main__":

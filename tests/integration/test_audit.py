@@ -5,26 +5,35 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
+from base64 import b64decode
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import pytest
 from lxml import etree
+from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
+from pynetdicom.dsutils import decode
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from dicom_node.readers import VERIFICATION
 from dicom_node.scp import Node
 from service.audit.activity import ApplicationActivity
+from service.audit.from_ledger import MAKERS
 from service.audit.processes import AuditThreads, send_batch
 from service.audit.syslog import SyslogServer
 from service.audit.trail import Fault, seal_pending, verify
+from service.audit.transfers import record_begin
 from service.config import AdmittedPeer, Destination, Settings
 from service.database import audit_messages, instances, ledger, seals
 from service.database.pool import Pool, transaction
 from service.database.seals import Head
 from service.errors import AuditServerError
-from service.records import LedgerEvent
+from service.records import Delivery, DeliveryState, LedgerEvent
 from service.storage import InstanceStore
 from service.waiting import wait_until
 from tests import dicom_objects
@@ -34,11 +43,19 @@ from tests.integration.test_database import offered
 from tests.peers import find_peer
 
 
+@contextmanager
+def running(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
+    started = Node(settings, pool, store)
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
 @pytest.fixture
 def node(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
-    running = Node(settings, pool, store)
-    yield running
-    running.stop()
+    with running(settings, pool, store) as started:
+        yield started
 
 
 @pytest.fixture
@@ -112,25 +129,22 @@ def chain(pool: Pool, uid: str) -> list[str]:
 
 
 def test_an_echo_alone_leaves_no_line(settings: Settings, pool: Pool, store: InstanceStore) -> None:
-    node = Node(settings, pool, store)
-    association = associate(node.port, (VERIFICATION, ImplicitVRLittleEndian))
-    assert association.send_c_echo().Status == 0
-    association.release()
-    node.stop()
+    with running(settings, pool, store) as node:
+        association = associate(node.port, (VERIFICATION, ImplicitVRLittleEndian))
+        assert association.send_c_echo().Status == 0
+        association.release()
     with transaction(pool) as connection:
         assert ledger.latest(connection, 1) == []
 
 
 def test_refusals_are_alerts_with_who_and_why(settings: Settings, pool: Pool, store: InstanceStore) -> None:
     closed = settings.model_copy(update={"dicom_admitted_peers": (AdmittedPeer(ae_title="OTHER"),)})
-    running = Node(closed, pool, store)
-    assert associate(running.port).is_rejected
-    running.stop()
-    open_node = Node(settings, pool, store)
+    with running(closed, pool, store) as node:
+        assert associate(node.port).is_rejected
     bad = photograph()
     del bad.StudyInstanceUID
-    assert dicom_objects.store(open_node.port, bad).Status == 0xA900
-    open_node.stop()
+    with running(settings, pool, store) as node:
+        assert dicom_objects.store(node.port, bad).Status == 0xA900
     seal_pending(pool, settings)
     alerts = [each for each in kept(pool) if each[0].get("EventOutcomeIndicator") == "8"]
     assert kinds(alerts) == [("Security Alert", "8")] * 2
@@ -174,6 +188,56 @@ def test_what_becomes_of_a_photograph_is_told(pool: Pool, settings: Settings) ->
     sent = found[4]
     assert sent.xpath("//ActiveParticipant[2]/@NetworkAccessPointID") == ["pacs.example"]
     assert sent.xpath("//Instance/@UID") == ["2.25.1"]
+
+
+def test_a_query_is_told_with_its_identifier(settings: Settings, pool: Pool, store: InstanceStore) -> None:
+    asked = Dataset()
+    asked.QueryRetrieveLevel, asked.PatientID, asked.StudyInstanceUID = "STUDY", "P1", ""
+    known = settings.model_copy(update={"dicom_query_ae_titles": ("CAMERA",)})
+    with running(known, pool, store) as node:
+        assert dicom_objects.store(node.port, photograph()).Status == 0
+        association = associate(
+            node.port, (StudyRootQueryRetrieveInformationModelFind, ImplicitVRLittleEndian), calling="CAMERA"
+        )
+        answers = list(association.send_c_find(asked, StudyRootQueryRetrieveInformationModelFind))
+        association.release()
+    assert [status.Status for status, _ in answers] == [0xFF00, 0x0000]
+    (query,) = [each for each in kept(pool) if each.find(".//EventID").get("csd-code") == "110112"]
+    identifier = BytesIO(b64decode(query.findtext(".//ParticipantObjectQuery") or ""))
+    assert b64decode(query.xpath("//ParticipantObjectDetail/@value")[0]).decode() == ImplicitVRLittleEndian
+    assert decode(identifier, True, True).PatientID == "P1"
+    assert query.xpath("//@ParticipantObjectID") == [StudyRootQueryRetrieveInformationModelFind]
+    assert query.xpath("//ActiveParticipant/@AlternativeUserID") == ["AETITLES=CAMERA", "AETITLES=SEMBLANCE"]
+
+
+def test_a_delivery_is_told_before_it_is_attempted(pool: Pool, settings: Settings) -> None:
+    received(pool, "1.2.3")
+    with transaction(pool) as connection:
+        instance = instances.by_uid(connection, "1.2.3")
+        assert instance is not None
+        delivery = Delivery(
+            delivery_id=1, instance_id=instance.instance_id, appraisal_id=UUID(int=1), destination="pacs",
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.7", sop_instance_uid="2.25.7", sha256="",
+            state=DeliveryState.PENDING, attempts=0, next_attempt_at=instance.received_at, last_error="",
+        )  # fmt: skip
+        pacs = Destination(name="pacs", ae_title="PACS", host="pacs.example", port=104)
+        record_begin(connection, delivery, settings.model_copy(update={"destinations": (pacs,)}))
+    (begun,) = kept(pool)
+    assert kinds([begun]) == [("Begin Transferring DICOM Instances", "0")]
+    assert begun.xpath("//Instance/@UID") == ["2.25.7"]
+    assert begun.xpath("//ActiveParticipant/@AlternativeUserID") == ["AETITLES=SEMBLANCE", "AETITLES=PACS"]
+
+
+def test_every_event_of_the_ledger_has_its_message_or_a_reason_not_to() -> None:
+    without = {
+        LedgerEvent.COMMITTED,  # annex A.5 has none
+        LedgerEvent.RETRIED,
+        LedgerEvent.DEAD,
+        LedgerEvent.MISSING,
+        LedgerEvent.QUERIED,  # made where the identifier is known
+    }
+    assert set(MAKERS) | without == set(LedgerEvent)
+    assert not set(MAKERS) & without
 
 
 def test_a_line_gives_its_messages_once_though_several_relays_look(pool: Pool, settings: Settings) -> None:

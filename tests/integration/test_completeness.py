@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from reporting.fhir.builders.report import STUDY_COMPLETENESS
+from reporting.fhir.definitions import STUDY_COMPLETENESS
 from reporting.identifiers import fhir_id
 from reporting.tasks import report, report_study
 from service.completeness import close_quiet, note_announced, note_received
@@ -19,9 +19,11 @@ from service.database import appraisals, commitments, fhir_resources, instances,
 from service.database.commitments import SopReference
 from service.database.pool import Pool, transaction
 from service.database.studies import Study
+from service.pipeline import publish_due, sweep
 from service.records import InstanceState, LedgerEvent, NewInstance, StudyState
-from service.steps import REPORT_STUDY
+from service.steps import APPRAISE, REPORT_STUDY, Queue
 from service.storage import InstanceStore
+from tests.integration.test_database import offered
 from tests.unit.reporting.photographs import STUDY_UID, photograph, rejected
 
 CLASS = "1.2.840.10008.5.1.4.1.1.77.1.4"
@@ -142,6 +144,35 @@ def test_nothing_announced_closes_by_quiet_and_what_comes_late_opens_again(clini
     assert clinic.study().state is StudyState.QUIET
     clinic.receive("2.25.12")
     assert (clinic.study().state, clinic.study().reopened) == (StudyState.OPEN, 1)
+
+
+class Heard:
+    """A broker that takes every message."""
+
+    def __init__(self) -> None:
+        self.messages: list[outbox.OutboxMessage] = []
+
+    def publish(self, message: outbox.OutboxMessage) -> None:
+        self.messages.append(message)
+
+    def depth(self, _queue: Queue) -> int:
+        return len(self.messages)
+
+
+def test_the_relay_opens_studies_closes_them_and_has_them_reported(clinic: Clinic) -> None:
+    pool, settings, broker = clinic.context.pool, clinic.context.settings, Heard()
+    with transaction(pool) as connection:
+        _, instance_id = instances.receive(connection, offered("2.25.11"))
+    publish_due(pool, broker)
+    assert clinic.study("1.2.3.4").state is StudyState.OPEN
+    hasty = settings.model_copy(update={"study_quiet_s": 1e-6})
+    assert sweep(pool, broker, hasty) == 1
+    assert clinic.study("1.2.3.4").state is StudyState.QUIET
+    publish_due(pool, broker)
+    assert [(each.task, each.subject_id) for each in broker.messages] == [
+        (APPRAISE.task, str(instance_id)),
+        (REPORT_STUDY.task, str(instance_id)),
+    ]
 
 
 def test_a_message_sent_again_opens_nothing(clinic: Clinic) -> None:

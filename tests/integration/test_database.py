@@ -18,6 +18,7 @@ from service.records import (
     Appraisal,
     AppraisalStatus,
     DeliveryState,
+    ExclusionReason,
     InstanceState,
     LedgerEvent,
     MethodIdentity,
@@ -66,7 +67,19 @@ def judged(*, rejected: bool = False) -> Appraisal:
         score=None if rejected else 3.25,
         rating=None if rejected else 5.5,
         percentile=None if rejected else 40.0,
-        regions=() if rejected else (RegionScore(region=Region.NOSE, score=2.5, z=None, judged=0.75),),
+        regions=()
+        if rejected
+        else (
+            RegionScore(region=Region.NOSE, score=2.5, z=None, judged=0.75),
+            RegionScore(
+                region=Region.LEFT_EYE,
+                score=None,
+                z=None,
+                judged=0.0,
+                reason=ExclusionReason.OCCLUDED,
+                occluded=0.5,
+            ),
+        ),
         quality=QualityMeasures(faces=1, yaw_deg=3.5),
         warnings=("forehead left out",),
     )
@@ -225,6 +238,24 @@ def test_appraisal_round_trip(pool: Pool, *, rejected: bool) -> None:
         assert saved.appraisal == appraisal
         assert (saved.instance_id, saved.heatmap_sha256) == (instance_id, "e" * 64)
         assert appraisals.for_instance(connection, instance_id) == [saved]
+
+
+def test_regions_saved_before_there_were_reasons_are_read(pool: Pool) -> None:
+    instance_id, appraisal = received(pool), judged()
+    with transaction(pool) as connection:
+        appraisals.save(
+            connection,
+            instance_id=instance_id,
+            appraisal=appraisal,
+            heatmap_sha256="",
+            difference_map_sha256="",
+        )
+        connection.execute(
+            "UPDATE appraisal SET regions ="
+            ' \'[{"region": "nose", "score": 2.5, "z": null, "judged": 0.75}]\'::jsonb'
+        )
+        (region,) = appraisals.get(connection, appraisal.appraisal_id).appraisal.regions
+    assert region == appraisal.regions[0]
 
 
 def delivery(connection: Connection, instance_id: int, uid: str = "1.9") -> int:

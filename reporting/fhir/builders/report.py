@@ -9,6 +9,7 @@ from reporting.dicom.context import ReportContext
 from reporting.fhir.builders.device import device_id
 from reporting.fhir.builders.imaging import media_id, study_id
 from reporting.fhir.builders.observation import accession, observation_id
+from reporting.fhir.definitions import STUDY_COMPLETENESS
 from reporting.fhir.elements import (
     ARTIFICIAL_INTELLIGENCE_ROLE,
     ASSERTED_BY_AI,
@@ -23,7 +24,7 @@ from reporting.fhir.elements import (
     unknown_primitive,
     without_empty,
 )
-from reporting.identifiers import fhir_id, named_uid
+from reporting.identifiers import fhir_id
 from reporting.source import SourceIdentity
 from reporting.terminology import DIAGNOSTIC_IMAGING_STUDY
 from service.database.studies import Completeness
@@ -32,7 +33,6 @@ from service.records import StudyState
 _SECTION = "http://terminology.hl7.org/CodeSystem/v2-0074"
 _PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 _MISSING_NAMED = 100  # missing instances a report names; it counts all
-STUDY_COMPLETENESS = f"urn:oid:{named_uid('structure-definition', 'study-completeness')}"
 _DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 
 

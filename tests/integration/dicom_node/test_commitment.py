@@ -19,10 +19,11 @@ from pynetdicom.events import Event
 from dicom_node.commitment import WELL_KNOWN_INSTANCE
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL as PUSH_MODEL
 from dicom_node.scp import Node
+from service.completeness import note_received
 from service.config import Destination, Settings
-from service.database import ledger
+from service.database import instances, ledger, studies
 from service.database.pool import Pool, transaction
-from service.records import LedgerEvent
+from service.records import LedgerEvent, StudyState
 from service.storage import InstanceStore
 from service.waiting import wait_until
 from tests import dicom_objects
@@ -72,6 +73,22 @@ def camera() -> Iterator[tuple[Destination, Reports]]:
     port = server.server_address[1]
     yield Destination(name="camera", ae_title="CAMERA", host="127.0.0.1", port=port), reports
     server.shutdown()
+
+
+def test_a_request_is_the_manifest_of_its_study(node: Node, pool: Pool) -> None:
+    kept, never = photograph(), photograph()
+    assert dicom_objects.store(node.port, kept).Status == 0x0000
+    with transaction(pool) as connection:  # as the relay does
+        instance = instances.by_uid(connection, kept.SOPInstanceUID)
+        assert instance is not None
+        note_received(connection, [instance.instance_id])
+    status, association = ask(node.port, information(kept, never), queue.Queue())
+    association.release()
+    assert status == 0x0000
+    with transaction(pool) as connection:
+        study = studies.find(connection, kept.StudyInstanceUID)
+    assert study is not None
+    assert (study.state, study.missing) == (StudyState.OPEN, (never.SOPInstanceUID,))
 
 
 def test_report_on_the_same_association(node: Node, pool: Pool) -> None:

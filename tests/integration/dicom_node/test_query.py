@@ -332,23 +332,22 @@ def test_a_caller_that_nobody_named_may_send_but_not_ask(node: Node, held: list[
     association.release()
     assert statuses == [[NOT_AUTHORISED]] * 3
     with transaction(pool) as connection:
-        entries = ledger.latest(connection, 10)
-    refused = [e for e in entries if e.event is LedgerEvent.REFUSED]
-    assert {e.detail["calling_ae_title"] for e in refused} == {"CAMERA"}
+        entries = ledger.latest(connection, 3)
+    assert {(e.event, e.detail["calling_ae_title"]) for e in entries} == {(LedgerEvent.REFUSED, "CAMERA")}
 
 
-def move(node: Node, identifier: Dataset, destination: str) -> Dataset:
-    """Have something moved; answers the final response."""
+def move(node: Node, identifier: Dataset, destination: str) -> tuple[Dataset, set[str]]:
+    """Have something moved; answers the final response, and the instances it says failed."""
     association = associate(node, STUDY_ROOT_MOVE)
     responses = list(association.send_c_move(identifier, destination, STUDY_ROOT_MOVE, msg_id=77))
     association.release()
-    status, identifier = responses[-1]
-    status.Failed = identifier.get("FailedSOPInstanceUIDList") if identifier is not None else None
-    return status
+    status, failed = responses[-1]
+    uids = failed.get("FailedSOPInstanceUIDList") if failed is not None else None
+    return status, {uids} if isinstance(uids, str) else set(uids or ())
 
 
 def test_a_study_is_moved(node: Node, held: list[Dataset], workstation: Workstation, pool: Pool) -> None:
-    done = move(node, keys("STUDY", StudyInstanceUID=held[0].StudyInstanceUID), "VIEWER")
+    done, _ = move(node, keys("STUDY", StudyInstanceUID=held[0].StudyInstanceUID), "VIEWER")
     assert done.Status == SUCCESS
     assert (done.NumberOfCompletedSuboperations, done.NumberOfFailedSuboperations) == (3, 0)
     sent = {ds.SOPInstanceUID: ds for ds in held[:3]}
@@ -365,7 +364,7 @@ def test_a_study_is_moved(node: Node, held: list[Dataset], workstation: Workstat
 
 def test_warnings_and_failures_are_counted(node: Node, held: list[Dataset], workstation: Workstation) -> None:
     workstation.statuses = iter([0xB000, 0xA700, 0x0000])
-    done = move(node, keys("STUDY", StudyInstanceUID=held[0].StudyInstanceUID), "VIEWER")
+    done, failed = move(node, keys("STUDY", StudyInstanceUID=held[0].StudyInstanceUID), "VIEWER")
     assert done.Status == SOME_FAILED
     counts = (
         done.NumberOfCompletedSuboperations,
@@ -373,28 +372,28 @@ def test_warnings_and_failures_are_counted(node: Node, held: list[Dataset], work
         done.NumberOfFailedSuboperations,
     )
     assert counts == (1, 1, 1)
-    assert done.Failed == held[1].SOPInstanceUID
+    assert failed == {held[1].SOPInstanceUID}
 
 
 def test_an_unknown_destination(node: Node, held: list[Dataset]) -> None:
     asked = keys("STUDY", StudyInstanceUID=held[0].StudyInstanceUID)
-    assert move(node, asked, "STRANGER").Status == UNKNOWN_DESTINATION
+    assert move(node, asked, "STRANGER")[0].Status == UNKNOWN_DESTINATION
 
 
 def test_a_destination_that_is_not_there(node: Node, held: list[Dataset]) -> None:
-    done = move(node, keys("STUDY", StudyInstanceUID=held[0].StudyInstanceUID), "GONE")
+    done, failed = move(node, keys("STUDY", StudyInstanceUID=held[0].StudyInstanceUID), "GONE")
     assert done.Status == CANNOT_PERFORM
     assert done.NumberOfFailedSuboperations == 3
-    assert set(done.Failed) == {ds.SOPInstanceUID for ds in held[:3]}
+    assert failed == {ds.SOPInstanceUID for ds in held[:3]}
 
 
 def test_nothing_to_move(node: Node, held: list[Dataset]) -> None:
-    done = move(node, keys("STUDY", StudyInstanceUID="1.2.3"), "VIEWER")
+    done, _ = move(node, keys("STUDY", StudyInstanceUID="1.2.3"), "VIEWER")
     assert (done.Status, done.NumberOfCompletedSuboperations) == (SUCCESS, 0)
 
 
 def test_a_move_without_its_unique_key(node: Node, held: list[Dataset]) -> None:
-    assert move(node, keys("STUDY", PatientID="P1"), "VIEWER").Status == DOES_NOT_MATCH
+    assert move(node, keys("STUDY", PatientID="P1"), "VIEWER")[0].Status == DOES_NOT_MATCH
 
 
 def get(node: Node, identifier: Dataset, *syntaxes: str) -> tuple[Dataset, list[Dataset]]:
@@ -475,16 +474,16 @@ def test_bytes_that_are_gone_fail_alone(
     with transaction(pool) as connection:
         known = instances.by_uid(connection, held[0].SOPInstanceUID)
     # indexed first: the header is read when somebody asks
-    assert move(node, keys("STUDY", StudyInstanceUID=held[3].StudyInstanceUID), "VIEWER").Status == SUCCESS
+    assert move(node, keys("STUDY", StudyInstanceUID=held[3].StudyInstanceUID), "VIEWER")[0].Status == SUCCESS
     assert known is not None
     store.path_of(known.sha256).unlink()  # type: ignore[attr-defined]
-    done = move(node, keys("STUDY", StudyInstanceUID=held[0].StudyInstanceUID), "VIEWER")
+    done, failed = move(node, keys("STUDY", StudyInstanceUID=held[0].StudyInstanceUID), "VIEWER")
     assert (done.Status, done.NumberOfCompletedSuboperations) == (SOME_FAILED, 2)
-    assert done.Failed == held[0].SOPInstanceUID
+    assert failed == {held[0].SOPInstanceUID}
 
 
 def test_a_query_is_cancelled(node: Node, held: list[Dataset]) -> None:
-    for number in range(40):
+    for number in range(12):
         assert send(node.port, photograph(seed=100 + number, size=(16, 16))).Status == SUCCESS
     association = associate(node, STUDY_ROOT_FIND)
     last = None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -34,6 +37,7 @@ from service.errors import (
     ResultNotAcceptedError,
 )
 from tests.dicom_objects import photograph
+from tests.orthanc import Orthanc
 from tests.unit.service.test_location import jpeg
 
 StartPacs = Callable[..., Destination]
@@ -169,6 +173,26 @@ def test_recoded_without_loss_to_what_the_destination_likes_best(
     assert (received[0].pixel_array == ds.pixel_array).all()
     deaf = pacs(keeping(received)).model_copy(update={"transfer_syntaxes": (syntax,)})
     assert send(part10(ds), deaf, quick).transfer_syntax_uid == ExplicitVRLittleEndian
+
+
+@pytest.mark.peers("Orthanc")
+def test_orthanc_shows_what_was_recoded_for_it(quick: Settings, tmp_path: Path) -> None:
+    with Orthanc(tmp_path / "orthanc") as archive:
+        for syntax in (RLELossless, JPEGLSLossless):
+            ds = result()
+            destination = Destination(
+                name="pacs",
+                ae_title="ORTHANC",
+                host="127.0.0.1",
+                port=archive.dicom_port,
+                transfer_syntaxes=(syntax,),
+            )
+            assert send(part10(ds), destination, quick).transfer_syntax_uid == syntax
+            (found,) = archive.post(
+                "/tools/find", {"Level": "Instance", "Query": {"SOPInstanceUID": ds.SOPInstanceUID}}
+            )
+            shown = archive.client.get(f"/instances/{found}/preview").raise_for_status().content
+            assert (np.asarray(Image.open(BytesIO(shown)).convert("RGB")) == ds.pixel_array).all()
 
 
 def test_what_was_compressed_with_loss_is_left_alone_where_it_can_be(

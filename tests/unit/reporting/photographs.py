@@ -25,6 +25,7 @@ from reporting.source import default_zone, read_source
 from service.records import (
     Appraisal,
     AppraisalStatus,
+    ExclusionReason,
     MethodIdentity,
     QualityMeasures,
     Region,
@@ -127,6 +128,8 @@ def appraised(**changes: object) -> SavedAppraisal:
             score=None if region is Region.FOREHEAD else 1.25 + index / 8,
             z=None if region is Region.FOREHEAD else -0.5 + index / 4,
             judged=0.0 if region is Region.FOREHEAD else 0.875,
+            reason=ExclusionReason.OCCLUDED if region is Region.FOREHEAD else None,
+            occluded=0.9 if region is Region.FOREHEAD else 0.0,
         )
         for index, region in enumerate(Region)
     )

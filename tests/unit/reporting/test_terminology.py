@@ -11,6 +11,7 @@ from reporting import terminology
 from reporting.terminology import (
     CODE_SYSTEM,
     DCM,
+    EXCLUSION_REASONS,
     LN,
     OWN_CONCEPTS,
     QUALITY_MEASURES,
@@ -21,7 +22,7 @@ from reporting.terminology import (
     UCUM,
     Concept,
 )
-from service.records import QualityMeasures, Region, RejectionReason
+from service.records import ExclusionReason, QualityMeasures, Region, RejectionReason
 
 NAMED = {name: value for name, value in vars(terminology).items() if isinstance(value, Concept)}
 # Not in pydicom's dictionaries; read in PS3.16 (TID 300, CID 3082), LOINC and SNOMED CT themselves.
@@ -61,6 +62,7 @@ def test_every_member_of_the_closed_sets_has_its_code() -> None:
     assert {reason: concept.code for reason, concept in REJECTION_REASONS.items()} == {
         reason: reason.value for reason in RejectionReason
     }
+    assert set(EXCLUSION_REASONS) == set(ExclusionReason)
     assert set(SITES) == set(REGION_SCORES) == set(Region)
     assert set(QUALITY_MEASURES) == set(QualityMeasures.__dataclass_fields__)
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
+import pytest
+
+from reporting.fhir import export
+from reporting.fhir.app import FhirApp
 from tests.integration.reporting.fhir.conftest import Answer, Client, Save
 
 
@@ -99,3 +106,77 @@ def test_refusals(client: Client) -> None:
     ):  # fmt: skip
         assert client.get(url, Prefer="respond-async").status == 400, url
     assert client.get("$export-status/nothing").status == 404
+
+
+def test_an_export_by_post(client: Client, save_photograph: Save) -> None:
+    save_photograph(1)
+    asked = [{"name": "_type", "valueString": "Patient"}, {"name": "_type", "valueString": "Device"}]
+    body = {"resourceType": "Parameters", "parameter": asked}
+    started = client.ask("POST", "$export", body, Prefer="respond-async")
+    assert started.status == 202, started.content
+    rows = lines(client, manifest_of(client, started))
+    assert {r["resourceType"] for r in rows} == {"Patient", "Device"}
+    patients = client.ask("POST", "Patient/$export", {"resourceType": "Parameters"}, Prefer="respond-async")
+    assert patients.status == 202
+    unknown = {"resourceType": "Parameters", "parameter": [{"name": "patient", "valueString": "x"}]}
+    assert client.ask("POST", "Patient/$export", unknown, Prefer="respond-async").status == 400
+
+
+def test_a_file_over_many_chunks_is_whole_and_in_order(
+    client: Client, save_photograph: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(7):
+        save_photograph(number)
+    manifest = manifest_of(client, start(client, "$export?_type=Observation"))
+    whole = client.get(manifest["output"][0]["url"]).content
+    assert whole.count(b"\n") == 7
+    monkeypatch.setattr(export, "ROWS_PER_CHUNK", 2)
+    assert client.get(manifest["output"][0]["url"]).content == whole
+
+
+def streamed(app: FhirApp, url: str, *headers: tuple[bytes, bytes], gone_after: int | None = None) -> Any:
+    """What a server would send: (start message, body); the client goes after some chunks."""
+    sent: list[Any] = []
+    asked = False
+
+    async def run() -> None:
+        gone = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            nonlocal asked
+            if not asked:
+                asked = True
+                return {"type": "http.request", "body": b""}
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            if gone_after is not None and len(sent) > gone_after:
+                gone.set()
+            await asyncio.sleep(0)  # lets the other side notice
+
+        path = urlsplit(url).path
+        scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(),
+                 "query_string": b"", "headers": list(headers), "client": ("127.0.0.1", 1)}  # fmt: skip
+        await app(scope, receive, send)
+
+    asyncio.run(run())
+    return sent[0], [message["body"] for message in sent[1:]]
+
+
+def test_files_are_gzipped_on_demand_and_end_with_their_client(
+    client: Client, save_photograph: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        save_photograph(number)
+    monkeypatch.setattr(export, "ROWS_PER_CHUNK", 1)
+    url = manifest_of(client, start(client, "$export?_type=Observation"))["output"][0]["url"]
+    plain, pieces = streamed(client.app, url)
+    assert (b"content-type", b"application/fhir+ndjson; charset=utf-8") in plain["headers"]
+    assert b"".join(pieces).count(b"\n") == 6
+    packed, zipped = streamed(client.app, url, (b"accept-encoding", b"gzip"))
+    assert (b"content-encoding", b"gzip") in packed["headers"]
+    assert gzip.decompress(b"".join(zipped)) == b"".join(pieces)
+    _, some = streamed(client.app, url, gone_after=2)
+    assert b"".join(some).count(b"\n") < 6

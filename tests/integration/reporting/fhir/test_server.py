@@ -27,7 +27,9 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
 @pytest.fixture
 def process(settings: Settings) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "reporting"]
-    with subprocess.Popen(command, env=environment(settings), stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command, env=environment(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
         yield running
         running.kill()
 
@@ -50,7 +52,9 @@ def test_serves_until_told_to_stop(process: subprocess.Popen[str]) -> None:
         assert big.status_code == 413
         assert http.get("/Observation").json()["total"] == 0
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode in (0, -signal.SIGTERM)
+    assert "fhir.loopback_only" in errors
 
 
 def test_refuses_to_be_open_to_the_network_without_authorisation(settings: Settings) -> None:

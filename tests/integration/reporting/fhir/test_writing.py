@@ -188,3 +188,22 @@ def test_the_ehrs_patient_wins_over_the_photographs(client: Client, save: Save) 
     client.ask("PUT", "Patient/ehr-1", mine)
     save(IssuerOfPatientID="H", PatientID="NEW", SOPInstanceUID="2.25.6", StudyInstanceUID="2.25.66")
     assert client.get("ImagingStudy?patient=ehr-1").json()["total"] == 1
+
+
+def test_if_none_match_replaces_nothing(client: Client) -> None:
+    body = PATIENT | {"id": "p1"}
+    assert client.ask("PUT", "Patient/p1", body, If_None_Match="*").status == 201
+    again = client.ask("PUT", "Patient/p1", body | {"gender": "male"}, If_None_Match="*")
+    assert again.status == 412
+    assert again.json()["issue"][0]["expression"] == ["http.if-none-match"]
+    assert "gender" not in client.get("Patient/p1").json()
+
+
+def test_a_transaction_answers_with_what_it_saved_when_asked(client: Client) -> None:
+    entry = {"resource": PATIENT, "request": {"method": "POST", "url": "Patient"}}
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}
+    plain = client.ask("POST", "", bundle).json()["entry"][0]
+    assert "resource" not in plain
+    whole = client.ask("POST", "", bundle, Prefer="return=representation").json()["entry"][0]
+    assert whole["resource"]["birthDate"] == PATIENT["birthDate"]
+    assert whole["fullUrl"].endswith(whole["resource"]["id"])

@@ -15,6 +15,8 @@ from reporting.dicom import parametric_map, secondary_capture, structured_report
 from reporting.dicom.context import ResultObject, code, device_uid
 from reporting.identifiers import tracking_uid
 from reporting.terminology import (
+    EXCLUSION_REASON,
+    EXCLUSION_REASONS,
     IMAGE_QUALITY,
     JUDGED_FRACTION,
     MEASUREMENT_NOT_ATTEMPTED,
@@ -30,7 +32,7 @@ from reporting.terminology import (
     SITES,
 )
 from service.errors import ResultError
-from service.records import Region, RejectionReason
+from service.records import ExclusionReason, Region, RejectionReason
 from tests.unit.reporting.photographs import (
     COLUMNS,
     METHOD,
@@ -114,6 +116,8 @@ def test_a_region_that_was_not_judged_says_so() -> None:
     assert group.get_measurements(name=code(SCORE)) == []
     (evaluation,) = group.get_qualitative_evaluations(name=code(SCORE))
     assert evaluation.value == code(MEASUREMENT_NOT_ATTEMPTED)
+    (why,) = group.get_qualitative_evaluations(name=code(EXCLUSION_REASON))
+    assert why.value == code(EXCLUSION_REASONS[ExclusionReason.OCCLUDED])
     assert [m.value for m in group.get_measurements(name=code(JUDGED_FRACTION))] == [0.0]
 
 

@@ -18,7 +18,7 @@ def read(ds: Dataset, implicit: bool = False) -> Dataset:
     made = BytesIO()
     syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     ds.file_meta.TransferSyntaxUID = syntax
-    ds.save_as(made, implicit_vr=implicit, little_endian=True)
+    ds.save_as(made, enforce_file_format=True)
     return dcmread(BytesIO(made.getvalue()), stop_before_pixels=True)
 
 

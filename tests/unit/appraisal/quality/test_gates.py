@@ -98,3 +98,50 @@ def test_thresholds_are_settings(finder, photograph, face):
     strict = replace(SETTINGS, min_inter_ocular_px=60.0)
     assert check_quality(photograph, (face,), strict)[1] == (RejectionReason.FACE_TOO_SMALL,)
     assert strict.sha256() != SETTINGS.sha256()
+
+
+def _saved(rgb, **options):
+    out = BytesIO()
+    Image.fromarray(rgb).save(out, "JPEG", **options)
+    return np.array(Image.open(out))
+
+
+def _half_lit(rgb, face):
+    """The picture's left two stops and more darker than its right."""
+    middle = face.landmarks[[468, 473], 0].mean()
+    gain = np.where(np.arange(rgb.shape[1]) < middle, 0.25, 1.0)
+    return np.clip(np.rint(rgb * gain[None, :, None]), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda p, f: _saved(p, quality=8), RejectionReason.COMPRESSED),
+        (
+            lambda p, f: np.clip(p + np.random.default_rng(0).normal(0, 25, p.shape), 0, 255).astype(
+                np.uint8
+            ),
+            RejectionReason.NOISY,
+        ),
+        (_half_lit, RejectionReason.UNEVEN_LIGHT),
+    ],
+)
+def test_each_fault_of_the_picture_has_its_reason(photograph, face, spoil, reason):
+    spoilt = photograph_from_rgb(spoil(photograph.rgb, face))
+    assert reason in check_quality(spoilt, (face,), SETTINGS)[1]
+
+
+def test_a_good_portrait_is_measured_in_physical_units(photograph, face):
+    measures, reasons = check_quality(photograph, (face,), SETTINGS)
+    assert reasons == ()
+    assert measures.jpeg_quality > 60
+    assert 0.5 < measures.blur_percent < 3.5
+    assert -1.5 < measures.exposure_ev < 2
+    assert abs(measures.light_asymmetry_ev) < 2
+
+
+def test_a_low_quality_that_is_stated_is_measured(photograph, face):
+    double = cv2.resize(photograph.rgb, None, fx=1.9, fy=1.9, interpolation=cv2.INTER_CUBIC)
+    larger = Face(mesh=(face.mesh + 0.5) * 1.9 - 0.5, pose=face.pose)
+    spoilt = photograph_from_rgb(_saved(double, quality=30))
+    assert check_quality(spoilt, (larger,), SETTINGS)[0].jpeg_quality == pytest.approx(30, abs=2)

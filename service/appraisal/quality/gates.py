@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from service.appraisal.alignment import CANONICAL_INTER_OCULAR, align
 from service.appraisal.face import Face
 from service.appraisal.photograph import Photograph
+from service.appraisal.quality.compression import estimate_jpeg_quality
+from service.appraisal.quality.optics import blur_sigma, exposure_ev, light_asymmetry_ev
 from service.appraisal.regions import FACE_OVAL, face_mask
 from service.appraisal.settings import AppraisalSettings
 from service.records import QualityMeasures, RejectionReason
 
-SHARPNESS_INTER_OCULAR_PX = 48  # distance of the iris centres at which sharpness and noise are measured
+SHARPNESS_INTER_OCULAR_PX = 48  # distance of the iris centres at which sharpness and light are measured
+BLUR_INTER_OCULAR_PX = 96  # at which blur is measured
+_JUDGED_INTER_OCULAR_PX = 92  # at which methods see the face; finer noise is averaged away
 _DARK, _BRIGHT = 2, 253  # luminance at and beyond which a pixel is clipped
 
 
@@ -60,7 +64,11 @@ def _failed(
         (RejectionReason.SEVERAL_FACES, value(measures.faces) > 1),
         (RejectionReason.FACE_TOO_SMALL, value(measures.inter_ocular_px) < settings.min_inter_ocular_px),
         (RejectionReason.FACE_CUT_OFF, outside > settings.max_outside_fraction),
-        (RejectionReason.BLURRED, value(measures.sharpness) < settings.min_sharpness),
+        (
+            RejectionReason.BLURRED,
+            value(measures.sharpness) < settings.min_sharpness
+            or value(measures.blur_percent) > settings.max_blur_percent,
+        ),
         (
             RejectionReason.UNDEREXPOSED,
             luminance < settings.min_luminance or (over_clipped and luminance < 128),
@@ -71,6 +79,15 @@ def _failed(
         ),
         (RejectionReason.YAW, abs(value(measures.yaw_deg)) > settings.max_yaw_deg),
         (RejectionReason.PITCH, abs(value(measures.pitch_deg)) > settings.max_pitch_deg),
+        (
+            RejectionReason.COMPRESSED,
+            measures.jpeg_quality is not None and measures.jpeg_quality < settings.min_jpeg_quality,
+        ),
+        (RejectionReason.NOISY, _noise_as_judged(measures) > settings.max_noise_sigma),
+        (
+            RejectionReason.UNEVEN_LIGHT,
+            abs(value(measures.light_asymmetry_ev)) > settings.max_light_asymmetry_ev,
+        ),
     )
     return tuple(reason for reason, failed in gates if failed)
 
@@ -90,14 +107,38 @@ def _measure(photograph: Photograph, face: Face) -> QualityMeasures:
     luminance = cv2.cvtColor(aligned.rgb, cv2.COLOR_RGB2GRAY).astype(np.float64)
     values = luminance[judged]
     clipped = (values <= _DARK) | (values >= _BRIGHT)
+    native = _native_face(photograph, face)
+    noise_sigma = _noise_sigma(native)
     return replace(
         common,
         sharpness=_sharpness(luminance, judged),
         mean_luminance=float(values.mean()),
         clipped_fraction=float(clipped.mean()),
-        blockiness=_blockiness(_native_face(photograph, face)),
-        noise_sigma=_noise_sigma(_native_face(photograph, face)),
+        blockiness=_blockiness(native),
+        noise_sigma=noise_sigma,
+        jpeg_quality=estimate_jpeg_quality(native),
+        blur_percent=_blur_percent(photograph, face, noise_sigma),
+        exposure_ev=exposure_ev(aligned.rgb, judged),
+        light_asymmetry_ev=light_asymmetry_ev(aligned.rgb, judged),
     )
+
+
+def _noise_as_judged(measures: QualityMeasures) -> float:
+    """Noise left once the face has been brought to the size at which methods see it."""
+    if measures.noise_sigma is None or not measures.inter_ocular_px:
+        return 0.0
+    return measures.noise_sigma * min(1.0, _JUDGED_INTER_OCULAR_PX / measures.inter_ocular_px)
+
+
+def _blur_percent(photograph: Photograph, face: Face, noise_sigma: float) -> float | None:
+    """Sigma of the blur in percent of the inter-ocular distance."""
+    size = round(BLUR_INTER_OCULAR_PX / CANONICAL_INTER_OCULAR)
+    aligned = align(photograph, face, size)
+    judged = face_mask(aligned.landmarks, (size, size)) & aligned.inside
+    luminance = cv2.cvtColor(aligned.rgb, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    left = noise_sigma * min(1.0, BLUR_INTER_OCULAR_PX / max(face.inter_ocular_px, 1.0))
+    sigma = blur_sigma(luminance, judged, left)
+    return None if sigma is None else 100 * sigma / BLUR_INTER_OCULAR_PX
 
 
 def _sharpness(luminance: NDArray[np.float64], judged: NDArray[np.bool_]) -> float:
