@@ -239,10 +239,11 @@ def train_landmarks(
     recent: list[float] = []
     began = time.monotonic()
     for step in range(state.step, plan.steps):
+        batch = next(batches)
         done = share_done(step + 1, plan.steps, state.step, time.monotonic() - began, plan.minutes)
         warm = min(1.0, (step + 1) / 100)
         rate = plan.learning_rate * warm * (0.02 + 0.49 * (1 + float(np.cos(np.pi * done))))
-        recent.append(_step(network, state, next(batches), rate))
+        recent.append(_step(network, state, batch, rate))
         follow(state.average, state.branch, step)
         last = done >= 1.0
         if (step + 1) % 50 == 0 or last:

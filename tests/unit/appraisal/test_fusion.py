@@ -4,17 +4,22 @@ import numpy as np
 import pytest
 
 from service.appraisal.anomaly_network import LANDMARKS
-from service.appraisal.asymmetry import NAMES, POINTS, SPANS, measure, paint, proportions
-from service.appraisal.fusion import FEATURES, FaceReading, Fusion, fusion_from, mesh_measures, planes
+from service.appraisal.fusion import EVIDENCE, FEATURES, FaceReading, Fusion, fusion_from, planes
 from service.appraisal.reading import Reading
+from service.appraisal.shape import MEASURES, Part, Shape
 from service.errors import ModelIntegrityError
 from tests.unit.appraisal.drawn_face import drawn_mesh
 
 SIZE = 256
+CHIN_UP = [(point, 0, -18) for point in (148, 152, 377)]
 
 
-def seen(evidence=0.0, spot=None):
+def seen(evidence=0.0, spot=None, moves=()):
+    """A reading of the drawn face; moves are (point, x, y) of landmarks the network finds elsewhere."""
     mesh = drawn_mesh(SIZE).astype(np.float64)
+    found = mesh.copy()
+    for point, x, y in moves:
+        found[point] += (x, y)
     rows, columns = np.mgrid[0:SIZE, 0:SIZE]
     face = ((columns - 128) / 92) ** 2 + ((rows - 138) / 112) ** 2 < 1
     local = np.full((64, 64), -3.0, np.float32)
@@ -26,20 +31,28 @@ def seen(evidence=0.0, spot=None):
         residual=np.zeros((64, 64, 3), np.float32),
         evidence=evidence,
         severity=0.1,
-        landmarks=((mesh[list(LANDMARKS)] + 0.5) / SIZE).astype(np.float32),
+        landmarks=((found[list(LANDMARKS)] + 0.5) / SIZE).astype(np.float32),
     )
     return FaceReading(reading=reading, landmarks=mesh, face=face)
 
 
 @pytest.fixture
 def fusion():
+    face = seen()
+    residual = np.stack([measure.functional().ravel() for measure in MEASURES])
+    flat = Shape(residual=residual, mean=np.zeros(len(MEASURES)), deviation=np.ones(len(MEASURES)))
     return Fusion(
         mean=planes(seen().reading),
         deviation=np.full((3, 64, 64), 0.7, np.float32),
-        mesh_mean=mesh_measures(seen()),
-        mesh_deviation=np.full(len(POINTS), 0.01),
+        shape=replace(
+            flat,
+            mean=flat.residuals(face.found(), SIZE),
+            deviation=np.full(len(MEASURES), 0.01),
+        ),
         weights=np.eye(len(FEATURES))[FEATURES.index("evidence")] + 0.1,
         bias=-1.0,
+        part_slopes=np.full(len(Part), 1.2),
+        part_biases=np.full(len(Part), -3.0),
     )
 
 
@@ -62,47 +75,40 @@ def test_more_evidence_is_less_normal_and_the_spot_is_hottest(fusion):
 
 
 def test_a_lowered_commissure_counts_and_shows(fusion):
-    face = seen()
-    lowered = face.landmarks.copy()
-    lowered[61, 1] += 20
-    other = replace(face, landmarks=lowered)
-    name = NAMES.index("commissure-height")
-    assert fusion.oddities(other)[name] > 5
-    assert abs(fusion.oddities(face)[name]) < 0.1
+    face, other = seen(), seen(moves=[(61, 0, 20)])
+    name = [measure.name for measure in MEASURES].index("commissures")
+    assert fusion.shape.z(other.found(), SIZE)[name] > 5
+    assert abs(fusion.shape.z(face.found(), SIZE)[name]) < 0.1
+    assert fusion.total(other) > fusion.total(face) + 2
     share = fusion.difference(other) / fusion.difference(other)[face.face].mean()
     before = fusion.difference(face) / fusion.difference(face)[face.face].mean()
-    column, row = lowered[61].astype(int)
+    column, row = other.found()[61].astype(int)
     assert share[row, column] > 2 * before[row, column]
 
 
-def test_asymmetries_do_not_change_under_mirroring():
-    mesh = drawn_mesh(SIZE).astype(np.float64)
-    mesh[61] += (3, 9)
-    swapped = mesh.copy()
-    for right, left in ((61, 291), (37, 267), (105, 334)):
-        swapped[[right, left]] = mesh[[left, right]]
-    swapped[:, 0] = SIZE - 1 - swapped[:, 0]
-    for name in ("commissure-height", "commissure-side", "bow-side"):
-        index = NAMES.index(name)
-        assert measure(swapped, SIZE)[index] == pytest.approx(measure(mesh, SIZE)[index], abs=1e-9)
-
-
 def test_a_chin_too_short_or_too_long_is_odd_alike(fusion):
-    face = seen()
-    index = len(NAMES) + [span.name for span in SPANS].index("chin-height")
-    odd = []
-    for move in (-12, 12):
-        other = face.landmarks.copy()
-        other[152, 1] += move
-        odd.append(fusion.oddities(replace(face, landmarks=other))[index])
-    assert odd[0] == pytest.approx(odd[1], rel=0.05)
-    assert odd[0] > 3
-    assert proportions(face.landmarks, SIZE).shape == (len(SPANS),)
+    chin = (148, 152, 377)
+    short, long = (fusion.total(seen(moves=[(point, 0, move) for point in chin])) for move in (-12, 12))
+    assert short == pytest.approx(long, rel=0.05)
+    assert short > fusion.total(seen()) + 1
 
 
-def test_nothing_unusual_paints_nothing():
-    mesh = drawn_mesh(SIZE).astype(np.float64)
-    assert not paint(np.full(len(POINTS), -1.0), POINTS, mesh, SIZE, 0.05).any()
+def test_any_one_part_is_evidence_enough_and_two_are_little_more(fusion):
+    lids = [(point, 0, 18) for point in (160, 159, 158)]
+    one, two = fusion.total(seen(moves=CHIN_UP)), fusion.total(seen(moves=[*CHIN_UP, *lids]))
+    assert one > fusion.total(seen()) + 2
+    assert one < two < one + 1
+
+
+def test_evidence_left_out_no_longer_counts(fusion):
+    evidence = np.stack([fusion.evidence(seen(moves=CHIN_UP)), fusion.evidence(seen(4.0))])
+    assert evidence.shape == (2, len(EVIDENCE))
+    whole = fusion.weigh(evidence)
+    assert whole[1] == pytest.approx(fusion.total(seen(4.0)))
+    jaw = fusion.weigh(evidence, without="shape of the jaw")
+    assert jaw[0] < whole[0] - 2
+    assert jaw[1] == pytest.approx(whole[1], abs=0.1)
+    assert fusion.weigh(evidence, without="evidence")[1] < whole[1] - 2
 
 
 def test_a_stored_fusion_comes_back_and_a_broken_one_is_refused(fusion):
@@ -110,5 +116,5 @@ def test_a_stored_fusion_comes_back_and_a_broken_one_is_refused(fusion):
     assert back.total(seen(1.0)) == pytest.approx(fusion.total(seen(1.0)), rel=1e-4)
     with pytest.raises(ModelIntegrityError, match="lacks"):
         fusion_from({k: v for k, v in fusion.tensors().items() if k != "bias"})
-    with pytest.raises(ModelIntegrityError, match="shape"):
+    with pytest.raises(ModelIntegrityError, match="of another shape"):
         fusion_from({**fusion.tensors(), "weights": fusion.tensors()["weights"][:2]})

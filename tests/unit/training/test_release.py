@@ -6,11 +6,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from service.appraisal.anomaly_network import LANDMARKS, AnomalyNetwork
-from service.appraisal.asymmetry import POINTS
-from service.appraisal.fusion import FaceReading, fusion_from, mesh_measures
+from service.appraisal.fusion import FaceReading, fusion_from
 from service.appraisal.methods import METHODS
 from service.appraisal.models import ModelStore
 from service.appraisal.reading import Reading
+from service.appraisal.shape import MEASURES, Part, Shape
 from service.appraisal.site import at_site
 from service.errors import ConfigurationError
 from service.training.calibrate import Sample, fit
@@ -20,6 +20,16 @@ from tests.unit.appraisal.drawn_face import drawn_mesh
 from tests.unit.training.test_faces import write_archive
 
 SIZE = 256
+CHIN = [LANDMARKS.index(point) for point in (148, 152, 377)]
+
+
+def flat_shape():
+    """Every measure as it is, predicted from nothing."""
+    return Shape(
+        residual=np.stack([measure.functional().ravel() for measure in MEASURES]),
+        mean=np.zeros(len(MEASURES)),
+        deviation=np.full(len(MEASURES), 0.005),
+    )
 
 
 def samples(count=40):
@@ -33,34 +43,40 @@ def samples(count=40):
         local = rng.normal(-3, 0.5, (64, 64)).astype(np.float32)
         local[30:36, 30:36] += 5 * severity
         moved = mesh + rng.normal(0, 0.5, mesh.shape)
+        true = np.zeros((len(LANDMARKS), 2), np.float32)
+        true[CHIN, 1] = -0.1 * severity
         reading = Reading(
             localisation=local,
             flow=np.zeros((64, 64, 2), np.float32),
             residual=np.zeros((64, 64, 3), np.float32),
             evidence=float(3 * severity + rng.normal(0, 0.3)),
             severity=severity,
-            landmarks=((moved[list(LANDMARKS)] + 0.5) / SIZE).astype(np.float32),
+            landmarks=((moved[list(LANDMARKS)] + 0.5) / SIZE + true).astype(np.float32),
         )
         seen = FaceReading(reading=reading, landmarks=moved, face=face)
-        yield Sample(seen=seen, severity=severity, kind="x" if severity else "sham")
+        yield Sample(seen=seen, severity=severity, kind="x" if severity else "sham", moved=true)
 
 
 def test_the_fit_tells_anomalous_from_normal_and_knows_the_usual():
     made = list(samples())
-    fusion = fit(made)
+    fusion = fit(made, flat_shape())
     totals = np.array([fusion.total(s.seen) for s in made])
     present = np.array([s.severity > 0 for s in made])
     assert totals[present].min() > totals[~present].max()
-    usual = np.mean([mesh_measures(s.seen) for s in made if s.severity == 0], axis=0)
-    np.testing.assert_allclose(fusion.mesh_mean, usual)
+    z = np.stack([fusion.shape.z(s.seen.found(), SIZE) for s in made if s.severity == 0])
+    np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(z.std(axis=0), 1, atol=0.01)
     assert fusion.mean[0, 5, 5] == pytest.approx(-3, abs=0.3)
-    assert len(fusion.mesh_deviation) == len(POINTS)
     assert (fusion.weights >= 0).all()
+    jaw = list(Part).index(Part.JAW)
+    assert fusion.part_slopes[jaw] > 0.3
+    assert fusion.part_slopes[jaw] * 8 + fusion.part_biases[jaw] > 1
+    assert fusion.part_biases[jaw] < 0
 
 
 def test_the_cohort_rates_normal_high_and_severe_low():
     made = list(samples(80))
-    fusion = fit(made)
+    fusion = fit(made, flat_shape())
     calibration = cohort(made, fusion, version="t-1", basis="drawn")
     assert calibration.rating(calibration.normal_quantiles[50]) == 7.0
     worst = max(made, key=lambda s: s.severity).seen
@@ -72,7 +88,7 @@ def test_the_cohort_rates_normal_high_and_severe_low():
 def test_too_few_faces_are_no_cohort():
     made = list(samples(12))
     with pytest.raises(ConfigurationError, match="too few"):
-        cohort(made, fit(made), version="t-1", basis="drawn")
+        cohort(made, fit(made, flat_shape()), version="t-1", basis="drawn")
 
 
 class NoFaces:

@@ -6,7 +6,6 @@ import pytest
 
 from service.appraisal.anomalies import inter_ocular_distance
 from service.appraisal.anomaly_network import LANDMARKS
-from service.appraisal.asymmetry import POINTS
 from service.appraisal.benchmark.ablations import FUSED, AblationStudy
 from service.appraisal.benchmark.judges import OracleJudge
 from service.appraisal.benchmark.landmarks import LandmarkStudy
@@ -16,9 +15,10 @@ from service.appraisal.benchmark.run import Plan, check, run
 from service.appraisal.benchmark.studies import StudyTable, as_json, as_markdown, cell_text, figure_of
 from service.appraisal.benchmark.summary import Figure
 from service.appraisal.benchmark.trial import Judged
-from service.appraisal.fusion import FEATURES, Fusion, mesh_measures
+from service.appraisal.fusion import FEATURES, Fusion
 from service.appraisal.localisation import face_reading
 from service.appraisal.models import ModelStore
+from service.appraisal.shape import MEASURES, Part, Shape
 from service.errors import ConfigurationError
 from tests.unit.appraisal.benchmark.shown import sheet, subject
 from tests.unit.appraisal.benchmark.test_trial import MAKERS, subjects
@@ -106,13 +106,19 @@ def fusion():
     clean = sheet(subject())
     maps = clean.judged.appraised.maps
     seen = face_reading(maps.face, maps.counterpart.reading)
+    residual = np.stack([measure.functional().ravel() for measure in MEASURES])
     return Fusion(
         mean=np.full((3, 64, 64), -3.0, np.float32),
         deviation=np.ones((3, 64, 64), np.float32),
-        mesh_mean=mesh_measures(seen),
-        mesh_deviation=np.full(len(POINTS), 0.01),
+        shape=Shape(
+            residual=residual,
+            mean=residual @ ((seen.found()[list(LANDMARKS)] + 0.5) / seen.size).ravel(),
+            deviation=np.full(len(MEASURES), 0.01),
+        ),
         weights=np.eye(len(FEATURES))[FEATURES.index("evidence")],
         bias=0.0,
+        part_slopes=np.full(len(Part), 1.0),
+        part_biases=np.full(len(Part), -9.0),
     )
 
 
@@ -130,7 +136,7 @@ def test_the_evidence_that_carries_the_fusion_is_missed_and_the_rest_is_not():
     assert 0.5 < rows["evidence"]["alone_subtle"].value < 1.0
     assert rows["evidence"]["lost_strong"].value == pytest.approx(0.5)
     assert rows["evidence"]["without_strong"].value == pytest.approx(0.5)
-    assert rows["eyes"]["lost_strong"].value == 0.0
+    assert rows["shape of the eyes"]["lost_strong"].value == 0.0
     assert rows_of(by_type)["evidence"]["nevus"].value == 1.0
     assert rows_of(by_type)[FUSED]["nevus"].value == 1.0
 
