@@ -9,9 +9,10 @@ whose measure is not what the rest of the face lets one expect.
 The total g is the logarithm of a mixture of likelihood ratios: an anomaly shows in the picture, or
 in the shape of one part of the face (eyes, brows, nose, mouth, jaw), and any one of them is enough.
 The picture's ratio is a logistic regression with weights >= 0 on summaries of the planes, of
-anomalous against sham faces; a part's is one of its furthest measure, of faces in which that part
-was displaced against sham faces. The map is D(x) = exp(g) m(x) / mean(m), so that eq. (3) of
-paper 000 gives s(D) = -log(mean D) = -g, while regions share the total by what was seen in them.
+anomalous against sham faces; a part's is one on how far its measures are from the expected, of faces
+in which that part was displaced against sham faces. The map is D(x) = exp(g) m(x) / mean(m), so
+that eq. (3) of paper 000 gives s(D) = -log(mean D) = -g, while regions share the total by what was
+seen in them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from service.appraisal.anomaly_network import LANDMARKS
 from service.appraisal.reading import Reading, found_landmarks
-from service.appraisal.shape import MEASURES, Part, Shape, cues, paint
+from service.appraisal.shape import MEASURES, PART_MEASURES, Part, Shape, paint
 from service.errors import ModelIntegrityError
 
 Z_CENTRE = 2.0  # standard deviations from which a pixel's excess counts in full
@@ -73,6 +74,11 @@ def planes(reading: Reading) -> NDArray[np.float32]:
     return np.asarray(np.stack([reading.localisation, moved, coloured]), np.float32)
 
 
+def oddities(shape: Shape, seen: FaceReading) -> NDArray[np.float64]:
+    """How far each measure is from the expected, (len(MEASURES),) float64, 0..MOST standard deviations."""
+    return np.minimum(np.abs(shape.z(seen.found(), seen.size)), MOST)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fusion:
     """Calibration of the default method, made on faces kept out of training."""
@@ -82,8 +88,8 @@ class Fusion:
     shape: Shape  # what to expect of lids, lips, nose and jaw
     weights: NDArray[np.float64]  # (len(FEATURES),), of the picture's log likelihood ratio, >= 0
     bias: float  # of the picture's log likelihood ratio
-    part_slopes: NDArray[np.float64]  # (len(Part),), of each part's log likelihood ratio, >= 0, per SD
-    part_biases: NDArray[np.float64]  # (len(Part),)
+    measure_weights: NDArray[np.float64]  # (len(MEASURES),), of its part's log likelihood ratio, >= 0, per SD
+    part_biases: NDArray[np.float64]  # (len(Part),), of the parts' log likelihood ratios
 
     def z(self, reading: Reading) -> NDArray[np.float32]:
         """Planes in standard deviations over the usual, (3, 64, 64) float32."""
@@ -108,12 +114,13 @@ class Fusion:
         )
 
     def evidence(self, seen: FaceReading) -> NDArray[np.float64]:
-        """Summaries of the picture, then of each part its furthest measure, (len(EVIDENCE),) float64."""
-        shape = cues(self.shape.z(seen.found(), seen.size))
-        return np.concatenate([self.features(seen), np.minimum(shape, MOST)])
+        """Summaries of the picture, then each part's log likelihood ratio, (len(EVIDENCE),) float64."""
+        speaks = self.measure_weights * oddities(self.shape, seen)
+        parts = [speaks[list(PART_MEASURES[part])].sum() for part in Part]
+        return np.concatenate([self.features(seen), parts + self.part_biases])
 
     def weigh(self, evidence: NDArray[np.float64], *, without: str | None = None) -> NDArray[np.float64]:
-        """g of evidence, higher = more anomalous.
+        """G of evidence, higher = more anomalous.
 
         Args:
             evidence: (..., len(EVIDENCE)) float64.
@@ -125,8 +132,7 @@ class Fusion:
         use = np.array([name != without for name in EVIDENCE])
         count = len(FEATURES)
         picture = evidence[..., :count] @ (self.weights * use[:count]) + self.bias
-        parts = self.part_slopes * evidence[..., count:] + self.part_biases
-        parts = np.where(use[count:], parts, -np.inf)
+        parts = np.where(use[count:], evidence[..., count:], -np.inf)
         ratios = np.concatenate([picture[..., None], parts], axis=-1)
         return np.asarray(np.logaddexp.reduce(_LOG_SHARES + ratios, axis=-1))
 
@@ -140,9 +146,7 @@ class Fusion:
         wide = (seen.reading.localisation - self.mean[0].mean()) / self.deviation[0].mean()
         z = cv2.GaussianBlur(_OWN_SHARE * own + (1 - _OWN_SHARE) * wide, (0, 0), 1.0)
         z = cv2.resize(z, seen.face.shape[::-1], interpolation=cv2.INTER_CUBIC)
-        found = seen.found()
-        odd = np.minimum(np.abs(self.shape.z(found, seen.size)), MOST)
-        z = z + paint(odd - USUAL, found, seen.size, _SPREAD)
+        z = z + paint(oddities(self.shape, seen) - USUAL, seen.found(), seen.size, _SPREAD)
         local = np.logaddexp(0, z - Z_CENTRE)
         mean = max(float(local[seen.face].mean()), 1e-9) if seen.face.any() else 1.0
         return np.asarray(np.exp(self.total(seen)) * local / mean, np.float32)
@@ -157,7 +161,7 @@ class Fusion:
             "shape_deviation": self.shape.deviation,
             "weights": self.weights,
             "bias": np.array([self.bias]),
-            "part_slopes": self.part_slopes,
+            "measure_weights": self.measure_weights,
             "part_biases": self.part_biases,
         }
         return {name: torch.from_numpy(np.asarray(part, np.float32)) for name, part in parts.items()}
@@ -189,6 +193,6 @@ def fusion_from(tensors: Mapping[str, torch.Tensor]) -> Fusion:
         ),
         weights=part("weights", len(FEATURES)),
         bias=float(part("bias", 1)[0]),
-        part_slopes=part("part_slopes", len(Part)),
+        measure_weights=part("measure_weights", measures),
         part_biases=part("part_biases", len(Part)),
     )

@@ -139,15 +139,6 @@ class Shape:
         return (self.residuals(landmarks, size) - self.mean) / self.deviation
 
 
-def cues(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each part, the measure furthest from the expected: (len(Part),) float64, >= 0.
-
-    Args:
-        z: (len(MEASURES),) float64, signed standard deviations.
-    """
-    return np.array([np.abs(z[list(PART_MEASURES[part])]).max() for part in Part])
-
-
 def paint(
     excess: Sequence[float] | NDArray[np.float64], landmarks: NDArray[np.float64], size: int, sigma: float
 ) -> NDArray[np.float32]:

@@ -14,11 +14,11 @@ from service.appraisal.alignment import AlignedFace, align
 from service.appraisal.anomalies import Canvas, Maker, forward_points, inter_ocular_distance, render
 from service.appraisal.anomaly_network import INPUT_SIZE, LANDMARKS
 from service.appraisal.face import FaceFinder
-from service.appraisal.fusion import FEATURES, MOST, FaceReading, Fusion, planes
+from service.appraisal.fusion import FEATURES, FaceReading, Fusion, oddities, planes
 from service.appraisal.localisation import face_reading
 from service.appraisal.photograph import photograph_from_rgb
 from service.appraisal.reading import NetworkReader
-from service.appraisal.shape import PART_MEASURES, Part, Shape, cues
+from service.appraisal.shape import MEASURES, PART_MEASURES, Part, Shape
 from service.training import augmentation
 from service.training.examples import make_change
 from service.training.faces import FacePool, NormalFace
@@ -28,7 +28,8 @@ ANOMALIES = 5  # of each face
 _SMOOTH_CELLS = 2.0
 _RIDGE = 0.005
 _DISPLACED = 2.0  # standard deviations a measure must have been moved for its part to be displaced
-_FEWEST_DISPLACED = 20  # samples for a fit of a part's own
+_FEWEST_DISPLACED = 5  # samples to learn from what a displaced part looks like
+_SILENT = -20.0  # log likelihood ratio of a part nothing is known of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,13 +104,15 @@ def _samples(
     ]
 
 
-def fit(samples: Sequence[Sample], shape: Shape) -> Fusion:
+def fit(samples: Sequence[Sample], shape: Shape, known: Fusion | None = None) -> Fusion:
     """Fit what is usual at each place and of each measure, and the weights of the evidence.
 
     Args:
         samples: shams and anomalies of faces kept out of training.
         shape: predictions of the measures; how much normal faces differ from them is found anew here,
             on the landmarks the network finds.
+        known: an earlier fusion to take the parts' weights from, where samples are few; they are per
+            standard deviation, so they hold for other normal faces.
     """
     shams = [s.seen for s in samples if s.severity == 0]
     local = np.stack([planes(seen.reading) for seen in shams])
@@ -123,12 +126,14 @@ def fit(samples: Sequence[Sample], shape: Shape) -> Fusion:
         shape=_usual(shape, shams),
         weights=np.zeros(len(FEATURES)),
         bias=0.0,
-        part_slopes=np.zeros(len(Part)),
+        measure_weights=np.zeros(len(MEASURES)),
         part_biases=np.zeros(len(Part)),
     )
     weights, bias = _picture(draft, samples)
-    slopes, biases = _parts(draft.shape, samples)
-    return replace(draft, weights=weights, bias=bias, part_slopes=slopes, part_biases=biases)
+    measures, biases = (
+        _parts(draft.shape, samples) if known is None else (known.measure_weights, known.part_biases)
+    )
+    return replace(draft, weights=weights, bias=bias, measure_weights=measures, part_biases=biases)
 
 
 def _usual(shape: Shape, shams: Sequence[FaceReading]) -> Shape:
@@ -147,32 +152,23 @@ def _picture(draft: Fusion, samples: Sequence[Sample]) -> tuple[NDArray[np.float
 
 
 def _parts(shape: Shape, samples: Sequence[Sample]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Slopes and biases of the parts' log likelihood ratios.
+    """Weights of the measures and biases of the parts in the parts' log likelihood ratios.
 
-    A part with few displaced samples takes the fit of all parts together.
+    A part that too few samples displace stays silent.
     """
-    seen = np.stack([cues(shape.z(s.seen.found(), s.seen.size)) for s in samples])
-    true = np.stack([shape.residual @ s.moved.ravel() / shape.deviation for s in samples])
+    seen = np.stack([oddities(shape, s.seen) for s in samples])
+    true = np.abs(np.stack([shape.residual @ s.moved.ravel() / shape.deviation for s in samples]))
     sham = np.array([s.severity == 0 for s in samples])
-    tables, labels = [], []
-    for part in Part:
-        displaced = np.abs(true[:, list(PART_MEASURES[part])]).max(axis=1) > _DISPLACED
+    weights, biases = np.zeros(len(MEASURES)), np.full(len(Part), _SILENT)
+    for number, part in enumerate(Part):
+        own = list(PART_MEASURES[part])
+        displaced = true[:, own].max(axis=1) > _DISPLACED
+        if displaced.sum() < _FEWEST_DISPLACED:
+            continue
         some = sham | displaced
-        tables.append(np.minimum(seen[some, len(tables)], MOST)[:, None])
-        labels.append(displaced[some])
-    together = _balanced(np.concatenate(tables), np.concatenate(labels))
-    fits = [
-        _balanced(table, label) if label.sum() >= _FEWEST_DISPLACED else together
-        for table, label in zip(tables, labels, strict=True)
-    ]
-    return np.array([slope for slope, _ in fits]), np.array([bias for _, bias in fits])
-
-
-def _balanced(table: NDArray[np.float64], present: NDArray[np.bool_]) -> tuple[float, float]:
-    """Slope and bias of a log likelihood ratio: both classes weigh alike."""
-    importance = np.where(present, 1 / max(present.sum(), 1), 1 / max((~present).sum(), 1))
-    slopes, bias = _regress(table, present, importance)
-    return float(slopes[0]), bias
+        alike = np.where(displaced, 1 / displaced.sum(), 1 / sham.sum())
+        weights[own], biases[number] = _regress(seen[np.ix_(some, own)], displaced[some], alike[some])
+    return weights, biases
 
 
 def _regress(

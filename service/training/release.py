@@ -20,7 +20,6 @@ from service.appraisal.fusion import Fusion, fusion_from
 from service.appraisal.models import SITE_LINE, ModelEntry, ModelStore, load_tensors
 from service.appraisal.normalisers.restoration import MODEL
 from service.appraisal.reading import NetworkReader
-from service.appraisal.shape import Shape
 from service.appraisal.site import calibration_id
 from service.errors import ConfigurationError
 from service.training.calibrate import Sample, collect, fit
@@ -83,7 +82,9 @@ def release(
     found = sum(sample.severity == 0 for sample in samples)
     if found < FEWEST_FACES:
         raise ConfigurationError(f"a face is found in {found} pictures of normal faces; too few to calibrate")
-    fusion = fit(samples, _expected_shape(data))
+    known = _known(data)
+    shape = known.shape if known is not None else fit_shape(open_pool(data, Split.TRAIN))
+    fusion = fit(samples, shape, known)
     network, fused = out / f"{MODEL}.safetensors", out / f"{FUSION_MODEL}.safetensors"
     shutil.copyfile(weights, network)
     save_file({k: v.contiguous() for k, v in fusion.tensors().items()}, fused)
@@ -136,10 +137,10 @@ def _for_site(
     return kept, about, put_rows(rows, out)
 
 
-def _expected_shape(data: Path) -> Shape:
-    """Fitted to the training faces where they are many enough, else the shipped one."""
-    pool = open_pool(data, Split.TRAIN)
-    return fit_shape(pool) if len(pool) >= FEWEST else fusion_from(ModelStore().tensors(FUSION_MODEL)).shape
+def _known(data: Path) -> Fusion | None:
+    """The shipped fusion, where the faces are too few for a model of shape of their own."""
+    few = len(open_pool(data, Split.TRAIN)) < FEWEST
+    return fusion_from(ModelStore().tensors(FUSION_MODEL)) if few else None
 
 
 def enough_to_calibrate(pool: FacePool) -> None:

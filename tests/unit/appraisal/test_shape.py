@@ -1,7 +1,7 @@
 import numpy as np
 
 from service.appraisal.anomaly_network import LANDMARKS
-from service.appraisal.shape import MEASURES, PART_MEASURES, PART_POINTS, Part, cues, paint
+from service.appraisal.shape import MEASURES, PART_POINTS, paint
 from tests.unit.appraisal.drawn_face import drawn_mesh
 
 SIZE = 256
@@ -20,12 +20,6 @@ def test_a_difference_is_blind_to_a_shift_and_a_position_is_not():
         shifted = (measure.functional() * ones).sum()
         expected = 0 if measure.against else 2 if measure.together else 1
         assert np.isclose(shifted, expected), measure.name
-
-
-def test_a_cue_is_the_furthest_measure_of_its_part():
-    z = np.zeros(len(MEASURES))
-    z[PART_MEASURES[Part.JAW][1]] = -4
-    assert cues(z).tolist() == [4.0 if part is Part.JAW else 0.0 for part in Part]
 
 
 def test_what_is_expected_is_not_painted_and_what_is_not_is_painted_where_it_is():

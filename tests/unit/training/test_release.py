@@ -1,4 +1,5 @@
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from service.appraisal.fusion import FaceReading, fusion_from
 from service.appraisal.methods import METHODS
 from service.appraisal.models import ModelStore
 from service.appraisal.reading import Reading
-from service.appraisal.shape import MEASURES, Part, Shape
+from service.appraisal.shape import MEASURES, PART_MEASURES, Part, Shape
 from service.appraisal.site import at_site
 from service.errors import ConfigurationError
 from service.training.calibrate import Sample, fit
@@ -69,9 +70,13 @@ def test_the_fit_tells_anomalous_from_normal_and_knows_the_usual():
     assert fusion.mean[0, 5, 5] == pytest.approx(-3, abs=0.3)
     assert (fusion.weights >= 0).all()
     jaw = list(Part).index(Part.JAW)
-    assert fusion.part_slopes[jaw] > 0.3
-    assert fusion.part_slopes[jaw] * 8 + fusion.part_biases[jaw] > 1
-    assert fusion.part_biases[jaw] < 0
+    chin = [measure.name for measure in MEASURES].index("chin-height")
+    assert fusion.measure_weights[chin] > 0.3
+    assert fusion.measure_weights[chin] * 8 + fusion.part_biases[jaw] > 1
+    assert (fusion.part_biases < 0).all()
+    assert not fusion.measure_weights[list(PART_MEASURES[Part.EYES])].any()  # no eye was displaced
+    again = fit(list(samples()), flat_shape(), replace(fusion, part_biases=np.arange(5.0)))
+    np.testing.assert_array_equal(again.part_biases, np.arange(5.0))
 
 
 def test_the_cohort_rates_normal_high_and_severe_low():

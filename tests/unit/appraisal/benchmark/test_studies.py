@@ -117,7 +117,7 @@ def fusion():
         ),
         weights=np.eye(len(FEATURES))[FEATURES.index("evidence")],
         bias=0.0,
-        part_slopes=np.full(len(Part), 1.0),
+        measure_weights=np.full(len(MEASURES), 1.0),
         part_biases=np.full(len(Part), -9.0),
     )
 
