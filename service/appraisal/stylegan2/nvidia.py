@@ -105,7 +105,7 @@ def read_nvidia_pickle(path: Path) -> dict[str, Tensor]:
             tensors = _from_tensorflow(_floats(views, size))
     except KeyError as exc:
         raise ModelIntegrityError(f"{path}: no unconditional StyleGAN2 generator: {exc} is missing") from exc
-    except (TypeError, ValueError, IndexError) as exc:
+    except (TypeError, ValueError, IndexError, RecursionError) as exc:
         raise UnsafeModelError(f"{path}: malformed: {exc}") from exc
     return {name: torch.from_numpy(np.array(array, order="C")) for name, array in tensors.items()}
 
