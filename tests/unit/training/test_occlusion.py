@@ -148,7 +148,7 @@ def test_a_perfect_network_finds_everything_and_harms_nothing(data):
 
 def test_a_network_that_takes_a_naevus_for_cover_is_counted(data):
     made = trials(open_pool(data, Split.TEST), {"nevus": NAMED["nevus"]}, faces=6, seed=1)
-    eye = [trial.masks()[Region.LEFT_EYE].astype(np.float32) for trial in made]
+    eye = [trial.masks[Region.LEFT_EYE].astype(np.float32) for trial in made]
     seen = [
         Seen(trial=trial, chance=plane if trial.kind == "nevus" else np.zeros_like(plane))
         for trial, plane in zip(made, eye, strict=True)
