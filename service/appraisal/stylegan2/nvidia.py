@@ -247,8 +247,8 @@ def _check_kernel(kernel: object) -> None:
 def _mapping(value: object) -> dict[str, object]:
     """A dict, or an ordered or dotted one."""
     if isinstance(value, Made) and value.what in _MAPPINGS:
-        given: dict[str, object] = dict(_pairs(value.args[0])) if value.args else {}
-        value = {**given, **value.items}
+        given = _pairs(value.args[0]) if value.args else []
+        value = dict([*given, *value.items.items()])
     if not isinstance(value, dict):
         raise UnsafeModelError("a mapping was expected")
     return {str(key): item for key, item in value.items()}
