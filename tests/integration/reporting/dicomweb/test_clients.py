@@ -86,7 +86,7 @@ def test_retrieval(client: DICOMwebClient, held: list[Dataset]) -> None:
 
 
 def test_storage(client: DICOMwebClient, api: Api) -> None:
-    ds = photograph(patient_id="P9", transfer_syntax=ExplicitVRLittleEndian)
+    ds = photograph(patient_id="P9", patient_name="Roe^Ann", transfer_syntax=ExplicitVRLittleEndian)
     answer = client.store_instances([dcmread(BytesIO(part10(ds)))])  # the client keeps the preamble it read
     assert answer.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == ds.SOPInstanceUID
     with transaction(api.pool) as connection:
