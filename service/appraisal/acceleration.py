@@ -1,8 +1,8 @@
 """How networks run on a device: precision, memory layout, compilation.
 
 On a CPU everything is float32 and eager. On a GPU forward passes are in half precision with the
-channels last, and loops that run one graph hundreds of times (projection, adaptation) are compiled
-with CUDA graphs. Master weights, optimisers, losses and regularisation stay float32.
+channels last; loops that run one graph hundreds of times (projection, adaptation) can be compiled, which
+nothing asks for until it was measured on a GPU. Master weights, optimisers, losses and regularisation stay float32.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ class Acceleration:
 
 PLAIN = Acceleration()
 # bfloat16, not float16: styles scale activations beyond float16's range, and nothing rescales the loss.
-OPTIMISING_ON_GPU = Acceleration(
-    dtype=torch.bfloat16, channels_last=True, backend="inductor", mode="reduce-overhead"
-)
+OPTIMISING_ON_GPU = Acceleration(dtype=torch.bfloat16, channels_last=True)
 COMPARING_ON_GPU = Acceleration(dtype=torch.float16, channels_last=True)
 
 
