@@ -2,7 +2,8 @@
 
 On a CPU everything is float32 and eager. On a GPU forward passes are in half precision with the
 channels last; loops that run one graph hundreds of times (projection, adaptation) can be compiled, which
-nothing asks for until it was measured on a GPU. Master weights, optimisers, losses and regularisation stay float32.
+nothing asks for until it was measured on a GPU. Master weights, optimisers, losses and
+regularisation stay float32.
 """
 
 from __future__ import annotations
