@@ -29,7 +29,7 @@ GIVEN = OcclusionCalibration(
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faces")
-    write_archive(folder, 128, ["one"] * 120 + ["webmorph-3dsk"] * 20)
+    write_archive(folder, 128, ["one"] * 260 + ["webmorph-3dsk"] * 20)
     shapes = folder / "lips"
     shapes.mkdir()
     turn = np.linspace(0, np.pi, 20)
