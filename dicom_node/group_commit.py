@@ -6,13 +6,13 @@ them commits for all. A lone sender pays one round trip to PostgreSQL, many send
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
 from psycopg.rows import dict_row
 
+from service.batches import Batches
 from service.config import Settings
 from service.database import instances
 from service.database.pool import Connection
@@ -40,9 +40,7 @@ class GroupCommit:
         """
         self._settings = settings
         self._connection: Connection | None = None
-        self._waiting: list[_Entry] = []
-        self._waiting_lock = threading.Lock()
-        self._commit_lock = threading.Lock()
+        self._batches: Batches[_Entry] = Batches(self._commit, lambda waiting: min(len(waiting), _MAX_BATCH))
 
     def record(self, new: NewInstance) -> Receipt:
         """Record one instance whose bytes are durable; returns after the commit.
@@ -51,15 +49,9 @@ class GroupCommit:
             DatabaseUnavailableError: Not recorded, or not known to be.
         """
         entry = _Entry(new)
-        with self._waiting_lock:
-            self._waiting.append(entry)
-        with self._commit_lock:
-            while entry.receipt is None and entry.error is None:
-                self._commit(self._take())
-        if entry.error is not None:
-            raise entry.error
+        self._batches.submit(entry)
         if entry.receipt is None:
-            raise DatabaseUnavailableError("the receipt was not recorded")
+            raise entry.error or DatabaseUnavailableError("the receipt was not recorded")
         return entry.receipt
 
     def close(self) -> None:
@@ -68,18 +60,13 @@ class GroupCommit:
         if connection is not None:
             connection.close()
 
-    def _take(self) -> list[_Entry]:
-        with self._waiting_lock:
-            batch, self._waiting = self._waiting[:_MAX_BATCH], self._waiting[_MAX_BATCH:]
-        return batch
-
     def _commit(self, batch: Sequence[_Entry]) -> None:
         try:
             receipts = self._record([entry.new for entry in batch])
         except DatabaseUnavailableError as exc:
             for entry in batch:
                 entry.error = exc
-        except Exception as exc:  # noqa: BLE001 -- handed to the threads that wait, each raises it
+        except psycopg.Error as exc:
             if len(batch) == 1:
                 batch[0].error = exc
                 return
@@ -88,6 +75,10 @@ class GroupCommit:
         else:
             for entry, receipt in zip(batch, receipts, strict=True):
                 entry.receipt = receipt
+        finally:  # whatever else happened: nobody waits for ever
+            for entry in batch:
+                if entry.receipt is None and entry.error is None:
+                    entry.error = DatabaseUnavailableError("the receipt was not recorded")
 
     def _record(self, news: Sequence[NewInstance]) -> list[Receipt]:
         """Record on the connection kept, or on a new one where that is found broken.

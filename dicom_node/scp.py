@@ -235,7 +235,10 @@ class Node:
         for association in self._server.active_associations:
             if isinstance(association, NodeAssociation):
                 association.dul.drain(_DRAIN_S)
-            association.abort()
+            if association.is_rejected:
+                association.join(_DRAIN_S)  # it may be writing that down
+            else:
+                association.abort()
         self._commitment.stop()
         self._commitment_user.stop()
         self._indexer.stop()

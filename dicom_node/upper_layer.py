@@ -21,6 +21,7 @@ from uuid import uuid4
 import structlog
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
@@ -199,12 +200,12 @@ class StreamingDul(DULServiceProvider):
         try:
             while not self._kill_thread:
                 self._turn()
+        except InvalidEventError:  # as data that came before our answer, which then finds the peer aborted
+            _log.warning("event-out-of-place", state=self.state_machine.current_state, peer=self._peer())
+            self._give_up()
         except Exception:  # noqa: BLE001 -- an association that fails must not take the node with it
             _log.exception("association-failed", peer=self._peer())
-            self.assoc.is_aborted = True
-            self.assoc.is_established = False
-            self.assoc._kill = True
-            self._kill_thread = True
+            self._give_up()
         finally:
             self._drop_reception("the association ended")
             sock = self.socket
@@ -212,6 +213,12 @@ class StreamingDul(DULServiceProvider):
                 sock._shutdown_socket()
                 sock.release()
             self._activity.set()
+
+    def _give_up(self) -> None:
+        self.assoc.is_aborted = True
+        self.assoc.is_established = False
+        self.assoc._kill = True
+        self._kill_thread = True
 
     def _turn(self) -> None:
         """Do one thing: a timer, something to send, or something to read; then the state machine."""

@@ -37,6 +37,12 @@ def _repeatability() -> _Loaded:
     return repeatability
 
 
+def _change() -> _Loaded:
+    from service.cli_change import change
+
+    return change
+
+
 def _validate() -> _Loaded:
     from service.cli_validate import validate_command
 
@@ -80,11 +86,16 @@ DEFERRED: Mapping[str, Deferred] = MappingProxyType(
             summary="Measure within-subject SD, smallest detectable change and ICC, per region, and store "
             "them.",
         ),
+        "change": Deferred(
+            load=_change,
+            summary="Say which regions changed between two photographs by more than the method varies by "
+            "itself.",
+        ),
         "validate": Deferred(
             load=_validate,
             summary="Compare scores with human ratings: Pearson, Spearman, MAE, W1, agreement of the raters.",
         ),
-        "models": Deferred(load=_models, summary="Model files: list, verify, pull."),
+        "models": Deferred(load=_models, summary="Model files: list, verify, pull, convert."),
         "train": Deferred(
             load=_train, summary="Make the weights of the default method (CPU or one GPU; resumable)."
         ),

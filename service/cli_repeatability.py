@@ -12,27 +12,40 @@ from rich.table import Table
 
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.models import ModelStore
-from service.appraisal.photograph import read_photograph
+from service.appraisal.photograph import Photograph, photograph_from_rgb, read_photograph
 from service.appraisal.repeatability import (
-    REPEATABILITY_DIR,
     Repeatability,
     measure_repeatability,
+    repeatability_places,
     save_repeatability,
 )
 from service.config import load_settings
-from service.errors import SemblanceError
+from service.errors import ConfigurationError, SemblanceError
 from service.exit_codes import code_of
+
+_FACE_PX = 512  # of an archive's face, as a photograph
 
 
 def repeatability(
-    photos: Annotated[list[Path], typer.Argument(help="Photographs of different people, five or more.")],
+    photos: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Photographs of different people, five or more.", show_default=False),
+    ] = None,
     *,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of faces_*.npz archives: held-out faces instead of photographs."),
+    ] = None,
+    faces: Annotated[int, typer.Option(min=5, help="How many of the archives' faces.")] = 20,
     method: Annotated[
         str | None, typer.Option(help="Method; default: SEMBLANCE_METHOD.", show_default=False)
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where the figures are stored; default: beside the method's calibration."),
+        typer.Option(
+            help="Where the figures are stored; default: under SEMBLANCE_MODEL_DIR, else beside the "
+            "method's calibration."
+        ),
     ] = None,
 ) -> None:
     """Measure within-subject SD, smallest detectable change and ICC, per region, and store them.
@@ -41,7 +54,8 @@ def repeatability(
     light, and a simulated second photograph. A change smaller than the smallest detectable one is
     not to be called a change.
 
-    For example `semblance repeatability photos/*.jpg --out repeatability.json`.
+    For example `semblance repeatability photos/*.jpg`, or, for the product's own figures,
+    `semblance repeatability --data faces/ --method default`.
 
     Exit codes: 0 done; 1 a photograph or model file is at fault; 2 wrong usage, setting or
     method.
@@ -52,7 +66,7 @@ def repeatability(
         appraiser = Appraiser(
             method or settings.method, store=ModelStore(settings.model_dir), device=settings.device
         )
-        photographs = [read_photograph(path) for path in photos]
+        photographs = _photographs(photos or [], data, faces)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
             task = progress.add_task("taking again", total=None)
@@ -61,12 +75,26 @@ def repeatability(
                 photographs,
                 lambda done, total: progress.update(task, completed=done, total=total),
             )
-        path = out or REPEATABILITY_DIR / f"{found.method.calibration or found.method.name}.json"
+        place = repeatability_places(settings.model_dir)[0]
+        path = out or place / f"{found.method.calibration or found.method.name}.json"
         save_repeatability(found, path)
     except (SemblanceError, OSError) as exc:
         errors.print(f"[bold red]error:[/] {exc}", highlight=False)
         raise typer.Exit(code_of(exc)) from exc
     _show(found, path)
+
+
+def _photographs(photos: list[Path], data: Path | None, faces: int) -> list[Photograph]:
+    """Those named, or evenly spread held-out faces of the archives."""
+    if bool(photos) == (data is not None):
+        raise ConfigurationError("either photographs or --data")
+    if data is None:
+        return [read_photograph(path) for path in photos]
+    from service.training.faces import Split, open_pool
+
+    pool = open_pool(data, Split.TEST, fine_only=True)
+    chosen = range(0, len(pool), max(1, len(pool) // faces))[:faces]
+    return [photograph_from_rgb(pool.face(number, _FACE_PX).image) for number in chosen]
 
 
 def _show(found: Repeatability, path: Path) -> None:

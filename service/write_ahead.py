@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import structlog
 
+from service.batches import Batches
 from service.file_systems import sync_file_system
 from service.write_ahead_segment import BLOCK_BYTES, Record, Segment, left_behind, read_records
 
@@ -38,7 +39,6 @@ Sync = Callable[[int], None]
 class _Entry:
     record: Record
     segment: Segment | None = None
-    settled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,8 @@ class WriteAheadLog:
         self._segment_bytes = segment_bytes
         self._sync = sync
         self._root_descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._waiting: list[_Entry] = []
-        self._waiting_lock = threading.Lock()
-        self._write_lock = threading.Lock()
+        self._batches: Batches[_Entry] = Batches(self._write, self._count)
+        self._write_lock = threading.Lock()  # against closing meanwhile
         self._changed = threading.Condition()  # guards what follows
         self._active: Segment | None = None  # written to
         self._full: Segment | None = None  # its files are being synced
@@ -91,11 +90,7 @@ class WriteAheadLog:
             durable by itself then.
         """
         entry = _Entry(record)
-        with self._waiting_lock:
-            self._waiting.append(entry)
-        with self._write_lock:
-            while not entry.settled:
-                self._write(self._take())
+        self._batches.submit(entry)
         return Logged(log=self, segment=entry.segment) if entry.segment is not None else None
 
     def placed(self, segment: Segment) -> None:
@@ -138,35 +133,31 @@ class WriteAheadLog:
             return False
         return True
 
-    def _take(self) -> list[_Entry]:
-        """The first who wait, as many as fit in an eighth of a segment, at least one."""
-        with self._waiting_lock:
-            count, room = 1, self._waiting[0].record.room_bytes
-            while count < len(self._waiting):
-                room += self._waiting[count].record.room_bytes
-                if room > self._segment_bytes // 8:
-                    break
-                count += 1
-            batch, self._waiting = self._waiting[:count], self._waiting[count:]
-        return batch
+    def _count(self, waiting: Sequence[_Entry]) -> int:
+        """As many as fit in an eighth of a segment, at least one."""
+        count, room = 1, waiting[0].record.room_bytes
+        while count < len(waiting):
+            room += waiting[count].record.room_bytes
+            if room > self._segment_bytes // 8:
+                break
+            count += 1
+        return count
 
     def _write(self, batch: Sequence[_Entry]) -> None:
         """Write a batch, or leave its entries without a segment."""
         records = [entry.record for entry in batch]
-        try:
-            segment = self._segment_for(sum(record.room_bytes for record in records))
-            if segment is not None:
-                segment.write(records)
-                with self._changed:
-                    segment.unplaced += len(batch)
-                for entry in batch:
-                    entry.segment = segment
-        except OSError as exc:
-            _log.error("write-ahead-log-failed", error=str(exc))
-            self._set_aside()
-        finally:
-            for entry in batch:
-                entry.settled = True
+        with self._write_lock:
+            try:
+                segment = self._segment_for(sum(record.room_bytes for record in records))
+                if segment is not None:
+                    segment.write(records)
+                    with self._changed:
+                        segment.unplaced += len(batch)
+                    for entry in batch:
+                        entry.segment = segment
+            except OSError as exc:
+                _log.error("write-ahead-log-failed", error=str(exc))
+                self._set_aside()
 
     def _segment_for(self, room: int) -> Segment | None:
         """The segment to write so much to; None while there is none."""

@@ -215,8 +215,13 @@ def announce(connection: Connection, saved: Sequence[Saved], settings: Settings)
     subscribers = fhir_subscriptions.active(connection) if new else []
     told = 0
     for subscriber in subscribers:
+        try:
+            search = _search(subscriber, settings.fhir_base_url())
+        except FhirProblemError as exc:  # taken by an earlier release; results do not wait for it
+            in_error(connection, subscriber, str(exc), settings)
+            continue
         for version in new:
-            if _matches(connection, subscriber, version, settings.fhir_base_url()):
+            if _matches(connection, search, version):
                 number = fhir_subscriptions.add(
                     connection,
                     subscriber.subscription_id,
@@ -232,11 +237,14 @@ def announce(connection: Connection, saved: Sequence[Saved], settings: Settings)
     return told
 
 
-def _matches(connection: Connection, subscriber: Subscriber, version: StoredResource, base_url: str) -> bool:
+def _search(subscriber: Subscriber, base_url: str) -> Search:
     pairs = parse_qsl(subscriber.criteria.partition("?")[2], keep_blank_values=True)
-    search = parse(TOLD_OF, pairs, strict=True, base_url=base_url)
+    return parse(TOLD_OF, pairs, strict=True, base_url=base_url).search
+
+
+def _matches(connection: Connection, search: Search, version: StoredResource) -> bool:
     this = Criterion(parameter=_ID, values=(TokenValue(system=None, code=version.resource_id),))
-    wanted = Search(resource_type=TOLD_OF, criteria=(this, *search.search.criteria))
+    wanted = Search(resource_type=TOLD_OF, criteria=(this, *search.criteria))
     return fhir_search.count(connection, wanted) > 0
 
 

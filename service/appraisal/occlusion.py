@@ -197,7 +197,8 @@ def _filled(rgb: NDArray[np.uint8], hole: NDArray[np.bool_], face: AlignedFace) 
     other_free = cv2.warpAffine(free.astype(np.uint8), reflection, (size, size)).astype(bool)
     around = _continued(rgb, free)
     # The other half is lit from its own side: take its detail, and the light of this one.
-    detail = np.asarray(mirrored, np.float32) / (_continued(np.asarray(mirrored, np.uint8), other_free) + 4.0)
+    smooth = _continued(np.asarray(mirrored, np.uint8), other_free)
+    detail = np.clip(np.asarray(mirrored, np.float32) / (smooth + 4.0), 0, 1.8)
     placed = np.where(other_free[..., None], detail * (around + 4.0), around)
     weight = cv2.GaussianBlur(grown.astype(np.float32), (0, 0), _FEATHER * size)
     weight = np.where(hole, 1.0, np.clip(weight, 0, 1))[..., None]

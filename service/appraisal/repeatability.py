@@ -4,14 +4,14 @@ Each photograph is taken again in the computer: JPEG quality, scale, roll, small
 brightness, light from one side, white balance, and all together with noise and blur
 (re-photography). From the scores come the within-subject standard deviation (the standard error
 of measurement), the smallest detectable change 1.96 sqrt(2) SEM (Weir 2005) and the ICC. What is
-stored belongs to one method identity; a change between two photographs is real only beyond it.
+stored belongs to one method and weights; a change between two photographs is real only beyond it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -42,7 +42,7 @@ class RegionRepeatability:
 
 @dataclass(frozen=True, kw_only=True)
 class Repeatability:
-    """Repeatability of one method; valid for results of exactly this identity."""
+    """Repeatability of one method; valid for results of exactly this method and weights."""
 
     method: MethodIdentity
     regions: Mapping[str, RegionRepeatability]
@@ -50,6 +50,10 @@ class Repeatability:
         str, float
     ]  # condition -> mean change of the face's score, in within-subject SDs; none if all rejected
     rejected: Mapping[str, int]  # condition -> photographs no longer judged
+
+    def holds_for(self, method: MethodIdentity) -> bool:
+        """Whether a method's scores are the same; calibrations change ratings only."""
+        return replace(self.method, calibration="") == replace(method, calibration="")
 
 
 def _rephotograph(rgb: Picture) -> Picture:
@@ -170,10 +174,24 @@ def load_repeatability(path: Path) -> Repeatability:
         raise ConfigurationError(f"repeatability {path}: {exc!r}") from exc
 
 
-def find_repeatability(method: MethodIdentity, directory: Path = REPEATABILITY_DIR) -> Repeatability | None:
-    """Return the stored repeatability of exactly this identity, if there is one."""
-    for path in sorted(directory.glob("*.json")):
-        found = load_repeatability(path)
-        if found.method == method:
-            return found
+def repeatability_places(model_dir: Path | None) -> tuple[Path, ...]:
+    """Directories it may be stored in: the site's own first, then what is shipped."""
+    return (*((model_dir / "repeatability",) if model_dir else ()), REPEATABILITY_DIR)
+
+
+def find_repeatability(method: MethodIdentity, *directories: Path) -> Repeatability | None:
+    """Return the repeatability stored for exactly this method and weights, if there is one.
+
+    Args:
+        method: Of the scores.
+        directories: Where to look, the first first; none looks at what is shipped.
+
+    Raises:
+        ConfigurationError: A stored one is malformed.
+    """
+    for directory in directories or (REPEATABILITY_DIR,):
+        for path in sorted(directory.glob("*.json")):
+            found = load_repeatability(path)
+            if found.holds_for(method):
+                return found
     return None

@@ -76,10 +76,12 @@ class OcclusionTrainer:
         self._plan = plan
         self.network = OcclusionNetwork()
         self.network.encoder.load_state_dict(_encoder_weights(plan.encoder))
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(memory_format=torch.channels_last)
         self.network.encoder[: ENCODER_LAYERS if plan.frozen else _FROZEN_LAYERS].requires_grad_(False)
         self.average = torch.optim.swa_utils.AveragedModel(
-            self.network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
+            self.network,
+            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995),  # type: ignore[no-untyped-call]
+            use_buffers=True,
         )
         encoder = [p for p in self.network.encoder.parameters() if p.requires_grad]
         own = {id(p) for p in self.network.encoder.parameters()}

@@ -93,7 +93,7 @@ def release(
 
 
 def _regions(one: Seen, calibration: OcclusionCalibration) -> bool:
-    return bool(find_occlusion(one.chance, one.trial.masks(), calibration).regions)
+    return bool(find_occlusion(one.chance, one.trial.masks, calibration).regions)
 
 
 def _row(path: Path) -> str:
@@ -121,7 +121,7 @@ def _sheet(seen: Sequence[Seen], calibration: OcclusionCalibration, path: Path) 
     """Pictures with what is left out in red over them."""
     cells = []
     for one in seen[: 8 * _COLUMNS]:
-        occlusion = find_occlusion(one.chance, one.trial.masks(), calibration)
+        occlusion = find_occlusion(one.chance, one.trial.masks, calibration)
         shown = one.trial.image.astype(np.float32)
         shown[occlusion.left_out] = 0.6 * shown[occlusion.left_out] + [60, 0, 60]
         shown[occlusion.covered] = 0.6 * shown[occlusion.covered] + [100, 0, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -41,6 +42,7 @@ class Trial:
     covered: Field  # (128, 128) float32, 0..1, truth
     landmarks: Field  # (478, 2) float32, pixels
 
+    @cached_property
     def masks(self) -> Mapping[Region, npt.NDArray[np.bool_]]:
         """Masks of the regions, (128, 128) bool each."""
         return region_masks(self.landmarks.astype(np.float64), (INPUT_SIZE, INPUT_SIZE))
@@ -172,7 +174,7 @@ def figures(kind: str, pairs: Sequence[tuple[Seen, Seen]], calibration: Occlusio
     inside, outside = [], []
     overlap = union = found = plainly = false = bare = harmed = 0
     for one, plain in pairs:
-        masks = one.trial.masks()
+        masks = one.trial.masks
         lost_anyway = (
             find_occlusion(plain.chance, masks, calibration).regions if kind != PLAIN else frozenset()
         )

@@ -218,16 +218,16 @@ def pose_agreement(pool: FacePool, numbers: Sequence[int], finder: FaceFinder) -
     pairs: dict[str, tuple[list[float], list[float]]] = {"yaw_deg": ([], []), "pitch_deg": ([], [])}
     missing = 0
     for number in numbers:
-        rgb = pool.face(number, 256).image
-        rgb = cv2.copyMakeBorder(rgb, 64, 64, 64, 64, cv2.BORDER_REPLICATE)
-        faces = finder.find(np.asarray(rgb, np.uint8))
+        wide = cv2.copyMakeBorder(pool.face(number, 256).image, 64, 64, 64, 64, cv2.BORDER_REPLICATE)
+        rgb = np.asarray(wide, np.uint8)
+        faces = finder.find(rgb)
         if len(faces) != 1:
             missing += 1
             continue
         for name, (true, found) in pairs.items():
             for turn in _TURNS:
                 by = {"yaw_deg": 0.0, "pitch_deg": 0.0} | {name: turn}
-                again = finder.find(turned(np.asarray(rgb, np.uint8), faces[0].mesh, **by))
+                again = finder.find(turned(rgb, faces[0].mesh, **by))
                 if len(again) != 1:
                     missing += 1
                     continue

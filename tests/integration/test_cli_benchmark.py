@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from service.appraisal.face import MediapipeFaceFinder
 from service.cli import app
+from service.training.archive import archive_photographs
 from tests.unit.appraisal.photographs import portrait
 
 
@@ -32,6 +34,28 @@ def test_a_benchmark_shows_oracle_and_symmetry_and_ends_with_json(faces, tmp_pat
     assert figures["oracle"]["types"]["droop"]["auroc_strong"]["value"] == 1.0
     assert "2 faces; 2 photographs" in result.stderr
     assert report.read_text().count("data:image/png;base64,") == 2
+
+
+def test_every_study_of_the_default_method_on_an_archive(faces, tmp_path):
+    archive_photographs(faces, tmp_path, MediapipeFaceFinder(), source="webmorph-3dsk", fewest=2)
+    studies = ["--robustness", "--landmarks", "--ablations", "--markdown", str(tmp_path / "tables.md")]
+    words = ["benchmark", str(tmp_path), "--types", "droop", "--repeats", "2", *studies, "--json"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout.strip().splitlines()[-1])
+    made = {"types", "robustness", "landmarks", "landmark_distance", "ablations", "evidence_by_type"}
+    assert made < set(figures["default"])
+    assert not made & set(figures["oracle"]) - {"types"}
+    assert figures["default"]["robustness"]["mirrored"]["faces"] == 2
+    assert figures["default"]["landmarks"]["droop"]["network"]["value"] > 0.3
+    assert "### What each evidence contributes" in (tmp_path / "tables.md").read_text()
+    assert "2 faces of the test split" in result.stderr
+
+
+def test_studies_without_their_images_are_refused():
+    result = CliRunner().invoke(app, ["benchmark", "--robustness"])
+    assert result.exit_code != 0
+    assert "name a folder" in result.output + str(result.exception)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,8 @@ def test_jsonl_keeps_its_contract(run, photos, tmp_path):
         assert 1 <= line["rating"] <= 7
         assert 0 <= line["percentile"] <= 100
         assert line["regions"]["nose"]["judged"] == 1
+        assert line["regions"]["nose"]["reason"] is None
+        assert line["reasons"] == []
         difference = np.load(tmp_path / line["difference_map"])
         assert difference.dtype == np.float32
         assert difference.shape == portrait().shape[:2]

@@ -32,6 +32,8 @@ from service.appraisal.tables import Comparator, ComparatorRow, Normalised, Work
 if TYPE_CHECKING:
     import torch
 
+    from service.appraisal.acceleration import Acceleration
+
 PAPER_POWER = 4  # eq. (1)
 LPIPS_POWER = 2  # Zhang et al. 2018, eq. (1)
 _EPSILON = 1e-10  # as in the lpips package
@@ -56,6 +58,7 @@ class DeepComparator:
         *,
         device: str = "cpu",
         weights: Sequence[torch.Tensor] | None = None,
+        acceleration: Acceleration | None = None,
     ) -> None:
         """Take over a network.
 
@@ -64,9 +67,13 @@ class DeepComparator:
             settings: How feature maps are compared.
             device: "cpu" or "cuda".
             weights: Of each layer's filters, (K,) each; None for the unweighted maps of paper 000.
+            acceleration: Precision; None takes what suits the device.
         """
         import torch
 
+        from service.appraisal.acceleration import for_comparing
+
+        self._fast = acceleration or for_comparing(device)
         self._layers = [layer.to(device).to(memory_format=torch.channels_last) for layer in network]
         self._settings = settings
         self._device = device
@@ -116,10 +123,9 @@ class DeepComparator:
         import torch
 
         size = ones.shape[2:]
-        half = self._device == "cuda"
         parts: list[torch.Tensor] = []
         filters: list[int] = []
-        with torch.inference_mode(), torch.autocast(self._device, torch.float16, enabled=half):
+        with torch.inference_mode(), self._fast.autocast(self._device):
             for index, (a, b) in enumerate(self._features(ones, others)):
                 if self._settings.layer in (None, index + 1):
                     parts.append(_enlarge(self._layer_map(a.float(), b.float(), index), size))

@@ -32,7 +32,12 @@ class PatchFeatures:
         """Take over a frozen network of at least the layers needed."""
         import torch
 
+        from service.appraisal.acceleration import for_comparing
+
+        self._fast = for_comparing(device)
         self._layers = [layer.to(device) for layer in network]
+        for layer in self._layers:
+            self._fast.place(layer)
         self.device = device
         self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
         self._sd = torch.tensor(IMAGENET_SD, device=device).view(1, 3, 1, 1)
@@ -43,13 +48,13 @@ class PatchFeatures:
         from torch.nn import functional
 
         values = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2).float() / 255
-        values = (values - self._mean) / self._sd
+        values = self._fast.laid_out((values - self._mean) / self._sd)
         kept: list[torch.Tensor] = []
-        with torch.inference_mode():
+        with torch.inference_mode(), self._fast.autocast(self.device):
             for number, layer in enumerate(self._layers, start=1):
                 values = layer(values)
                 if number in LAYERS:
-                    smooth = functional.avg_pool2d(values, _SMOOTHING, 1, _SMOOTHING // 2)
+                    smooth = functional.avg_pool2d(values.float(), _SMOOTHING, 1, _SMOOTHING // 2)
                     side = kept[0].shape[2:] if kept else smooth.shape[2:]
                     kept.append(functional.interpolate(smooth, size=side, mode="bilinear"))
             return torch.cat(kept, 1)

@@ -113,7 +113,9 @@ class ModulatedConv2d(nn.Module):
         else:
             out = functional.conv2d(out, weight, padding=self._size // 2)
         if self._demodulate:
-            length = (scales.float().square() @ weight.float().square().sum((2, 3)).T + EPSILON).rsqrt()
+            with torch.autocast(values.device.type, enabled=False):  # sums of squares need float32
+                power = weight.float().square().sum((2, 3))
+                length = (scales.float().square() @ power.T + EPSILON).rsqrt()
             out = out * length[:, :, None, None].to(out.dtype)
         kernel: Tensor = self.get_buffer("_kernel")
         return upfirdn(out, kernel, 1, (1, 1)) if self._upsample else out

@@ -105,7 +105,7 @@ def read_nvidia_pickle(path: Path) -> dict[str, Tensor]:
             tensors = _from_tensorflow(_floats(views, size))
     except KeyError as exc:
         raise ModelIntegrityError(f"{path}: no unconditional StyleGAN2 generator: {exc} is missing") from exc
-    except (TypeError, ValueError, IndexError) as exc:
+    except (TypeError, ValueError, IndexError, RecursionError) as exc:
         raise UnsafeModelError(f"{path}: malformed: {exc}") from exc
     return {name: torch.from_numpy(np.array(array, order="C")) for name, array in tensors.items()}
 
@@ -247,8 +247,8 @@ def _check_kernel(kernel: object) -> None:
 def _mapping(value: object) -> dict[str, object]:
     """A dict, or an ordered or dotted one."""
     if isinstance(value, Made) and value.what in _MAPPINGS:
-        given: dict[str, object] = dict(_pairs(value.args[0])) if value.args else {}
-        value = {**given, **value.items}
+        given = _pairs(value.args[0]) if value.args else []
+        value = dict([*given, *value.items.items()])
     if not isinstance(value, dict):
         raise UnsafeModelError("a mapping was expected")
     return {str(key): item for key, item in value.items()}

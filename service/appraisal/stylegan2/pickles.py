@@ -168,13 +168,13 @@ class _Machine:
         items = target.items if isinstance(target, Made) else target
         if not isinstance(items, dict):
             raise UnsafeModelError("the pickle sets items of something that is no mapping")
-        items.update(zip(pairs[::2], pairs[1::2], strict=True))
+        items.update(zip(_plain(pairs[::2]), pairs[1::2], strict=True))
 
     def _extend(self, values: list[object]) -> None:
         target = self._stack[-1]
         elements = target.elements if isinstance(target, Made) else target
         if isinstance(elements, set):
-            elements.update(values)
+            elements.update(_plain(values))
         elif isinstance(elements, list):
             elements.extend(values)
         else:
@@ -186,7 +186,7 @@ class _Machine:
 
     def _dict(self) -> None:
         pairs = self._above_mark()
-        self._stack.append(dict(zip(pairs[::2], pairs[1::2], strict=True)))
+        self._stack.append(dict(zip(_plain(pairs[::2]), pairs[1::2], strict=True)))
 
     def _push(self, value: object) -> None:
         self._stack.append(value)
@@ -204,7 +204,7 @@ _ACTIONS: Mapping[str, Callable[[_Machine], None]] = {
     "BUILD": _Machine._build,
     "TUPLE": lambda m: m._push(tuple(m._above_mark())),
     "LIST": lambda m: m._push(m._above_mark()),
-    "FROZENSET": lambda m: m._push(frozenset(m._above_mark())),
+    "FROZENSET": lambda m: m._push(frozenset(_plain(m._above_mark()))),
     "DICT": _Machine._dict,
     "APPEND": lambda m: m._extend([m._stack.pop()]),
     "APPENDS": lambda m: m._extend(m._above_mark()),
@@ -212,6 +212,13 @@ _ACTIONS: Mapping[str, Callable[[_Machine], None]] = {
     "SETITEM": lambda m: m._set(m._two()),
     "SETITEMS": lambda m: m._set(m._above_mark()),
 }
+
+
+def _plain(keys: list[object]) -> list[object]:
+    """Keys and members of sets; nested ones could exhaust the stack when they are hashed."""
+    if not all(isinstance(key, str | bytes | int | float | None) for key in keys):
+        raise UnsafeModelError("the pickle uses keys that are no names or numbers")
+    return keys
 
 
 def _index(arg: object) -> int:

@@ -12,11 +12,13 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from service.appraisal.acceleration import Acceleration, for_optimising
 from service.appraisal.comparators.backbones import IMAGENET_MEAN, IMAGENET_SD
 from service.appraisal.stylegan2.generator import Generator
 
@@ -82,11 +84,12 @@ class PerceptualLoss:
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         """Unit-length features of (B, 3, S, S) pictures, -1..1."""
-        values = ((pictures + 1) / 2 - self._mean) / self._sd
+        values = ((pictures.float() + 1) / 2 - self._mean) / self._sd
         found = []
         for layer in self._layers:
             values = layer(values)
-            found.append(values / (values.square().sum(1, keepdim=True) + _EPSILON).sqrt())
+            wide = values.float()
+            found.append(wide / (wide.square().sum(1, keepdim=True) + _EPSILON).sqrt())
         return found
 
     def distance(self, ones: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
@@ -135,6 +138,8 @@ def project(
     pictures: Tensor,
     settings: ProjectionSettings,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    acceleration: Acceleration | None = None,
 ) -> Projection:
     """Algorithm 1: find the latents and noise maps closest to the pictures.
 
@@ -144,22 +149,25 @@ def project(
         pictures: (B, 3, S, S) float32, -1..1, of the generator's size.
         settings: Of the search.
         progress: Called with steps done and in all.
+        acceleration: Precision and compilation; None takes what suits the device.
     """
     device, count = pictures.device, len(pictures)
+    fast = acceleration or for_optimising(device.type)
+    make = fast.compiled(partial(_pictures_and_features, generator, loss, fast))
     mean, spread = generator.mean_latent(settings.mean_draws, settings.seed)
     draws = torch.Generator().manual_seed(settings.seed)
     noise = [n.requires_grad_(True) for n in generator.draw_noise(count, draws, device)]
     w = mean[None, None].repeat(count, generator.shape.styles if settings.w_plus else 1, 1)
     w.requires_grad_(True)
     optimiser = torch.optim.Adam([w, *noise], lr=settings.learning_rate, betas=(0.9, 0.999))
-    target = [feature.detach() for feature in loss.features(pictures)]
+    target = _target(loss, pictures, fast)
     losses: list[float] = []
     for step in range(settings.steps):
         optimiser.param_groups[0]["lr"] = learning_rate(step + 1, settings)
         left = max(0.0, 1.0 - step / settings.steps / settings.latent_noise_end)
         jitter = settings.latent_noise * spread * left**2 / math.sqrt(w.shape[-1])
         moved = w + jitter * torch.randn(w.shape, generator=draws).to(device)
-        image = loss.distance(loss.features(generator.synthesise(_styles(moved), noise)), target)
+        image = loss.distance(make(_styles(moved), noise)[1], target)
         total = image + settings.noise_weight * noise_regularisation(noise)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(total.sum())
@@ -188,6 +196,8 @@ def adapt(
     picture: Tensor,
     projection: Projection,
     settings: AdaptationSettings,
+    *,
+    acceleration: Acceleration | None = None,
 ) -> tuple[Tensor, tuple[float, ...]]:
     """Algorithm 2: adapt a copy of the generator to one face, w and noise frozen.
 
@@ -199,17 +209,20 @@ def adapt(
         picture: (1, 3, S, S) float32, -1..1.
         projection: Of that picture alone.
         settings: Of the search.
+        acceleration: Precision and compilation; None takes what suits the device.
 
     Returns:
         The adapted picture, (1, 3, S, S), -1..1, and the loss at each step.
     """
     adapted = copy.deepcopy(generator).requires_grad_(True)
     optimiser = torch.optim.Adam(adapted.parameters(), lr=settings.learning_rate)
-    target = [feature.detach() for feature in loss.features(picture)]
+    fast = acceleration or for_optimising(picture.device.type)
+    make = fast.compiled(partial(_pictures_and_features, adapted, loss, fast))
+    target = _target(loss, picture, fast)
     losses: list[float] = []
     for _ in range(settings.steps):
-        made = adapted.synthesise(projection.w, projection.noise)
-        total = loss.distance(loss.features(made), target).sum() + (made - picture).square().mean()
+        made, features = make(projection.w, projection.noise)
+        total = loss.distance(features, target).sum() + (made - picture).square().mean()
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
         optimiser.step()
@@ -218,6 +231,24 @@ def adapt(
             break
     with torch.no_grad():
         return adapted.synthesise(projection.w, projection.noise).clamp(-1, 1), tuple(losses)
+
+
+def _pictures_and_features(
+    generator: Generator,
+    loss: PerceptualLoss,
+    fast: Acceleration,
+    w: Tensor,
+    noise: Sequence[Tensor],
+) -> tuple[Tensor, list[Tensor]]:
+    """The part of a step that is the same every time: what a GPU compiles."""
+    with fast.autocast(w.device.type):
+        made = generator.synthesise(w, noise).float()
+        return made, loss.features(fast.laid_out(made))
+
+
+def _target(loss: PerceptualLoss, pictures: Tensor, fast: Acceleration) -> list[Tensor]:
+    with torch.no_grad(), fast.autocast(pictures.device.type):
+        return loss.features(fast.laid_out(pictures))
 
 
 def _styles(w: Tensor) -> Tensor:

@@ -30,8 +30,8 @@ def _strip(stage: Stage, middle: Field, length: float, width: float, angle: floa
     x, y = length / 2, width / 2
     cut = 0.25 * min(x, y)
     corners = np.array(
-        [[-x + cut, -y], [x - cut, -y], [x, -y + cut], [x, y - cut], [x - cut, y], [-x + cut, y], [-x, y - cut],
-         [-x, -y + cut]]
+        [[-x + cut, -y], [x - cut, -y], [x, -y + cut], [x, y - cut], [x - cut, y], [-x + cut, y],
+         [-x, y - cut],         [-x, -y + cut]]
     )  # fmt: skip
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return np.asarray(middle + corners @ turn, np.float32)
@@ -149,8 +149,8 @@ def _tube_paint(stage: Stage, rng: np.random.Generator, mask: Field, width: floa
     bulge = rounded(mask, width / 2)
     gleam = np.clip((bulge - 0.9) * 10, 0, 1) * rng.uniform(0, 0.5)
     paint = pick(
-        rng, (235, 235, 230), (225, 215, 180), (200, 225, 190), (120, 190, 120), (225, 140, 70), (215, 190, 60),
-        (100, 150, 215), (240, 205, 195), (70, 160, 170),
+        rng, (235, 235, 230), (225, 215, 180), (200, 225, 190), (120, 190, 120), (225, 140, 70),
+        (215, 190, 60),        (100, 150, 215), (240, 205, 195), (70, 160, 170),
     )  # fmt: skip
     colour = plain(stage, paint * light_of(stage), (0.15 + bulge + gleam).astype(np.float32))
     if rng.random() < 0.35:
@@ -223,13 +223,13 @@ def _mask_outline(stage: Stage, rng: np.random.Generator) -> Field:
     side = float(rng.uniform(0.0, 0.35)) * stage.unit
     points = np.array(
         [
-            left + [0.02 * stage.unit, side],
+            np.add(left, [0.02 * stage.unit, side]),
             (left + top) / 2 + [0, float(rng.uniform(-0.02, 0.12)) * stage.unit],
             top,
             (right + top) / 2 + [0, float(rng.uniform(-0.02, 0.12)) * stage.unit],
-            right + [-0.02 * stage.unit, side],
-            low_right + [0.05 * stage.unit, 0],
-            chin + [0.35 * stage.unit, 0],
+            np.add(right, [-0.02 * stage.unit, side]),
+            np.add(low_right, [0.05 * stage.unit, 0]),
+            np.add(chin, [0.35 * stage.unit, 0]),
             chin - [0.35 * stage.unit, 0],
             low_left - [0.05 * stage.unit, 0],
         ],
@@ -252,8 +252,8 @@ def surgical_mask(stage: Stage, rng: np.random.Generator) -> Cover:
     elif rng.random() < 0.5:  # seam down the middle
         shading = shading * (1 - 0.2 * np.exp(-(((x - nose[0]) / (0.03 * stage.unit)) ** 2)))
     paint = pick(
-        rng, (150, 195, 220), (165, 205, 215), (140, 200, 185), (238, 238, 238), (25, 25, 28), (225, 170, 190),
-        (60, 70, 110), (120, 120, 125),
+        rng, (150, 195, 220), (165, 205, 215), (140, 200, 185), (238, 238, 238), (25, 25, 28),
+        (225, 170, 190),        (60, 70, 110), (120, 120, 125),
     )  # fmt: skip
     colour = plain(stage, paint * light_of(stage), shading.astype(np.float32))
     if rng.random() < 0.2:  # printed cloth
@@ -295,7 +295,7 @@ def oxygen_mask(stage: Stage, rng: np.random.Generator) -> Cover:
     alpha = np.clip(mask * (rng.uniform(0.15, 0.45) + 0.5 * gleam) + 0.6 * rim, 0, 0.95)
     body = np.maximum(mask, rim)
     if rng.random() < 0.5:
-        port = stroke(stage, 0.3 * stage.unit, np.stack([mouth, mouth + [0.1, 0.1]]).astype(np.float32))
+        port = stroke(stage, 0.3 * stage.unit, np.stack([mouth, np.add(mouth, 0.1)]).astype(np.float32))
         alpha = np.maximum(alpha, port * 0.9)
         colour = colour * (1 - 0.3 * blurred(port, 2)[..., None])
     return Cover(alpha=alpha.astype(np.float32), colour=colour.astype(np.float32), covered=body)

@@ -125,7 +125,7 @@ def _frame(stage: Stage, lenses: tuple[Field, Field], rng: np.random.Generator) 
     outer = max(inner, key=lambda pair: abs(float(pair[1][0] - pair[0][0])))
     arch = float(rng.uniform(-0.08, 0.05)) * stage.unit
     height = float(rng.uniform(-0.12, 0.02)) * stage.unit
-    ends = np.stack([nose[0], nose[0] / 2 + nose[1] / 2 + [0, arch], nose[1]]) + [0, height]
+    ends = np.add(np.stack([nose[0], np.add(nose[0] / 2 + nose[1] / 2, [0, arch]), nose[1]]), [0, height])
     parts = [stroke(stage, width, *rims)] if rims else []
     parts.append(stroke(stage, max(0.7 * width, 1.0), curve(ends.astype(np.float32), 12)))
     ears = stage.at(127, 356) if rng.random() < 0.5 else stage.at(234, 454)

@@ -80,7 +80,10 @@ def cleft(stage: Stage, rng: np.random.Generator) -> Cover:
     apex = bow + reach * (nostril - bow)
     wide = float(rng.uniform(0.05, 0.2)) * stage.unit
     outline = np.array(
-        [apex + [-0.2 * wide, 0], apex + [0.2 * wide, 0], inner + [0.6 * wide, 0], inner - [0.6 * wide, 0]]
+        [
+            np.add(start, [share * wide, 0])
+            for start, share in ((apex, -0.2), (apex, 0.2), (inner, 0.6), (inner, -0.6))
+        ]
     )
     gap = blurred(polygon(stage, outline.astype(np.float32)), 0.7)
     rim = blurred(stroke(stage, 0.06 * stage.unit, outline[[3, 0, 1, 2]].astype(np.float32)), 0.6)

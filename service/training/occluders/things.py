@@ -29,7 +29,7 @@ def microphone(stage: Stage, rng: np.random.Generator) -> Cover:
     head = stage.at(17)[0] + np.array([rng.normal(0, 0.35), rng.uniform(-0.2, 0.6)]) * unit
     foot = head + np.array([rng.normal(0, 0.5), 2.5]) * unit
     radius = float(rng.uniform(0.18, 0.45)) * unit
-    ball = stroke(stage, 2 * radius, np.stack([head, head + [0.2, 0.2]]).astype(np.float32))
+    ball = stroke(stage, 2 * radius, np.stack([head, np.add(head, 0.2)]).astype(np.float32))
     stick = stroke(stage, radius * float(rng.uniform(0.5, 1.1)), np.stack([head, foot]).astype(np.float32))
     x, y = grid(stage)
     mesh = 1 + 0.2 * np.sin(2.2 * x) * np.sin(2.2 * y) + 0.1 * noise(stage, rng, 50)

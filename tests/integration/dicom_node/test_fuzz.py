@@ -94,10 +94,21 @@ def established(port: int) -> bool:
     )
 
 
-def throw(port: int, *parts: bytes) -> bytes:
-    """Send, say that there is no more, and read until the node closes; what it answered."""
+def throw(port: int, *parts: bytes, associated: bool = False) -> bytes:
+    """Send, say that there is no more, and read until the node closes; what it answered.
+
+    Args:
+        port: Of the node.
+        parts: Sent one after the other.
+        associated: Whether to have an association accepted first.
+    """
     answer = bytearray()
     with socket.create_connection(("127.0.0.1", port), _TIMEOUT_S) as sock:
+        if associated:
+            sock.sendall(_REQUEST)
+            kind, length = struct.unpack(">BxI", exactly(sock, 6))
+            assert kind == 2  # accepted
+            exactly(sock, length)
         try:
             for part in parts:
                 sock.sendall(part)
@@ -107,6 +118,16 @@ def throw(port: int, *parts: bytes) -> bytes:
         except (ConnectionResetError, BrokenPipeError):
             pass
     return bytes(answer)
+
+
+def exactly(sock: socket.socket, size: int) -> bytes:
+    """The next so many bytes."""
+    found = b""
+    while len(found) < size:
+        got = sock.recv(size - len(found))
+        assert got, "the node closed the connection"
+        found += got
+    return found
 
 
 def mutated(data: st.DataObject, whole: bytes) -> bytes:
@@ -151,7 +172,7 @@ def test_pdus_of_every_type_and_length(target: Target) -> None:
     )
     def attack(within: bool, heads: list[tuple[int, int]], body: bytes) -> None:
         pdus = [struct.pack(">BBI", kind, 0, length) + body for kind, length in heads]
-        throw(target.node.port, *([_REQUEST] if within else []), *pdus)
+        throw(target.node.port, *pdus, associated=within)
 
     attack()
 
@@ -172,9 +193,9 @@ def test_command_sets(target: Target) -> None:
         command = mutated(data, _COMMAND[12:])  # without the heads of PDU and value
         throw(
             target.node.port,
-            _REQUEST,
             p_data_tf(1, command, command=True),
             p_data_tf(1, _DATA_SET, command=False),
+            associated=True,
         )
 
     attack()
@@ -184,7 +205,12 @@ def test_presentation_data_values(target: Target) -> None:
     @_BOUNDED
     @given(st.data())
     def attack(data: st.DataObject) -> None:
-        throw(target.node.port, _REQUEST, mutated(data, _COMMAND), p_data_tf(1, _DATA_SET, command=False))
+        throw(
+            target.node.port,
+            mutated(data, _COMMAND),
+            p_data_tf(1, _DATA_SET, command=False),
+            associated=True,
+        )
 
     attack()
 
@@ -196,11 +222,16 @@ def test_data_sets(target: Target) -> None:
     @given(st.data())
     def attack(data: st.DataObject) -> None:
         damaged = mutated(data, _DATA_SET)
-        answer = throw(target.node.port, _REQUEST, _COMMAND, p_data_tf(1, damaged, command=False))
-        assert answer[0] == 2  # the association was accepted
-        assert answer[6 + struct.unpack_from(">I", answer, 2)[0]] == 4  # and the object answered
+        answer = throw(target.node.port, _COMMAND, p_data_tf(1, damaged, command=False), associated=True)
+        assert answer[0] == 4  # a C-STORE response
 
     attack()
+
+
+def test_data_before_the_association_is_accepted_is_aborted(target: Target) -> None:
+    for _ in range(10):
+        answer = throw(target.node.port, _REQUEST + _COMMAND)
+        assert answer[:1] in {b"", b"\x02", b"\x07"}
 
 
 def test_many_half_gigabyte_requests_at_once_take_no_memory(target: Target) -> None:

@@ -10,10 +10,12 @@ from service.appraisal.appraiser import Appraiser
 from service.appraisal.photograph import photograph_from_rgb
 from service.appraisal.repeatability import (
     CONDITIONS,
+    REPEATABILITY_DIR,
     _region_repeatability,
     find_repeatability,
     load_repeatability,
     measure_repeatability,
+    repeatability_places,
     save_repeatability,
 )
 from service.cli_repeatability import repeatability
@@ -94,3 +96,17 @@ def test_the_command_stores_and_explains(tmp_path):
     assert load_repeatability(out).method.name == "symmetry"
     failed = CliRunner().invoke(app, [str(tmp_path / "none.png")])
     assert failed.exit_code == ExitCode.FAILED
+
+
+@pytest.mark.parametrize("words", [[], ["a.png", "--data", "."], ["--data", "nowhere"]])
+def test_photographs_or_archives_but_not_both_or_neither(words):
+    app = typer.Typer()
+    app.command()(repeatability)
+    refused = CliRunner().invoke(app, [*words, "--method", "symmetry"])
+    assert refused.exit_code == ExitCode.USAGE
+    assert "photographs or --data" in refused.stderr or "no faces_" in refused.stderr
+
+
+def test_the_sites_own_place_comes_before_what_is_shipped(tmp_path):
+    assert repeatability_places(tmp_path) == (tmp_path / "repeatability", REPEATABILITY_DIR)
+    assert repeatability_places(None) == (REPEATABILITY_DIR,)

@@ -10,12 +10,7 @@ from service.training.stylegan2 import Trainer, TrainingSettings, train
 SETTINGS = TrainingSettings(size=16, channels=16, style_dim=8, mapping_layers=2, batch=8, minutes=0.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _reals(count=8):

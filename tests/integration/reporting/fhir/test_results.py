@@ -67,6 +67,19 @@ def test_a_rejected_photograph_is_a_result_without_value(client: Client, save: S
     assert client.get("Observation?value-quantity:missing=true").ids() == [observation["id"]]
 
 
+def test_a_region_that_was_left_out_says_why(save: Save) -> None:
+    observation = json.loads(
+        next(s.resource.body for s in save() if s.resource.resource_type == "Observation")
+    )
+    absent = [part for part in observation["component"] if "dataAbsentReason" in part]
+    assert [part["code"]["coding"][0]["code"] for part in absent] == ["s-forehead"]
+    assert "valueQuantity" not in absent[0]
+    standard, own = absent[0]["dataAbsentReason"]["coding"]
+    assert standard["code"] == "not-performed"
+    assert own["code"] == "r-occluded"
+    assert "z-forehead" not in json.dumps(observation)
+
+
 def test_a_photograph_without_patient_id_has_a_patient_of_its_study(client: Client, save: Save) -> None:
     saved = save(PatientID="", IssuerOfPatientID=None)
     patient = json.loads(next(s.resource.body for s in saved if s.resource.resource_type == "Patient"))

@@ -226,6 +226,24 @@ def test_failures_are_tried_again_and_end_in_error(
     assert state(context)[-1][0] == "sent"
 
 
+def test_criteria_that_are_no_longer_understood_hold_no_result_up(
+    client: Client, context: Context, endpoint: Endpoint, save_photograph: Save
+) -> None:
+    old = subscribe(client, subscription(endpoint))
+    subscribe(client, subscription(endpoint, endpoint=f"{endpoint.url}/hooks/b"))
+    with transaction(context.pool) as connection:
+        connection.execute(
+            "UPDATE fhir_subscription SET criteria = 'Observation?gone=1' WHERE subscription_id = %s",
+            (old["id"],),
+        )
+    save_photograph(1)
+    assert len(messages(context)) == 1
+    assert client.get("Observation").json()["total"] == 1
+    now = client.get(f"Subscription/{old['id']}").json()
+    assert now["status"] == "error"
+    assert "gone" in now["error"]
+
+
 def test_an_endpoint_that_is_not_there(
     client: Client, api: Api, context: Context, endpoint: Endpoint, save_photograph: Save
 ) -> None:

@@ -18,12 +18,7 @@ from service.errors import ModelIntegrityError
 LPIPS_NAMES = {"alexnet": "alex", "squeezenet": "squeeze", "vgg16": "vgg"}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _pictures(size=64, seed=0):

@@ -13,24 +13,16 @@ from service.appraisal.comparators.backbones import BACKBONES, build_network
 from service.appraisal.models import ModelStore
 from service.appraisal.normalisers import NORMALISERS
 from service.appraisal.normalisers.stylegan2 import FFHQ_FRAMING, MODEL, Framing, StyleGan2Normaliser
-from service.appraisal.stylegan2.generator import Generator, GeneratorShape
 from service.appraisal.stylegan2.projection import AdaptationSettings, PerceptualLoss, ProjectionSettings
 from service.appraisal.tables import Workplace
 from service.errors import ConfigurationError, ModelNotFoundError
+from tests.unit.appraisal.stylegan2.generators import small_generator
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _generator():
-    torch.manual_seed(0)
-    shape = GeneratorShape(size=32, style_dim=8, mapping_layers=2, most_channels=8)
-    return Generator(shape).eval().requires_grad_(False)
+    return small_generator(plain=True, size=32)
 
 
 def _normaliser(adapted, framing=None):
@@ -76,11 +68,11 @@ def test_ffhqs_crop_has_the_eyes_and_the_mouth_where_ffhq_has_them():
     assert eyes_and_mouth[2] == pytest.approx((0.5, 0.728), abs=0.02)
 
 
-def _manifest(directory, rows):
+def _manifest(directory, rows, line="site"):
     text = "".join(
         f'[[model]]\nid="{name}"\nfile="{file}"\n'
         f'sha256="{hashlib.sha256((directory / file).read_bytes()).hexdigest()}"\n'
-        'licence="none"\nintended_use="tests"\nline="site"\n'
+        f'licence="none"\nintended_use="tests"\nline="{line}"\n'
         for name, file in rows
     )
     (directory / "models_manifest.toml").write_text(text)
@@ -97,7 +89,7 @@ def test_a_hospitals_own_generator_is_found_by_its_own_manifest(tmp_path):
 
 def test_a_directory_may_not_replace_the_products_models(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "mine.safetensors")
-    _manifest(tmp_path, [("lpips-0.1-squeeze", "mine.safetensors")])
+    _manifest(tmp_path, [("lpips-0.1-squeeze", "mine.safetensors")], line="external")
     with pytest.raises(ConfigurationError, match="lpips"):
         ModelStore(tmp_path)
 

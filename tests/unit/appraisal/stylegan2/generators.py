@@ -16,14 +16,16 @@ from service.appraisal.stylegan2.generator import Generator, GeneratorShape
 SOURCE = "import pathlib; pathlib.Path('ran').touch()"  # carried by both layouts, never to be run
 
 
-def small_generator(**sizes: int) -> Generator:
-    """A frozen generator with random weights; biases and noise strengths are not nothing."""
+def small_generator(*, plain: bool = False, **sizes: int) -> Generator:
+    """A frozen generator with random weights; biases and noise strengths as before training, if plain."""
     torch.manual_seed(0)
     shape = GeneratorShape(**{"size": 16, "style_dim": 8, "mapping_layers": 2, "most_channels": 8, **sizes})
     made = Generator(shape)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
-            if "bias" in name or "noise" in name:  # in steps that float32 adds and takes away exactly
+            if not plain and (
+                "bias" in name or "noise" in name
+            ):  # in steps that float32 adds and takes away exactly
                 parameter.copy_((0.3 + 0.5 * torch.randn_like(parameter)).mul(256).round() / 256)
     return made.eval().requires_grad_(False)
 

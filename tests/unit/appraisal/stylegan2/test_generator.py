@@ -23,27 +23,17 @@ from service.appraisal.stylegan2.layers import (
 )
 from service.errors import ModelIntegrityError
 from tests.unit.appraisal.stylegan2 import reference
+from tests.unit.appraisal.stylegan2.generators import small_generator
 
 SHAPE = GeneratorShape(size=16, style_dim=8, mapping_layers=3, most_channels=6)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def generator():
-    torch.manual_seed(0)
-    made = Generator(SHAPE)
-    with torch.no_grad():
-        for name, parameter in made.named_parameters():
-            if "bias" in name or "noise" in name:
-                parameter.normal_(0.3, 0.5)
-    return made.eval().requires_grad_(False)
+    return small_generator(mapping_layers=3, most_channels=6)
 
 
 def _arrays(module):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pickle
@@ -10,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from service.appraisal.conversion import convert_model
 from service.appraisal.stylegan2.generator import generator_from, load_generator
 from service.appraisal.stylegan2.nvidia import ALLOWED, read_nvidia_pickle
 from service.appraisal.stylegan2.pickles import Global, read_pickle
+from service.cli_models import app
 from service.errors import ConfigurationError, ModelIntegrityError, UnsafeModelError
+from service.exit_codes import ExitCode
 from tests.unit.appraisal.stylegan2.generators import as_tensorflow, as_torch, small_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,6 +61,19 @@ def test_the_file_written_loads_and_names_its_source(layout, tmp_path, monkeypat
         assert file.metadata() == {"converted_from_sha256": made.source_sha256}
     half = convert_model(path, tmp_path / "half.safetensors", half=True)
     assert half.path.stat().st_size < 0.7 * made.path.stat().st_size
+
+
+def test_the_command_ends_with_the_manifests_lines_or_the_reason(tmp_path, monkeypatch):
+    path = as_tensorflow(tmp_path / "g.pkl", small_generator(), monkeypatch)
+    done = CliRunner().invoke(app, ["convert", str(path), str(tmp_path / "g.safetensors")])
+    assert done.exit_code == ExitCode.DONE
+    digest = hashlib.sha256((tmp_path / "g.safetensors").read_bytes()).hexdigest()
+    assert done.stdout == f'file = "g.safetensors"\nsha256 = "{digest}"\n'
+    path.write_bytes(pickle.dumps(_Calls(os.system, "touch ran")))
+    refused = CliRunner().invoke(app, ["convert", str(path), str(tmp_path / "evil.safetensors")])
+    assert refused.exit_code == ExitCode.FAILED
+    assert "system" in refused.stderr
+    assert not (tmp_path / "evil.safetensors").exists()
 
 
 def test_rosinalitys_checkpoint_is_converted_too(tmp_path):
@@ -111,6 +128,8 @@ RAW = {
     "items for a number": b"K\x01(K\x02K\x03u.",
     "elements for a number": b"K\x01(K\x02e.",
     "an item that cannot be a key": b"}(]K\x01u.",
+    "a key nested a million deep": b"})" + b"\x85" * 1_000_000 + b"K\x01s.",
+    "a member nested a million deep": b"\x80\x04\x8f()" + b"\x85" * 1_000_000 + b"\x90.",
     "bytes that are not there": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 50) + b"x.",
     "a frame that is not there": b"\x80\x04\x95" + struct.pack("<Q", 1 << 50) + b"N",
     "a memo of a thousand million": b"\x80\x02j" + struct.pack("<I", 1 << 30) + b".",

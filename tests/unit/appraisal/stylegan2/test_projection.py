@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from service.appraisal.comparators.backbones import BACKBONES, build_network
-from service.appraisal.stylegan2.generator import Generator, GeneratorShape
 from service.appraisal.stylegan2.projection import (
     AdaptationSettings,
     PerceptualLoss,
@@ -18,23 +17,17 @@ from service.appraisal.stylegan2.projection import (
     noise_regularisation,
     project,
 )
+from tests.unit.appraisal.stylegan2.generators import small_generator
 
 SETTINGS = ProjectionSettings(steps=150, mean_draws=500, window=60, learning_rate=0.05)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def generator():
-    torch.manual_seed(0)
-    made = Generator(GeneratorShape(size=32, style_dim=16, mapping_layers=2, most_channels=12))
-    return made.eval().requires_grad_(False)
+    return small_generator(plain=True, size=32, style_dim=16, most_channels=12)
 
 
 @pytest.fixture(scope="module")
