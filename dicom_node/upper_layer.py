@@ -306,7 +306,7 @@ class StreamingDul(DULServiceProvider):
 
     def _end_wait_for_request(self) -> None:
         """Have the association's thread end now, not when its timer does: somebody probed the port."""
-        self.to_user_queue.put(None)  # type: ignore[arg-type]
+        self.to_user_queue.put(None)
 
     def _drop_reception(self, reason: str) -> None:
         store, self._store = self._store, None

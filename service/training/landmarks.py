@@ -150,7 +150,8 @@ def landmark_loss(found: Tensor, true: Tensor, moved: Tensor) -> Tensor:
     """
     away = (found - true).norm(dim=-1)
     weight = 1 + (_DISPLACED * moved).clamp(max=_MOST_WEIGHT)
-    return 100 * (away * weight).sum() / weight.sum()
+    loss: Tensor = 100 * (away * weight).sum() / weight.sum()
+    return loss
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,7 +99,7 @@ def stroke(stage: Stage, width: float, *lines: Field) -> Field:
 
 def _fixed(points: Field) -> npt.NDArray[np.int32]:
     fine = (points + 0.5) * _FINE - 0.5
-    return np.rint(fine * (1 << _SHIFT)).astype(np.int32)
+    return np.asarray(np.rint(fine * (1 << _SHIFT)), np.int32)
 
 
 def _reduced(plane: npt.NDArray[np.uint8]) -> Field:
