@@ -137,7 +137,7 @@ def test_a_perfect_network_finds_everything_and_harms_nothing(data):
     made = trials(open_pool(data, Split.TEST), NAMED, faces=20, seed=1)
     seen = [_perfect(trial) for trial in made]
     for kind, pairs in by_kind(seen).items():
-        row = figures(kind, pairs, GIVEN)
+        row = figures(kind, pairs, replace(GIVEN, min_area=0.0))  # a spot is cover too
         assert row.false_faces == 0
         assert row.iou is None or row.iou > 0.75
         assert row.auroc is None or row.auroc > 0.99
