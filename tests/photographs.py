@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import cache
 from uuid import uuid4
 
@@ -71,11 +72,21 @@ def palette() -> FileDataset:
     return dataset
 
 
-def twelve_bit_jpeg() -> FileDataset:
-    """A photograph that says its JPEG has 12-bit samples, which no free decoder reads."""
+def twelve_bit_in_name_only() -> FileDataset:
+    """A photograph that says its JPEG has 12-bit samples, and has eight."""
     dataset = photograph()
     dataset.file_meta.TransferSyntaxUID = JPEGExtended12Bit
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    return dataset
+
+
+def printers_colours() -> FileDataset:
+    """A photograph whose JPEG holds cyan, magenta, yellow and black."""
+    dataset = photograph()
+    file = io.BytesIO()
+    with Image.open(io.BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1))) as image:
+        image.convert("CMYK").save(file, "JPEG")
+    dataset.PixelData = encapsulate([file.getvalue()])
     return dataset
 
 

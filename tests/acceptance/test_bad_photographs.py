@@ -61,7 +61,8 @@ def observation(stack: RunningStack, appraisal: Appraisal) -> dict[str, object]:
         (photographs.undecodable, RejectionReason.UNDECODABLE),
         (photographs.faceless, RejectionReason.NO_FACE),
         (photographs.three_faces, RejectionReason.SEVERAL_FACES),
-        (photographs.twelve_bit_jpeg, RejectionReason.UNSUPPORTED),
+        (photographs.twelve_bit_in_name_only, RejectionReason.UNDECODABLE),
+        (photographs.printers_colours, RejectionReason.UNSUPPORTED),
     ],
 )
 def test_a_photograph_that_cannot_be_judged_is_a_result(
