@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import socket
 import struct
@@ -115,8 +116,9 @@ def throw(port: int, *parts: bytes, associated: bool = False) -> bytes:
             sock.shutdown(socket.SHUT_WR)
             while got := sock.recv(65536):
                 answer += got
-        except (ConnectionResetError, BrokenPipeError):
-            pass
+        except OSError as exc:
+            if exc.errno not in {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN}:  # the node has hung up
+                raise
     return bytes(answer)
 
 
