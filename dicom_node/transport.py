@@ -7,6 +7,7 @@ import select
 import socket
 import ssl
 import struct
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,7 @@ class BorderSocket(PromptSocket):
         super().__init__(assoc, client_socket, address)
         self._idle_timeout_s = idle_timeout_s
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake_lock = threading.Lock()  # a number given back may be another connection's by then
         self._ahead = memoryview(bytearray(_AHEAD_BYTES))  # read, and not asked for yet:
         self._ahead_start = self._ahead_end = 0
         sock = self.socket
@@ -84,14 +86,16 @@ class BorderSocket(PromptSocket):
 
     def wake(self) -> None:
         """End the wait of the thread that reads, from any thread."""
-        if self._wake >= 0:
-            os.eventfd_write(self._wake, 1)
+        with self._wake_lock:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
     def release(self) -> None:
         """Give the descriptors back; nobody reads any more."""
-        descriptor, self._wake = self._wake, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        with self._wake_lock:
+            descriptor, self._wake = self._wake, -1
+            if descriptor >= 0:
+                os.close(descriptor)
 
     @property
     def ready(self) -> bool:
