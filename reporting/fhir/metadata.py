@@ -15,7 +15,7 @@ from reporting.fhir.search_table import (
     definition_url,
 )
 from reporting.identifiers import named_uid
-from service.database.fhir_records import SearchType
+from service.database.fhir_records import SearchParameter, SearchType
 
 RELEASE_DATE = "2026-11-21"  # of the capabilities, not of the process
 
@@ -99,15 +99,7 @@ def _resource(row: ResourceType) -> dict[str, Any]:
         "conditionalDelete": "not-supported",
         "searchInclude": [f"{row.name}:{p.name}" for p in references],
         "searchRevInclude": _reverse(row.name),
-        "searchParam": [
-            {
-                "name": p.name,
-                "definition": definition_url(row.name, p),
-                "type": p.type.value,
-                **({"documentation": p.documentation} if p.documentation else {}),
-            }
-            for p in row.parameters.values()
-        ],
+        "searchParam": [_search_parameter(row.name, p) for p in row.parameters.values()],
         "operation": [
             {"name": name, "definition": definition}
             for name, definition, types in OPERATIONS
@@ -115,6 +107,17 @@ def _resource(row: ResourceType) -> dict[str, Any]:
         ],
     }
     return {key: value for key, value in made.items() if value != []}
+
+
+def _search_parameter(resource_type: str, parameter: SearchParameter) -> dict[str, Any]:
+    """A parameter as the CapabilityStatement lists it; one of our own has no definition, and says so."""
+    listed: dict[str, Any] = {"name": parameter.name, "type": parameter.type.value}
+    documentation, url = parameter.documentation, definition_url(resource_type, parameter)
+    if url is not None:
+        listed["definition"] = url
+    elif not documentation.endswith("ours"):
+        documentation = f"{documentation or parameter.name}, ours"
+    return listed | ({"documentation": documentation} if documentation else {})
 
 
 def _reverse(name: str) -> list[str]:

@@ -76,9 +76,24 @@ _DEFINITIONS = ("CodeSystem", "ValueSet", "StructureDefinition", "OperationDefin
 _CONFORMANCE = {"date", "identifier", "name", "publisher", "status", "title", "url", "version"}
 
 
-def definition_url(resource_type: str, parameter: SearchParameter) -> str:
-    """Canonical URL of a parameter in the R4 registry, where some are shared by several types."""
+_OURS = frozenset(
+    {
+        ("Observation", "interpretation"),
+        ("DiagnosticReport", "imaging-study"),
+        ("StructureDefinition", "base"),  # a reference in the registry, a uri here
+        ("OperationDefinition", "identifier"),
+    }
+)
+
+
+def definition_url(resource_type: str, parameter: SearchParameter) -> str | None:
+    """Canonical URL of a parameter in the R4 registry, where some are shared by several types.
+
+    None for a parameter of our own, which the registry does not have.
+    """
     name = parameter.name
+    if (resource_type, name) in _OURS:
+        return None
     if name.startswith("_"):
         return definition(f"Resource-{name.removeprefix('_')}")
     if resource_type in _CLINICAL.get(name, ()):
