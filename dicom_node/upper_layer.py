@@ -306,7 +306,8 @@ class StreamingDul(DULServiceProvider):
 
     def _end_wait_for_request(self) -> None:
         """Have the association's thread end now, not when its timer does: somebody probed the port."""
-        self.to_user_queue.put(None)
+        nothing: Any = None
+        self.to_user_queue.put(nothing)
 
     def _drop_reception(self, reason: str) -> None:
         store, self._store = self._store, None
