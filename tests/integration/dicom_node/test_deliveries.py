@@ -338,7 +338,7 @@ def storescp(port: int, directory: Path, *options: str) -> Iterator[None]:
         wait_until(lambda: listens(port), timeout_s=20, what="storescp to listen")
         yield
     finally:
-        process.terminate()
+        process.kill()  # it takes a polite end only between two associations
         process.wait(20)
 
 
