@@ -31,9 +31,10 @@ demo: $(STAMP)
 up: $(STAMP)
 	@$(BIN)/semblance up
 
-# Files in their order, which begins with the slow ones (tests/acceptance), each in one process.
+# Files in their order, which begins with the slow ones (tests/acceptance), each in one process. Four
+# processes even on two cores: the tests wait for other programs and the disk most of their time.
 test: $(STAMP)
-	@$(TEST_ENVIRONMENT) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(TEST_ENVIRONMENT) $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

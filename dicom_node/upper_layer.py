@@ -104,6 +104,14 @@ class NodeAssociation(Association):
         self.acse_timeout = self.ae.acse_timeout
         self.network_timeout = self.ae.network_timeout
 
+    def run_reactor(self) -> None:
+        """Serve requests until the association ends; when serving fails, the connection ends, too."""
+        try:
+            super().run_reactor()
+        finally:
+            if self.is_established:
+                self.dul.give_up()
+
     def kill(self) -> None:
         """End the association's threads."""
         super().kill()
@@ -202,10 +210,10 @@ class StreamingDul(DULServiceProvider):
                 self._turn()
         except InvalidEventError:  # as data that came before our answer, which then finds the peer aborted
             _log.warning("event-out-of-place", state=self.state_machine.current_state, peer=self._peer())
-            self._give_up()
+            self.give_up()
         except Exception:  # noqa: BLE001 -- an association that fails must not take the node with it
             _log.exception("association-failed", peer=self._peer())
-            self._give_up()
+            self.give_up()
         finally:
             self._drop_reception("the association ended")
             sock = self.socket
@@ -214,11 +222,13 @@ class StreamingDul(DULServiceProvider):
                 sock.release()
             self._activity.set()
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
+        """End the association without a word to the peer."""
         self.assoc.is_aborted = True
         self.assoc.is_established = False
         self.assoc._kill = True
         self._kill_thread = True
+        self.wake()
 
     def _turn(self) -> None:
         """Do one thing: a timer, something to send, or something to read; then the state machine."""

@@ -81,7 +81,7 @@ def up(
     settings = load_settings()
     options = StackOptions(data_dir=data_dir, dicom_port=dicom_port, api_port=api_port, demo_pacs=demo_pacs)
     stack = Stack(options, settings)
-    _interrupt_on_sigterm()
+    _interrupt_on_signals()
     try:
         with console.status("starting") as spinner:
             facts = stack.start(spinner.update)
@@ -109,7 +109,7 @@ def demo(*, data_dir: DataDir = Path("var")) -> None:
             raise StackError("the running stack has no demonstration PACS; start it with --demo-pacs")
         raise typer.Exit(_run_demo(facts, data_dir, stays_up=True))
     stack = Stack(StackOptions(data_dir=data_dir), load_settings())
-    _interrupt_on_sigterm()
+    _interrupt_on_signals()
     try:
         with console.status("starting") as spinner:
             facts = stack.start(spinner.update)
@@ -252,13 +252,14 @@ def _make_photographs(directory: Path) -> dict[str, Path]:
     return demo_photographs.photograph_paths(directory)
 
 
-def _interrupt_on_sigterm() -> None:
-    """Let SIGTERM end us as Ctrl-C does."""
+def _interrupt_on_signals() -> None:
+    """Let SIGTERM end us as Ctrl-C does, and Ctrl-C even when a background shell had it ignored."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
 
 
 def _stop(stack: Stack) -> None:

@@ -15,7 +15,12 @@ from service.config import Settings
 
 @contextmanager
 def node_process(
-    settings: Settings, log: Path, *, prefix: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    settings: Settings,
+    log: Path,
+    *,
+    prefix: Sequence[str] = (),
+    module: str = "dicom_node",
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[int, int]]:
     """Run ``python -m dicom_node`` behind a prefix; yields its port and process id.
 
@@ -23,6 +28,7 @@ def node_process(
         settings: Database and store.
         log: Gets its log.
         prefix: A command that ends by running the rest of its arguments in its own place.
+        module: Run in its place.
         environment: More variables.
     """
     variables = os.environ | {
@@ -36,7 +42,7 @@ def node_process(
     with (
         log.open("wb") as errors,
         subprocess.Popen(
-            [*prefix, sys.executable, "-m", "dicom_node"],
+            [*prefix, sys.executable, "-m", module],
             env=variables,
             stdout=subprocess.PIPE,
             stderr=errors,

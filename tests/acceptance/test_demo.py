@@ -76,8 +76,20 @@ def test_a_second_demo_finds_the_first_ones_instances(directory: Path) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_up_serves_the_demo_and_ends_cleanly(directory: Path, number: signal.Signals) -> None:
+    """Begun with SIGINT ignored, as by a shell in the background."""
     process = subprocess.Popen(
-        [*SEMBLANCE, "up", "--dicom-port", "0", "--api-port", "0"],
+        [
+            "sh",
+            "-c",
+            "trap '' INT; exec \"$@\"",
+            "sh",
+            *SEMBLANCE,
+            "up",
+            "--dicom-port",
+            "0",
+            "--api-port",
+            "0",
+        ],
         cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

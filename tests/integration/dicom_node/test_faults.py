@@ -13,8 +13,10 @@ import psutil
 import psycopg
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, VLPhotographicImageStorage
+from pynetdicom.sop_class import Verification
 
 from dicom_node.scp import Node
+from dicom_node.upper_layer import NodeAssociation
 from service.config import Settings
 from service.database import instances, ledger
 from service.database.pool import Pool, connect, open_pool, transaction
@@ -67,6 +69,19 @@ def test_low_disk_is_refused_and_recovers(settings: Settings, pool: Pool, refusa
         assert dicom_objects.store(roomy.port, ds).Status == 0x0000
     finally:
         roomy.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_association_whose_serving_fails_is_ended(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no more of something")
+
+    held = associate(node.port, (Verification, ExplicitVRLittleEndian))
+    monkeypatch.setattr(NodeAssociation, "_serve_request", fail)
+    assert "Status" not in held.send_c_echo()
+    wait_until(lambda: not held.is_alive(), timeout_s=10, what="the association to end")
+    monkeypatch.undo()
+    assert dicom_objects.store(node.port, photograph()).Status == 0x0000
 
 
 def test_database_away_and_back(open_directory: Path, settings: Settings) -> None:

@@ -85,6 +85,7 @@ def test_fhirclient(served: Served) -> None:
     assert [o.valueQuantity.value for o in found] == [2.0, 3.0, 4.0]
     paged = Observation.where({"patient": ANNA, "_count": "1"}).perform_iter(smart.server)
     assert sum(len(bundle.entry) for bundle in paged) == 3
+    smart.server.session.close()  # it never does, and its sockets would warn in a later test
 
 
 def test_fhirpy(served: Served) -> None:
