@@ -14,13 +14,14 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_node import structure
 from dicom_node.admission import Admission
+from dicom_node.association import NodeAssociation
 from dicom_node.command import StoreCommand
 from dicom_node.file_meta import part10_header
 from dicom_node.group_commit import GroupCommit
 from dicom_node.journal import Journal
 from dicom_node.readers import READERS
 from dicom_node.statuses import StoreStatus
-from dicom_node.upper_layer import NodeAssociation, Reception
+from dicom_node.upper_layer import Reception
 from service.attempt import describe
 from service.database.pool import Pool
 from service.errors import (

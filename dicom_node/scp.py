@@ -18,6 +18,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_node.admission import Admission
+from dicom_node.association import NodeAssociation
 from dicom_node.commitment import CommitmentProvider
 from dicom_node.commitment_user import CommitmentUser
 from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -30,7 +31,6 @@ from dicom_node.query.provider import QueryProvider
 from dicom_node.readers import VERIFICATION, supported_contexts
 from dicom_node.security import ServerTls, is_admitted, peer_certificate, server_tls
 from dicom_node.transport import BorderSocket
-from dicom_node.upper_layer import NodeAssociation
 from reporting.holdings.index import Indexer
 from service.config import Settings
 from service.database.pool import Pool

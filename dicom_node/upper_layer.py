@@ -16,7 +16,6 @@ import queue
 import struct
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
-from uuid import uuid4
 
 import structlog
 from pynetdicom.association import Association
@@ -30,7 +29,7 @@ from dicom_node.monotonic_timer import MonotonicTimer
 from dicom_node.transport import BorderSocket
 
 if TYPE_CHECKING:
-    from pynetdicom.ae import ApplicationEntity
+    pass
 
 _log = structlog.get_logger(__name__)
 
@@ -52,7 +51,6 @@ _UNDECODABLE = (
     ValueError,
     struct.error,
 )
-_ACTIVITY_WAIT_S = 0.25
 _STOP_WAIT_S = 5.0
 
 
@@ -78,47 +76,7 @@ class ReceptionFactory(Protocol):
         """Begin; ``context`` is None when the presentation context was not accepted."""
 
 
-class NodeAssociation(Association):
-    """An acceptor association whose C-STOREs go to a reception factory."""
-
-    def __init__(
-        self, ae: ApplicationEntity, mode: str, *, receive: ReceptionFactory, max_pdu_bytes: int
-    ) -> None:
-        """See Association.
-
-        Args:
-            ae: Our application entity.
-            mode: MODE_ACCEPTOR.
-            receive: Begins a Reception.
-            max_pdu_bytes: Longest P-DATA-TF PDU accepted.
-        """
-        super().__init__(ae, mode)
-        self.identifier = uuid4().hex  # of this association, in ledger and log
-        activity = threading.Event()
-        self.dul: StreamingDul = StreamingDul(
-            self, receive=receive, max_pdu_bytes=max_pdu_bytes, activity=activity
-        )
-        self.dimse.msg_queue = _AnnouncingQueue(activity)
-        self._reactor_checkpoint = _PacedCheckpoint(activity)
-        self._reactor_checkpoint.set()
-        self.acse_timeout = self.ae.acse_timeout
-        self.network_timeout = self.ae.network_timeout
-
-    def run_reactor(self) -> None:
-        """Serve requests until the association ends; when serving fails, the connection ends, too."""
-        try:
-            super().run_reactor()
-        finally:
-            if self.is_established:
-                self.dul.give_up()
-
-    def kill(self) -> None:
-        """End the association's threads."""
-        super().kill()
-        self.dul.wake()
-
-
-class _AnnouncingQueue(queue.Queue[Any]):
+class AnnouncingQueue(queue.Queue[Any]):
     """A queue that tells of what is put into it."""
 
     def __init__(self, activity: threading.Event) -> None:
@@ -126,21 +84,9 @@ class _AnnouncingQueue(queue.Queue[Any]):
         self._activity = activity
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """See Queue."""
         super().put(item, block, timeout)
         self._activity.set()
-
-
-class _PacedCheckpoint(threading.Event):
-    """The reactor's checkpoint; passing it waits for activity, so that the reactor does not spin."""
-
-    def __init__(self, activity: threading.Event) -> None:
-        super().__init__()
-        self._activity = activity
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self._activity.wait(_ACTIVITY_WAIT_S)
-        self._activity.clear()
-        return super().wait(timeout)
 
 
 class StreamingDul(DULServiceProvider):
@@ -165,7 +111,7 @@ class StreamingDul(DULServiceProvider):
         self._quiet.set()
         self._dimse_context: int | None = None  # context of a message with a data set for pynetdicom
         self._activity = activity
-        self.to_user_queue = _AnnouncingQueue(activity)
+        self.to_user_queue = AnnouncingQueue(activity)
         self.daemon = True
 
     def wake(self) -> None:
@@ -231,10 +177,13 @@ class StreamingDul(DULServiceProvider):
         self.wake()
 
     def _turn(self) -> None:
-        """Do one thing: a timer, something to send, or something to read; then the state machine."""
+        """Do one thing: a timer, something to send, or something to read; then the state machine.
+
+        While events wait nothing new is looked for: a look may take as long as the peer is silent.
+        """
         if self.artim_timer.expired:
             self.event_queue.put("Evt18")
-        elif not self._process_recv_primitive() and self._is_transport_event():
+        elif self.event_queue.empty() and not self._process_recv_primitive() and self._is_transport_event():
             self._idle_timer.restart()
         try:
             event = self.event_queue.get_nowait()

@@ -6,8 +6,8 @@ from typing import Any
 
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
 
+from dicom_node.association import NodeAssociation
 from dicom_node.query.provider import QueryProvider
-from dicom_node.upper_layer import NodeAssociation
 
 
 class QueryAssociation(NodeAssociation):

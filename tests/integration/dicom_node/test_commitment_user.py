@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -15,6 +16,7 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pynetdicom import AE, build_role, evt
+from pynetdicom.acse import ACSE
 from pynetdicom.events import Event
 
 from dicom_node.commitment import WELL_KNOWN_INSTANCE, report_of
@@ -169,7 +171,17 @@ def test_what_is_not_committed_is_sent_again(quick: Settings, pool: Pool, store:
     pacs.server.shutdown()
 
 
-def test_a_report_nobody_asked_for_is_refused(quick: Settings, pool: Pool, store: InstanceStore) -> None:
+def test_a_report_nobody_asked_for_is_refused(
+    quick: Settings, pool: Pool, store: InstanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it comes before our own thread has noticed that the association is accepted."""
+    accept = ACSE.send_accept
+
+    def dawdle(self: ACSE) -> None:
+        accept(self)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(ACSE, "send_accept", dawdle)
     with running(quick, pool, store) as node:
         ae = AE(ae_title="PACS")
         ae.add_requested_context(PUSH_MODEL)
