@@ -46,6 +46,7 @@ METHODS: Mapping[str, Method] = table(
             size=256,
             calibration="default-1",
             summary="A network trained to undo and localise synthetic anomalies; research weights.",
+            occlusion="occlusion-1",
         ),
         Method(
             name="symmetry",

@@ -17,6 +17,7 @@ from service.appraisal.calibration import (
     save_calibration,
 )
 from service.appraisal.methods import METHODS
+from service.appraisal.occlusion import load_occlusion_calibration
 from service.errors import ConfigurationError
 from service.records import Region
 
@@ -66,9 +67,10 @@ def test_every_method_has_the_calibration_it_names():
             assert (stored.method, stored.method_version) == (method.name, method.version)
             assert list(stored.normal_quantiles) == sorted(stored.normal_quantiles)
             assert stored.map_range[0] < stored.map_range[1]
-    assert {p.stem for p in CALIBRATIONS_DIR.glob("*.json")} == {m.calibration for m in METHODS.values()} - {
-        ""
-    }
+        if method.occlusion:
+            assert load_occlusion_calibration(method.occlusion).version == method.occlusion
+    named = {version for m in METHODS.values() for version in (m.calibration, m.occlusion)}
+    assert {p.stem for p in CALIBRATIONS_DIR.glob("*.json")} == named - {""}
 
 
 def test_the_papers_anchors():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from service.appraisal.anomalies import NAMED, Canvas, inter_ocular_distance, render
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.occlusion import (
     OcclusionCalibration,
@@ -235,3 +236,29 @@ def test_a_face_with_nothing_before_it_is_judged_as_without_the_gate(gated, find
     photograph = photograph_from_rgb(portrait())
     plain = Appraiser("symmetry", face_finder=finder).appraise(photograph).appraisal
     assert gated.appraise(photograph).appraisal.score == plain.score
+
+
+@pytest.fixture(scope="module")
+def shipped(face):
+    """The method as patients meet it, with the gate's own weights."""
+    return Appraiser("default", face_finder=SamePlace(face))
+
+
+def test_the_shipped_gate_leaves_a_covered_cheek_out_and_the_rest_in(shipped, face):
+    appraisal = shipped.appraise(_painted(face, *CHEEK)).appraisal
+    regions = {part.region: part.reason for part in appraisal.regions}
+    assert regions[Region.LEFT_CHEEK] is ExclusionReason.OCCLUDED
+    assert regions[Region.RIGHT_CHEEK] is regions[Region.FOREHEAD] is regions[Region.RIGHT_EYE] is None
+
+
+@pytest.mark.parametrize("kind", [None, "lt-v1", "droop", "ptosis", "nevus", "scar"])
+def test_the_shipped_gate_takes_no_anomaly_for_a_cover(shipped, face, kind):
+    rgb = portrait()
+    if kind is not None:
+        unit = inter_ocular_distance(face.landmarks)
+        canvas = Canvas(image=rgb, landmarks=face.landmarks.astype(np.float32), unit=unit)
+        change = NAMED[kind](canvas, 1.0, np.random.default_rng(3))
+        rgb = render(rgb, change, np.eye(2, 3, dtype=np.float32)).image
+    appraisal = shipped.appraise(photograph_from_rgb(rgb)).appraisal
+    assert appraisal.status is AppraisalStatus.APPRAISED
+    assert [part.region for part in appraisal.regions if part.reason is ExclusionReason.OCCLUDED] == []
