@@ -189,9 +189,10 @@ def scores_of(
 
 
 def pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Along the last axis."""
+    """Along the last axis; NaN where one of them does not vary."""
     x, y = x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True)
-    found: NDArray[np.float64] = (x * y).sum(-1) / np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+    spread = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
+    found: NDArray[np.float64] = (x * y).sum(-1) / np.where(spread > 0, spread, np.nan)
     return found
 
 
@@ -203,8 +204,8 @@ def resampled(subjects: int, seed: int) -> NDArray[np.int64]:
 
 
 def interval(values: NDArray[np.float64]) -> str:
-    """95 %."""
-    low, high = np.percentile(values, [2.5, 97.5])
+    """95 %, of the draws that have a correlation."""
+    low, high = np.nanpercentile(values, [2.5, 97.5])
     return f"{low:.2f} to {high:.2f}"
 
 
