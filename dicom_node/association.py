@@ -48,9 +48,9 @@ class NodeAssociation(Association):
         """Serve requests until the association ends; when serving fails, the connection ends, too."""
         try:
             super().run_reactor()
-        finally:
-            if self.is_established:
-                self.dul.give_up()
+        except Exception:
+            self.dul.give_up()
+            raise
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
         """Serve a request, not before we know ourselves that we accepted the association.

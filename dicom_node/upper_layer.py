@@ -15,7 +15,7 @@ from __future__ import annotations
 import queue
 import struct
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import structlog
 from pynetdicom.association import Association
@@ -27,9 +27,6 @@ from pynetdicom.presentation import PresentationContext
 from dicom_node import command
 from dicom_node.monotonic_timer import MonotonicTimer
 from dicom_node.transport import BorderSocket
-
-if TYPE_CHECKING:
-    pass
 
 _log = structlog.get_logger(__name__)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pynetdicom import AE, build_role, evt
 from pynetdicom.acse import ACSE
+from pynetdicom.association import Association
 from pynetdicom.events import Event
 
 from dicom_node.commitment import WELL_KNOWN_INSTANCE, report_of
@@ -175,13 +176,19 @@ def test_a_report_nobody_asked_for_is_refused(
     quick: Settings, pool: Pool, store: InstanceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when it comes before our own thread has noticed that the association is accepted."""
-    accept = ACSE.send_accept
+    accept, serve = ACSE.send_accept, Association._serve_request
+    served = threading.Event()
 
-    def dawdle(self: ACSE) -> None:
+    def notice_late(self: ACSE) -> None:
         accept(self)
-        time.sleep(0.5)
+        served.wait(0.5)  # nothing is, while we have not noticed
 
-    monkeypatch.setattr(ACSE, "send_accept", dawdle)
+    def serve_and_tell(self: Association, *request: Any) -> None:
+        serve(self, *request)
+        served.set()
+
+    monkeypatch.setattr(ACSE, "send_accept", notice_late)
+    monkeypatch.setattr(Association, "_serve_request", serve_and_tell)
     with running(quick, pool, store) as node:
         ae = AE(ae_title="PACS")
         ae.add_requested_context(PUSH_MODEL)

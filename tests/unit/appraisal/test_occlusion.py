@@ -251,7 +251,7 @@ def test_the_shipped_gate_leaves_a_covered_cheek_out_and_the_rest_in(shipped, fa
     assert regions[Region.RIGHT_CHEEK] is regions[Region.FOREHEAD] is regions[Region.RIGHT_EYE] is None
 
 
-@pytest.mark.parametrize("kind", [None, "lt-v1", "droop", "ptosis", "nevus", "scar"])
+@pytest.mark.parametrize("kind", [None, "lt-v1", "droop", "ptosis", "micrognathia", "nevus", "scar"])
 def test_the_shipped_gate_takes_no_anomaly_for_a_cover(shipped, face, kind):
     rgb = portrait()
     if kind is not None:
