@@ -78,7 +78,7 @@ def _fresh(plan: TrainingPlan, device: torch.device) -> _State:
         raise ConfigurationError("training needs encoder weights or weights to continue from")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.encoder[: FROZEN_LAYERS if plan.encoder_rate else None].requires_grad_(False)
-    network.points.requires_grad_(False)  # see service/training/landmarks.py
+    network.points.requires_grad_(plan.encoder_rate > 0)  # it goes with the encoder
     encoder = [p for p in network.encoder.parameters() if p.requires_grad]
     own = {id(p) for p in encoder}
     rest = [p for p in network.parameters() if p.requires_grad and id(p) not in own]

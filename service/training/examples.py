@@ -17,12 +17,13 @@ from service.appraisal.anomalies import (
     Change,
     Maker,
     Rendered,
+    forward_points,
     inter_ocular_distance,
     render,
     undoing_displacement,
 )
 from service.appraisal.anomalies.anatomy import OVAL
-from service.appraisal.anomaly_network import FLOW_UNIT, INPUT_SIZE, STRIDE
+from service.appraisal.anomaly_network import FLOW_UNIT, INPUT_SIZE, LANDMARKS, MIRRORED, STRIDE
 from service.training import augmentation
 from service.training.faces import FacePool, NormalFace
 
@@ -42,6 +43,8 @@ class Example:
     flow: Field  # (2, 64, 64), units of FLOW_UNIT inter-ocular distances
     residual: Field  # (3, 64, 64), 0..1 scale
     severity: float  # 0 for a sham
+    landmarks: Field  # (len(LANDMARKS), 2), where they are now, fractions of the square
+    moved: Field  # (len(LANDMARKS),), how far the change took them, inter-ocular distances
 
 
 def _small(plane: Field) -> Field:
@@ -53,6 +56,22 @@ def _strength(rendered: Rendered) -> Field:
     moved = cv2.magnitude(rendered.displacement[..., 0], rendered.displacement[..., 1])
     share = moved / max(float(moved.max()), 1e-3)
     return np.maximum(np.clip((share - 0.12) / 0.35, 0, 1), np.clip(2 * rendered.alpha, 0, 1))
+
+
+def in_square(points: Field, place: Field) -> Field:
+    """Points of a face where a placement puts them, (N, 2) float32, fractions of the square.
+
+    Args:
+        points: (N, 2) float32, pixels of the face.
+        place: (2, 3) float32, output pixel -> face pixel.
+    """
+    inverse = np.linalg.inv(place[:, :2]).T
+    return np.asarray(((points - place[:, 2]) @ inverse + 0.5) / INPUT_SIZE, np.float32)
+
+
+def mirrored(points: Field) -> Field:
+    """Landmarks of the mirror image, (len(LANDMARKS), 2) float32, fractions of the square."""
+    return np.asarray(points[list(MIRRORED)] * np.array([-1, 1]) + np.array([1, 0]), np.float32)
 
 
 def make_change(
@@ -109,7 +128,12 @@ def _example(
         if change.paint is not None:
             away = rendered.unpainted.astype(np.float32) - rendered.image
             residual = _small(away / np.float32(255))
+    normal = face.landmarks[list(LANDMARKS)].astype(np.float32)
+    field = None if change is None else change.displacement
+    points = normal if field is None else forward_points(normal, field)
+    landmarks, moved = in_square(points, place), np.hypot(*(points - normal).T) / np.float32(unit)
     if flip:
+        landmarks, moved = mirrored(landmarks), moved[list(MIRRORED)]
         image, localisation = image[:, ::-1], localisation[:, ::-1]
         flow = flow[:, ::-1] * np.array([-1, 1], np.float32)
         residual = residual[:, ::-1]
@@ -119,6 +143,8 @@ def _example(
         flow=np.ascontiguousarray(flow.transpose(2, 0, 1)),
         residual=np.ascontiguousarray(residual.transpose(2, 0, 1)),
         severity=0.0 if change is None else change.severity,
+        landmarks=landmarks,
+        moved=moved,
     )
 
 
@@ -164,6 +190,8 @@ class Batch:
     flow: Tensor  # (B, 2, 64, 64)
     residual: Tensor  # (B, 3, 64, 64)
     severity: Tensor  # (B,)
+    landmarks: Tensor  # (B, len(LANDMARKS), 2)
+    moved: Tensor  # (B, len(LANDMARKS))
 
 
 def collate(examples: list[Example]) -> Batch:
@@ -175,6 +203,8 @@ def collate(examples: list[Example]) -> Batch:
         flow=torch.from_numpy(np.stack([e.flow for e in examples])),
         residual=torch.from_numpy(np.stack([e.residual for e in examples])),
         severity=torch.tensor([e.severity for e in examples], dtype=torch.float32),
+        landmarks=torch.from_numpy(np.stack([e.landmarks for e in examples])),
+        moved=torch.from_numpy(np.stack([e.moved for e in examples])),
     )
 
 

@@ -29,15 +29,15 @@ from service.appraisal.anomalies import (
 from service.appraisal.anomaly_network import INPUT_SIZE, LANDMARKS, MIRRORED, AnomalyNetwork
 from service.appraisal.landmark_branch import LandmarkBranch
 from service.training import augmentation
+from service.training.examples import in_square, mirrored
 from service.training.faces import FacePool, NormalFace
+from service.training.losses import landmark_loss
 from service.training.schedule import follow, share_done, write_row
 
 _PAINTED = frozenset({"random-blob", "random-texture", "random-line", "random-swap"})
 _MOVES = tuple(name for name in RANDOM if name not in _PAINTED)
 _ALONG, _ANY = "random-contour", 0.7  # some landmarks of one part, and the share of all the other moves
 _UNMOVED = 0.15  # share of faces left as they are
-_DISPLACED = 25.0  # added weight of a landmark per inter-ocular distance it was displaced
-_MOST_WEIGHT = 6.0  # so added
 _CHECKPOINT = "landmarks.pt"
 
 
@@ -92,15 +92,14 @@ def displaced(
     image = augmentation.light(render(image, None, place).image, rng)
     if rng.random() < 0.5:
         image = augmentation.camera(image, rng)
-    inverse = np.linalg.inv(place[:, :2]).T
     chosen = list(LANDMARKS)
-    points = ((mesh[chosen] - place[:, 2]) @ inverse + 0.5) / INPUT_SIZE
+    points = in_square(mesh[chosen], place)
     moved = np.hypot(*(mesh[chosen] - face.landmarks[chosen]).T) / unit
     if rng.random() < 0.5:
         image = image[:, ::-1]
-        points = points[list(MIRRORED)] * np.array([-1, 1]) + np.array([1, 0])
+        points = mirrored(points)
         moved = moved[list(MIRRORED)]
-    return np.ascontiguousarray(image), points.astype(np.float32), moved.astype(np.float32)
+    return np.ascontiguousarray(image), points, moved.astype(np.float32)
 
 
 class DisplacedFaces(IterableDataset[LandmarkBatch]):
@@ -138,20 +137,6 @@ class DisplacedFaces(IterableDataset[LandmarkBatch]):
             landmarks=torch.from_numpy(points),
             moved=torch.from_numpy(moved),
         )
-
-
-def landmark_loss(found: Tensor, true: Tensor, moved: Tensor) -> Tensor:
-    """Mean distance in hundredths of the square, displaced landmarks weighing more.
-
-    Args:
-        found: (B, len(LANDMARKS), 2), fractions of the square.
-        true: likewise.
-        moved: (B, len(LANDMARKS)), displacement, inter-ocular distances.
-    """
-    away = (found - true).norm(dim=-1)
-    weight = 1 + (_DISPLACED * moved).clamp(max=_MOST_WEIGHT)
-    loss: Tensor = 100 * (away * weight).sum() / weight.sum()
-    return loss
 
 
 @dataclass(frozen=True, kw_only=True)

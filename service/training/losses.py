@@ -15,6 +15,8 @@ _POSITIVE_SHARE = 0.3  # weight of the anomaly's cells against all others, whate
 _SMALLEST_AREA = 24.0  # cells; smaller anomalies weigh less
 _SURELY_VISIBLE = 0.2  # severity from which an anomaly counts as fully present
 _MARGIN = 1.0
+_DISPLACED = 25.0  # added weight of a landmark per inter-ocular distance it was displaced
+_MOST_WEIGHT = 6.0  # so added
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class Losses:
     evidence: Tensor
     ranking: Tensor
     severity: Tensor
+    landmarks: Tensor
 
     def total(self) -> Tensor:
         """The weighted sum that is minimised."""
@@ -37,6 +40,7 @@ class Losses:
             + 0.4 * self.evidence
             + 0.3 * self.ranking
             + 1.0 * self.severity
+            + 0.3 * self.landmarks
         )
 
 
@@ -67,7 +71,22 @@ def losses(output: NetworkOutput, batch: Batch) -> Losses:
         evidence=evidence,
         ranking=ranking,
         severity=severity,
+        landmarks=landmark_loss(output.landmarks, batch.landmarks, batch.moved),
     )
+
+
+def landmark_loss(found: Tensor, true: Tensor, moved: Tensor) -> Tensor:
+    """Mean distance in hundredths of the square, displaced landmarks weighing more.
+
+    Args:
+        found: (B, len(LANDMARKS), 2), fractions of the square.
+        true: likewise.
+        moved: (B, len(LANDMARKS)), displacement, inter-ocular distances.
+    """
+    away = (found - true).norm(dim=-1)
+    weight = 1 + (_DISPLACED * moved).clamp(max=_MOST_WEIGHT)
+    loss: Tensor = 100 * (away * weight).sum() / weight.sum()
+    return loss
 
 
 def _localisation(logits: Tensor, target: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 
 from service.appraisal.anomaly_network import LANDMARKS, AnomalyNetwork
 from service.training.faces import Split, open_pool
-from service.training.landmarks import DisplacedFaces, LandmarkPlan, landmark_loss, train_landmarks
+from service.training.landmarks import DisplacedFaces, LandmarkPlan, train_landmarks
+from service.training.losses import landmark_loss
 from tests.unit.training.test_faces import write_archive
 
 
