@@ -26,6 +26,7 @@ from service.appraisal.anomalies.anatomy import OVAL
 from service.appraisal.anomaly_network import FLOW_UNIT, INPUT_SIZE, LANDMARKS, MIRRORED, STRIDE
 from service.training import augmentation
 from service.training.faces import FacePool, NormalFace
+from service.training.morphs import stranger
 
 Field = npt.NDArray[np.float32]
 PER_FACE = 3
@@ -254,6 +255,6 @@ class Examples(IterableDataset[Batch]):
         easiest = 0.7 - 0.35 * done
         examples: list[Example] = []
         for _ in range(self._faces):
-            face = self._pool.face(self._pool.draw(rng), INPUT_SIZE)
+            face = stranger(self._pool.face(self._pool.draw(rng), INPUT_SIZE), self._pool, rng)
             examples.extend(trio(face, self._makers, easiest, rng))
         return collate(examples)

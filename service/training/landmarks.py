@@ -32,6 +32,7 @@ from service.training import augmentation
 from service.training.examples import in_square, mirrored
 from service.training.faces import FacePool, NormalFace
 from service.training.losses import landmark_loss
+from service.training.morphs import stranger
 from service.training.schedule import follow, share_done, write_row
 
 _PAINTED = frozenset({"random-blob", "random-texture", "random-line", "random-swap"})
@@ -130,7 +131,8 @@ class DisplacedFaces(IterableDataset[LandmarkBatch]):
     def batch(self, step: int) -> LandmarkBatch:
         """The batch of a step."""
         rng = np.random.default_rng((self._seed, step))
-        made = [displaced(self._pool.face(self._pool.draw(rng), INPUT_SIZE), rng) for _ in range(self._faces)]
+        drawn = (self._pool.face(self._pool.draw(rng), INPUT_SIZE) for _ in range(self._faces))
+        made = [displaced(stranger(face, self._pool, rng), rng) for face in drawn]
         images, points, moved = (np.stack(part) for part in zip(*made, strict=True))
         return LandmarkBatch(
             images=torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),

@@ -116,10 +116,12 @@ def test_a_perfect_output_loses_less_than_a_wrong_one(pool):
         residual = batch.residual
         evidence = 12 * ((batch.severity > 0).float() - 0.5) + 3 * batch.severity
         severity = batch.severity
+        landmarks = batch.landmarks
 
     right = losses(Output, batch).total()
     Output.localisation = -Output.localisation
     Output.evidence = -Output.evidence
+    Output.landmarks = 1 - batch.landmarks
     assert right < 0.4 * losses(Output, batch).total()
 
 
