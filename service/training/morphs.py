@@ -80,7 +80,7 @@ def _warp(face: NormalFace, goal: Field) -> Field:
     """A smooth backward displacement that takes the landmarks towards a goal, (S, S, 2) float32."""
     size = face.image.shape[0]
     axis = np.arange(0, size, _STEP, dtype=np.float32) + (_STEP - 1) / 2
-    width = _REACH * inter_ocular_distance(goal)
+    width = _REACH * inter_ocular_distance(face.landmarks)
     near = np.exp(-0.5 * ((axis[:, None, None] - goal[:, ::-1]) / width) ** 2)  # (n, 478, 2)
     weights = np.einsum("rk,ck->rck", near[..., 0], near[..., 1])
     pull = weights @ (face.landmarks - goal)
