@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from pynetdicom import AE, _config, evt
@@ -34,12 +34,8 @@ from dicom_node.transport import BorderSocket
 from reporting.holdings.index import Indexer
 from service.config import Settings
 from service.database.pool import Pool
-from service.logged_store import receiving_store
 from service.records import LedgerEvent
 from service.storage import InstanceStore
-
-if TYPE_CHECKING:
-    pass
 
 _log = structlog.get_logger(__name__)
 
@@ -177,10 +173,9 @@ class Node:
         self._settings = settings
         self._commit = GroupCommit(settings)
         self._journal = Journal(pool)
-        self._store = receiving_store(store)
         self._admission = Admission(settings, pool)
         self._ingest = Ingest(
-            store=self._store,
+            store=store,
             pool=pool,
             commit=self._commit,
             journal=self._journal,
@@ -243,7 +238,6 @@ class Node:
         self._commitment_user.stop()
         self._indexer.stop()
         self._commit.close()
-        self._store.close()
         self._journal.stop()
 
     def _requested(self, event: Event) -> None:

@@ -19,7 +19,6 @@ from service.config import Settings, load_settings
 from service.database.pool import open_pool
 from service.errors import ConfigurationError
 from service.exit_codes import ExitCode
-from service.logged_store import receiving_store
 from service.storage import open_store
 
 
@@ -43,7 +42,7 @@ def run(settings: Settings) -> None:
     with open_pool(settings) as pool:
         commit, journal, indexer = GroupCommit(settings), Journal(pool), Indexer(pool, store)
         ingest = Ingest(
-            store=receiving_store(store),
+            store=store,
             pool=pool,
             commit=commit,
             journal=journal,
