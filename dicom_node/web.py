@@ -41,12 +41,13 @@ def run(settings: Settings) -> None:
     store = open_store(settings)
     with open_pool(settings) as pool:
         commit, journal, indexer = GroupCommit(settings), Journal(pool), Indexer(pool, store)
+        admission = Admission(_without_users(settings), pool)
         ingest = Ingest(
             store=store,
             pool=pool,
             commit=commit,
             journal=journal,
-            admission=Admission(_without_users(settings), pool),
+            admission=admission,
         )
         receiver = StowReceiver(settings, ingest)
         journal.start()
@@ -57,6 +58,7 @@ def run(settings: Settings) -> None:
             indexer.stop()
             journal.stop()
             commit.close()
+            admission.close()
 
 
 def _without_users(settings: Settings) -> Settings:
