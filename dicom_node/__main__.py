@@ -12,7 +12,7 @@ import threading
 
 import structlog
 
-from dicom_node.processes import NodeProcesses, end_with_parent
+from dicom_node.processes import NodeProcesses, end_with_parent, shared_rates
 from dicom_node.scp import Node
 from service.audit.activity import ApplicationActivity
 from service.config import Settings, load_settings
@@ -55,7 +55,7 @@ def _run(settings: Settings, stopped: threading.Event, *, reuse_port: bool) -> N
     if isinstance(store, LocalStore):
         _log.info("swept", leftovers=store.sweep_incoming(_LEFTOVER_AGE_S))
     with open_pool(settings) as pool, ApplicationActivity(settings, pool, "node"):
-        node = Node(settings, pool, store, reuse_port=reuse_port)
+        node = Node(settings, pool, store, reuse_port=reuse_port, rates=shared_rates())
         announce_ready("node", port=node.port, ae_title=settings.dicom_ae_title)
         stopped.wait()
         _log.info("stopping")

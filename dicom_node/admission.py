@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import structlog
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
+from dicom_node.rates import RateLimit, RateTable
 from service.config import Settings
 from service.database import instances
 from service.database.pool import Pool, transaction
@@ -27,39 +27,8 @@ _log = structlog.get_logger(__name__)
 TEMPORARY_CONGESTION = (0x02, 0x03, 0x01)  # rejected-transient, by the presentation related provider
 NO_REASON_GIVEN = (0x01, 0x01, 0x01)  # rejected-permanent, by the service user
 _USERNAME, _USERNAME_AND_PASSCODE = 1, 2  # PS3.7 table D.3-14
-_MAX_CALLERS = 4096  # whose rates are remembered
 _LOOK_EVERY_S = 1.0
 _RESUME_AT = 0.9  # of the limit: the queue must shrink a little before more is taken
-
-
-class RateLimit:
-    """At most so many a minute for each caller; a quiet caller may send a minute's worth at once."""
-
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Nothing is limited where ``per_minute`` is 0.
-
-        Args:
-            per_minute: Of each caller.
-            clock: Seconds.
-        """
-        self._per_minute = per_minute
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._left: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()  # tokens, at
-
-    def take(self, ae_title: str, address: str) -> bool:
-        """Whether a caller may do one more."""
-        if not self._per_minute:
-            return True
-        caller, now = (ae_title, address), self._clock()
-        with self._lock:
-            tokens, at = self._left.pop(caller, (float(self._per_minute), now))
-            tokens = min(float(self._per_minute), tokens + (now - at) * self._per_minute / 60.0)
-            allowed = tokens >= 1.0
-            self._left[caller] = (tokens - 1.0 if allowed else tokens, now)
-            while len(self._left) > _MAX_CALLERS:
-                self._left.popitem(last=False)
-        return allowed
 
 
 class BackPressure:
@@ -114,12 +83,13 @@ class Identity:
 class Admission:
     """What a node asks before it takes an association or an object; shared by the threads of a process."""
 
-    def __init__(self, settings: Settings, pool: Pool) -> None:
+    def __init__(self, settings: Settings, pool: Pool, rates: RateTable | None = None) -> None:
         """Read the users.
 
         Args:
             settings: ``dicom_users_file`` and the limits.
             pool: Of this process.
+            rates: Of the node's processes together, taken over; None where this one is alone.
 
         Raises:
             ConfigurationError: The file of users is wrong, or users are required and there is none.
@@ -128,9 +98,14 @@ class Admission:
             raise ConfigurationError("dicom_require_user_identity needs a dicom_users_file")
         self._users = Users(settings.dicom_users_file) if settings.dicom_users_file is not None else None
         self._is_required = settings.dicom_require_user_identity
-        self._associations = RateLimit(settings.dicom_associations_per_minute)
-        self._objects = RateLimit(settings.dicom_objects_per_minute)
+        self._rates = table = rates if rates is not None else RateTable()
+        self._associations = RateLimit(table, "associations", settings.dicom_associations_per_minute)
+        self._objects = RateLimit(table, "objects", settings.dicom_objects_per_minute)
         self._queue = BackPressure(pool, settings.dicom_max_waiting)
+
+    def close(self) -> None:
+        """Give back what is held; nobody is asked any more."""
+        self._rates.close()
 
     def rejection(self, association: Association, ae_title: str, address: str) -> tuple[int, int, int] | None:
         """Result, source and reason an association request is rejected with; None when it is not."""

@@ -36,9 +36,8 @@ from service.errors import (
     StorageFullError,
     UnsupportedInstanceError,
 )
-from service.logged_store import WriterSource
 from service.records import LedgerEvent, NewInstance, Receipt
-from service.storage import StoreWriter
+from service.storage import InstanceStore, StoreWriter
 
 _log = structlog.get_logger(__name__)
 
@@ -95,7 +94,7 @@ def printable(text: str, limit: int = 64) -> str:
 class Ingest:
     """What every reception of a process shares."""
 
-    store: WriterSource
+    store: InstanceStore
     pool: Pool
     commit: GroupCommit
     journal: Journal

@@ -14,12 +14,15 @@ import threading
 
 import structlog
 
+from dicom_node.rates import RateTable
 from service.config import Settings
 
 _log = structlog.get_logger(__name__)
 
-# What a child is told beside its settings: read from this descriptor, end at its end.
+# What a child is told beside its settings: read from this descriptor, end at its end; and the table of
+# rates that the children share.
 LIFELINE_VARIABLE = "SEMBLANCE_NODE_LIFELINE"
+_RATES_VARIABLE = "SEMBLANCE_NODE_RATES"
 _LOOK_EVERY_S = 0.5
 _STOP_S = 20.0
 
@@ -36,6 +39,7 @@ class NodeProcesses:
         self._port_holder = _hold_port(settings.dicom_host, settings.dicom_port)
         self.port = int(self._port_holder.getsockname()[1])
         self._lifeline_read, self._lifeline_write = os.pipe()
+        self._rates = RateTable()
         self._children = [self._start() for _ in range(settings.dicom_processes)]
 
     def watch(self, stopped: threading.Event) -> None:
@@ -61,18 +65,20 @@ class NodeProcesses:
         os.close(self._lifeline_read)
         os.close(self._lifeline_write)
         self._port_holder.close()
+        self._rates.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start a child and wait until it listens."""
         environment = os.environ | {
             "SEMBLANCE_DICOM_PORT": str(self.port),
             LIFELINE_VARIABLE: str(self._lifeline_read),
+            _RATES_VARIABLE: str(self._rates.descriptor),
         }
         child = subprocess.Popen(
             [sys.executable, "-m", "dicom_node"],
             env=environment,
             stdout=subprocess.PIPE,
-            pass_fds=(self._lifeline_read,),
+            pass_fds=(self._lifeline_read, self._rates.descriptor),
         )
         if child.stdout is not None and not child.stdout.readline():
             _log.error("receiver-did-not-start", pid=child.pid)
@@ -92,6 +98,12 @@ def _hold_port(host: str, port: int) -> socket.socket:
 def _close(child: subprocess.Popen[bytes]) -> None:
     if child.stdout is not None:
         child.stdout.close()
+
+
+def shared_rates() -> RateTable | None:
+    """In a child: the table of rates it shares with its siblings; None in any other process."""
+    descriptor = os.environ.get(_RATES_VARIABLE)
+    return RateTable(int(descriptor)) if descriptor is not None else None
 
 
 def end_with_parent(stopped: threading.Event) -> bool:

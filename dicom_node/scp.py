@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from pynetdicom import AE, _config, evt
@@ -28,18 +28,15 @@ from dicom_node.journal import Journal
 from dicom_node.query.association import QueryAssociation
 from dicom_node.query.contexts import extended_negotiation, settle_roles
 from dicom_node.query.provider import QueryProvider
+from dicom_node.rates import RateTable
 from dicom_node.readers import VERIFICATION, supported_contexts
 from dicom_node.security import ServerTls, is_admitted, peer_certificate, server_tls
 from dicom_node.transport import BorderSocket
 from reporting.holdings.index import Indexer
 from service.config import Settings
 from service.database.pool import Pool
-from service.logged_store import receiving_store
 from service.records import LedgerEvent
 from service.storage import InstanceStore
-
-if TYPE_CHECKING:
-    pass
 
 _log = structlog.get_logger(__name__)
 
@@ -160,7 +157,13 @@ class Node:
     """The DICOM node of one process."""
 
     def __init__(
-        self, settings: Settings, pool: Pool, store: InstanceStore, *, reuse_port: bool = False
+        self,
+        settings: Settings,
+        pool: Pool,
+        store: InstanceStore,
+        *,
+        reuse_port: bool = False,
+        rates: RateTable | None = None,
     ) -> None:
         """Bind the port and begin to accept associations.
 
@@ -169,6 +172,7 @@ class Node:
             pool: Of this process.
             store: Where objects go.
             reuse_port: Several processes listen on the port.
+            rates: What they share of the callers' rates, taken over; None for one process.
 
         Raises:
             OSError: The port cannot be bound.
@@ -177,10 +181,9 @@ class Node:
         self._settings = settings
         self._commit = GroupCommit(settings)
         self._journal = Journal(pool)
-        self._store = receiving_store(store)
-        self._admission = Admission(settings, pool)
+        self._admission = Admission(settings, pool, rates)
         self._ingest = Ingest(
-            store=self._store,
+            store=store,
             pool=pool,
             commit=self._commit,
             journal=self._journal,
@@ -243,8 +246,8 @@ class Node:
         self._commitment_user.stop()
         self._indexer.stop()
         self._commit.close()
-        self._store.close()
         self._journal.stop()
+        self._admission.close()
 
     def _requested(self, event: Event) -> None:
         """Reject a caller that no row of the list admits, or that calls too often or without a user."""

@@ -19,7 +19,6 @@ from service.config import Settings, load_settings
 from service.database.pool import open_pool
 from service.errors import ConfigurationError
 from service.exit_codes import ExitCode
-from service.logged_store import receiving_store
 from service.storage import open_store
 
 
@@ -42,12 +41,13 @@ def run(settings: Settings) -> None:
     store = open_store(settings)
     with open_pool(settings) as pool:
         commit, journal, indexer = GroupCommit(settings), Journal(pool), Indexer(pool, store)
+        admission = Admission(_without_users(settings), pool)
         ingest = Ingest(
-            store=receiving_store(store),
+            store=store,
             pool=pool,
             commit=commit,
             journal=journal,
-            admission=Admission(_without_users(settings), pool),
+            admission=admission,
         )
         receiver = StowReceiver(settings, ingest)
         journal.start()
@@ -58,6 +58,7 @@ def run(settings: Settings) -> None:
             indexer.stop()
             journal.stop()
             commit.close()
+            admission.close()
 
 
 def _without_users(settings: Settings) -> Settings:

@@ -46,6 +46,13 @@ def score(
         str | None,
         typer.Option(help="Method, or normaliser+comparator; default: SEMBLANCE_METHOD.", show_default=False),
     ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="Version of a calibration stored for the method; default: the one in use.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[Output, typer.Option(help="What to print.")] = Output.TABLE,
     map_dir: Annotated[
         Path | None,
@@ -72,7 +79,10 @@ def score(
     try:
         settings = load_settings()
         appraiser = Appraiser(
-            method or settings.method, store=ModelStore(settings.model_dir), device=device or settings.device
+            method or settings.method,
+            store=ModelStore(settings.model_dir),
+            device=device or settings.device,
+            calibration=calibration,
         )
         files = list(_files(photos))
         with _native_logs_muted():

@@ -210,10 +210,10 @@ class Settings(BaseSettings):
         False, description="Refuse associations that name no user of that file."
     )
     dicom_associations_per_minute: int = Field(
-        0, ge=0, description="Associations a caller may begin a minute, in each process; 0: any number."
+        0, ge=0, description="Associations a caller may begin a minute; 0: any number."
     )
     dicom_objects_per_minute: int = Field(
-        0, ge=0, description="Objects a caller may send a minute, in each process; 0: any number."
+        0, ge=0, description="Objects a caller may send a minute; 0: any number."
     )
     dicom_max_waiting: int = Field(
         100_000, ge=0, description="Photographs waiting for appraisal above which more get 0xA700; 0: any."

@@ -12,24 +12,8 @@ _SYNC_FILE_RANGE_WRITE = 2
 @functools.cache
 def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.syncfs.argtypes = (ctypes.c_int,)
     libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
     return libc
-
-
-def sync_file_system(descriptor: int) -> None:
-    """Put everything written to a file system on its disk: one flush for any number of files (syncfs(2)).
-
-    Args:
-        descriptor: Of any file or directory there; opened before what is to be synced was written,
-            as an error of writing is told once to each descriptor open at that time.
-
-    Raises:
-        OSError: Something could not be written.
-    """
-    if _libc().syncfs(descriptor) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 def begin_writing(descriptor: int, offset: int, size_bytes: int) -> None:

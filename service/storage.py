@@ -7,20 +7,14 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self, runtime_checkable
 from uuid import uuid4
 
-import structlog
-
 from service.config import Settings
 from service.errors import CorruptInstanceError, InstanceNotStoredError, StorageError, StorageFullError
 from service.file_systems import begin_writing, sync_directory
-from service.write_ahead import WriteAheadLog, replay
-
-_log = structlog.get_logger(__name__)
 
 _CHUNK_BYTES = 1 << 20
 _WRITE_OUT_BYTES = 1 << 20  # of a large object, after which the kernel is told to begin writing
@@ -87,7 +81,7 @@ class LocalStore:
     """An InstanceStore in a directory: ``ab/abcd....``, written temp, fsync, rename, fsync(directory)."""
 
     def __init__(self, root: Path, *, low_watermark_bytes: int = 0) -> None:
-        """Make the directory if it is not there.
+        """Make the directory and those in it that are not there, durably: a writer need not look.
 
         Args:
             root: The store's directory; its own file system is best.
@@ -101,6 +95,10 @@ class LocalStore:
         self._low_watermark_bytes = low_watermark_bytes
         try:
             self._incoming.mkdir(parents=True, exist_ok=True)
+            for number in range(256):
+                (self._root / f"{number:02x}").mkdir(exist_ok=True)
+            sync_directory(self._root)
+            sync_directory(self._root.parent)
         except OSError as exc:
             raise StorageError(f"instance store {self._root}: {exc}") from exc
 
@@ -157,36 +155,6 @@ class LocalStore:
     def path_of(self, sha256: str) -> Path:
         """Where an object lies."""
         return path_of(self._root, sha256)
-
-    def restore(self, sha256: str, content: bytes) -> None:
-        """See to it that an object's file holds it, after a crash; not durable by itself.
-
-        Raises:
-            StorageError: The disk did not take it.
-        """
-        path = path_of(self._root, sha256)
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
-            return
-        with LocalWriter(self._root, self._incoming / uuid4().hex) as writer:
-            writer.place(sha256, [content])
-
-    def recover(self) -> int:
-        """Put back what a crash took from the files of objects in a write-ahead log.
-
-        Returns:
-            Objects looked at.
-
-        Raises:
-            StorageError: A log that nobody holds cannot be read, or the disk does not take what is in it.
-        """
-        try:
-            return replay(self._root, self.restore)
-        except OSError as exc:
-            raise StorageError(f"instance store {self._root}: {exc}") from exc
-
-    def log(self) -> WriteAheadLog:
-        """A write-ahead log for objects of this store; for one process, which closes it."""
-        return WriteAheadLog(self._root)
 
     def sweep_incoming(self, older_than_s: float = 0.0) -> int:
         """Remove what killed processes left half written.
@@ -251,7 +219,7 @@ class LocalWriter:
             self._begun_bytes = self._size_bytes
 
     def commit(self) -> StoredObject:
-        """Make the object durable: fsync the file, rename it, fsync the directories that changed.
+        """Make the object durable: fsync the file, rename it, fsync its directory.
 
         Raises:
             StorageError: The disk did not take it; nothing is kept.
@@ -264,38 +232,12 @@ class LocalWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            if not target.parent.is_dir():
-                target.parent.mkdir(exist_ok=True)
-                sync_directory(self._root)
             self._temporary.replace(target)
             sync_directory(target.parent)
         except OSError as exc:
             raise StorageError(f"instance store: {exc}") from exc
         self._file = None
         return StoredObject(sha256=sha256, size_bytes=self._size_bytes)
-
-    def place(self, sha256: str, chunks: Sequence[bytes | bytearray]) -> StoredObject:
-        """Write a whole object that is durable elsewhere, without a flush.
-
-        Raises:
-            StorageError: The disk did not take it; nothing is kept.
-        """
-        if self._file is None:
-            raise StorageError("the writer is not open")
-        target = path_of(self._root, sha256)
-        try:
-            for chunk in chunks:
-                self._file.write(chunk)
-            self._file.close()
-            try:
-                os.rename(self._temporary, target)
-            except FileNotFoundError:  # the first object of its directory
-                target.parent.mkdir(exist_ok=True)
-                os.rename(self._temporary, target)
-        except OSError as exc:
-            raise StorageError(f"instance store: {exc}") from exc
-        self._file = None
-        return StoredObject(sha256=sha256, size_bytes=sum(map(len, chunks)))
 
 
 def path_of(root: Path, sha256: str) -> Path:
@@ -310,12 +252,9 @@ def path_of(root: Path, sha256: str) -> Path:
 
 
 def open_store(settings: Settings) -> InstanceStore:
-    """The instance store the settings name, whole again after a crash.
+    """The instance store the settings name.
 
     Raises:
         StorageError: It cannot be opened.
     """
-    store = LocalStore(settings.storage_dir, low_watermark_bytes=settings.storage_low_watermark_bytes)
-    if restored := store.recover():
-        _log.info("write-ahead-log-replayed", objects=restored)
-    return store
+    return LocalStore(settings.storage_dir, low_watermark_bytes=settings.storage_low_watermark_bytes)

@@ -32,7 +32,7 @@ from service.appraisal.quality import check_quality
 from service.appraisal.regions import region_masks
 from service.appraisal.score import region_scores, score
 from service.appraisal.settings import AppraisalSettings
-from service.appraisal.site import at_site, calibration_of
+from service.appraisal.site import at_site, calibration_of, with_calibration
 from service.appraisal.tables import Normalised, Workplace, lookup
 from service.errors import PhotographError, UnsupportedPhotographError
 from service.records import (
@@ -100,6 +100,7 @@ class Appraiser:
         face_finder: FaceFinder | None = None,
         occlusion_finder: OcclusionFinder | None = None,
         size: int | None = None,
+        calibration: str | None = None,
     ) -> None:
         """Build the method.
 
@@ -111,20 +112,26 @@ class Appraiser:
             face_finder: Finds faces and landmarks.
             occlusion_finder: Finds what lies before faces; the method's own otherwise, if it has one.
             size: Side of the canonical square for an uncalibrated pair; the method's own otherwise.
+            calibration: Version of one of the calibrations stored for the method; None takes the
+                method's, or the site's in its place.
 
         Raises:
             UnknownMethodError: No such method.
             ModelError: A model file it needs is missing or wrong.
-            ConfigurationError: Its calibration is missing or malformed.
+            ConfigurationError: Its calibration is missing or malformed, or there is no such one.
         """
         self._settings = settings or AppraisalSettings()
         store = store or ModelStore()
-        row = at_site(find_method(method), store)
+        self._calibration: Calibration | None
+        if calibration is None:
+            row = at_site(find_method(method), store)
+            self._calibration = calibration_of(row, store)
+        else:
+            row, self._calibration = with_calibration(find_method(method), calibration, store)
         if size is not None and not row.calibration:
             row = replace(row, size=size)
         self._size = row.size
         self.identity = identify(row, self._settings, store)
-        self._calibration: Calibration | None = calibration_of(row, store)
         normaliser = lookup(NORMALISERS, row.normaliser, "normaliser")
         comparator = lookup(COMPARATORS, row.comparator, "comparator")
         needs_models = bool(normaliser.models or comparator.models or row.occlusion)

@@ -33,6 +33,12 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 MANIFEST_PATH = _PACKAGE / "models_manifest.toml"
 SHIPPED_WEIGHTS_DIR = _PACKAGE / "weights"
 SITE_LINE = "site"
+# Models that no manifest of the product has, and how one comes by them.
+BROUGHT: Mapping[str, str] = {
+    "patchcore-squeezenet": "`semblance train patchcore --data FACES --out DIR` fits one; then "
+    "SEMBLANCE_MODEL_DIR=DIR",
+    "stylegan2-face": "bring a generator of your own, as docs/method-paper-000.md tells",
+}
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60.0
 _HASH_DIGITS, _LEAST_DIGITS = 64, 8
@@ -133,6 +139,10 @@ class ModelStore:
         """Whether the directory's manifest puts the site's own file in this place."""
         return model_id in self._of_site
 
+    def ids(self, prefix: str) -> tuple[str, ...]:
+        """Return the ids of the manifest's rows that begin so."""
+        return tuple(model_id for model_id in self._manifest if model_id.startswith(prefix))
+
     def entry(self, model_id: str) -> ModelEntry:
         """Return a row of the manifest.
 
@@ -142,7 +152,8 @@ class ModelStore:
         try:
             return self._manifest[model_id]
         except KeyError as exc:
-            raise ModelNotFoundError(f"no model {model_id!r} in the manifest") from exc
+            hint = f"; {BROUGHT[model_id]}" if model_id in BROUGHT else ""
+            raise ModelNotFoundError(f"no model {model_id!r} in the manifest{hint}") from exc
 
     def path(self, model_id: str) -> Path:
         """Return the path of a verified file.

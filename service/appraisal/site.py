@@ -47,6 +47,51 @@ def at_site(method: Method, store: ModelStore) -> Method:
     return replace(method, version=version, calibration=calibration)
 
 
+def stored_id(version: str) -> str:
+    """Id of the manifest row under which a directory keeps a calibration of that version."""
+    return f"calibration-{version}"
+
+
+def with_calibration(method: Method, version: str, store: ModelStore) -> tuple[Method, Calibration]:
+    """The method as the store has it, with one of the calibrations stored for it.
+
+    Args:
+        method: as the table has it, or put together of a pair.
+        version: of the calibration: shipped, or in the directory's manifest.
+        store: where model files are found.
+
+    Raises:
+        ConfigurationError: no such calibration of this method, or it was made for the product's weights
+            and the site has its own; the message lists those there are.
+        ModelNotFoundError: its file is not there.
+        ModelIntegrityError: its file differs from the manifest, or it was made for other weights.
+    """
+    known = _stored(method, store)
+    if version not in known:
+        there = ", ".join(sorted(known)) or "none"
+        raise ConfigurationError(f"no calibration {version!r} of method {method.name}; there are: {there}")
+    found = known[version]
+    models = _models(method)
+    if found.weights_sha256 and found.weights_sha256 != store.sha256(models):
+        raise ModelIntegrityError(f"calibration {version} was made for other weights")
+    own_weights = any(store.of_site(model) for model in models)
+    if own_weights and not found.weights_sha256:
+        raise ConfigurationError(
+            f"calibration {version} is of the product's weights; the site's own are in their place"
+        )
+    row = f"{method.version}-{SITE_LINE}" if own_weights else method.version
+    return replace(method, version=row, calibration=version), found
+
+
+def _stored(method: Method, store: ModelStore) -> dict[str, Calibration]:
+    """Every calibration stored for a method and its version, by its own version."""
+    found = [load_calibration(method.calibration)] if method.calibration else []
+    rows = (calibration_id(method.name), *store.ids(stored_id("")))
+    found += [read_calibration(store.path(row)) for row in rows if store.of_site(row)]
+    wanted = (method.name, method.version)
+    return {one.version: one for one in found if (one.method, one.method_version) == wanted}
+
+
 def calibration_of(method: Method, store: ModelStore) -> Calibration | None:
     """The calibration of a method as `at_site` gave it; None when it has none.
 

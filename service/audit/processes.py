@@ -1,6 +1,7 @@
 """What runs beside the relay: one thread seals and makes audit messages, one sends them.
 
-Neither touches the path of photographs; both begin again after any fault.
+Neither touches the path of photographs. Both wait and go on after a fault that is foreseen; after any
+other the thread ends, with its traceback in the log, and another takes its place.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import random
 import threading
 from collections.abc import Callable
 
+import psycopg
 import structlog
 
 from service.audit import syslog
@@ -39,11 +41,13 @@ class AuditThreads:
         self._pool = pool
         self._stopped = threading.Event()
         server = syslog_server(settings)
-        self._threads = [threading.Thread(target=self._repeat, args=(self._seal,), name="audit-seal")]
+        turns: dict[str, Callable[[], None]] = {"audit-seal": self._seal}
         if server is not None:
-            self._threads.append(
-                threading.Thread(target=self._repeat, args=(lambda: self._send(server),), name="audit-send")
-            )
+            turns["audit-send"] = lambda: self._send(server)
+        self._threads = [
+            threading.Thread(target=self._keep, args=(turn, name), name=f"{name}-keeper")
+            for name, turn in turns.items()
+        ]
 
     def start(self) -> None:
         """Begin."""
@@ -63,20 +67,31 @@ class AuditThreads:
         while not self._stopped.is_set() and send_batch(self._pool, server) == _BATCH:
             pass
 
+    def _keep(self, turn: Callable[[], None], name: str) -> None:
+        """Have a thread take turns, and another when that one ends by a fault nobody foresaw."""
+        failures = 0
+        while not self._stopped.is_set():
+            thread = threading.Thread(target=self._repeat, args=(turn,), name=name)
+            thread.start()
+            thread.join()
+            if not self._stopped.is_set():
+                failures += 1
+                _log.error("audit-thread-ended", thread=name, failures=failures)
+                self._stopped.wait(_pause_s(failures))
+
     def _repeat(self, turn: Callable[[], None]) -> None:
         failures = 0
         while not self._stopped.is_set():
             try:
                 turn()
                 failures = 0
-            except Exception as exc:  # noqa: BLE001 -- a border like that of a task: the relay must go on
+            except (SemblanceError, psycopg.Error) as exc:
                 failures += 1
                 _log.warning(
                     "audit-waits",
                     thread=threading.current_thread().name,
                     failures=failures,
                     error=str(exc) if isinstance(exc, SemblanceError) else type(exc).__name__,
-                    exc_info=not isinstance(exc, SemblanceError),
                 )
             self._stopped.wait(_pause_s(failures))
 

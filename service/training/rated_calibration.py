@@ -34,7 +34,7 @@ from service.appraisal.methods import Method, find_method
 from service.appraisal.models import SITE_LINE, ModelStore
 from service.appraisal.normalisers import NORMALISERS
 from service.appraisal.photograph import read_photograph
-from service.appraisal.site import at_site, calibration_id, calibration_of
+from service.appraisal.site import at_site, calibration_id, calibration_of, stored_id
 from service.appraisal.tables import lookup
 from service.appraisal.validation import Validation
 from service.errors import ConfigurationError
@@ -133,14 +133,12 @@ def install_calibration(calibration: Calibration, directory: Path) -> Path:
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = save_calibration(calibration, directory)
-    entry = entry_of(
-        calibration_id(calibration.method),
-        path,
-        line=SITE_LINE,
-        licence="The site's own",
-        intended_use=f"What the scores of {calibration.method} mean by the site's own raters.",
+    use = f"What the scores of {calibration.method} mean by the site's own raters."
+    rows = (calibration_id(calibration.method), stored_id(calibration.version))  # in use, and to choose
+    put_rows(
+        [entry_of(row, path, line=SITE_LINE, licence="The site's own", intended_use=use) for row in rows],
+        directory,
     )
-    put_rows((entry,), directory)
     return path
 
 

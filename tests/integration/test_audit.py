@@ -390,6 +390,29 @@ def test_photographs_are_received_while_the_syslog_server_is_away(
     ]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_nobody_foresaw_ends_the_thread_and_another_takes_its_place(
+    settings: Settings, pool: Pool, store: InstanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults_left = ["one", "two"]
+
+    def seal(of: Pool, by: Settings) -> int:
+        if faults_left:
+            raise LookupError(faults_left.pop())
+        return seal_pending(of, by)
+
+    monkeypatch.setattr("service.audit.processes.seal_pending", seal)
+    threads = AuditThreads(settings, pool)
+    threads.start()
+    try:
+        with running(settings, pool, store) as node:
+            assert dicom_objects.store(node.port, photograph()).Status == 0
+        wait_until(lambda: len(kept(pool)) == 2, timeout_s=60, what="the messages")
+    finally:
+        threads.stop()
+    assert not faults_left
+
+
 @pytest.fixture
 def rsyslog(authority: Authority, free_port: Callable[[], int]) -> Iterator[tuple[int, Path]]:
     """Debian's rsyslog with mutual TLS; its port, and the file it writes."""

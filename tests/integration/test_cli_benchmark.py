@@ -32,6 +32,8 @@ def test_a_benchmark_shows_oracle_and_symmetry_and_ends_with_json(faces, tmp_pat
     assert set(figures) == {"oracle", "symmetry"}
     assert figures["oracle"]["subjects"] == 2
     assert figures["oracle"]["types"]["droop"]["auroc_strong"]["value"] == 1.0
+    assert figures["symmetry"]["rejections"]["images"] == {"clean": 2, "droop": 8}
+    assert figures["symmetry"]["rejections"]["rejected"]["clean"] == 0
     assert "2 faces; 2 photographs" in result.stderr
     assert report.read_text().count("data:image/png;base64,") == 2
 
@@ -43,6 +45,7 @@ def test_every_study_of_the_default_method_on_an_archive(faces, tmp_path):
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout.strip().splitlines()[-1])
+    assert "### Why images were rejected" in (tmp_path / "tables.md").read_text()
     made = {"types", "robustness", "landmarks", "landmark_distance", "ablations", "evidence_by_type"}
     assert made < set(figures["default"])
     assert not made & set(figures["oracle"]) - {"types"}
@@ -72,3 +75,17 @@ def test_a_folder_without_faces_is_refused(tmp_path):
     result = CliRunner().invoke(app, ["benchmark", str(tmp_path)])
     assert result.exit_code != 0
     assert "no photographs" in result.output + str(result.exception)
+
+
+def test_why_clean_faces_were_rejected_is_said(faces, tmp_path):
+    for path in faces.glob("[ab].png"):
+        dark = (cv2.imread(str(path)) * 0.06).astype(np.uint8)
+        cv2.imwrite(str(path), dark)
+    report = tmp_path / "report.html"
+    words = ["benchmark", str(faces), "--method", "symmetry", "--types", "nevus", "--repeats", "0"]
+    result = CliRunner().invoke(app, [*words, "--html", str(report), "--json"])
+    assert result.exit_code == 0, result.output
+    rejections = json.loads(result.stdout.strip().splitlines()[-1])["symmetry"]["rejections"]
+    assert rejections["rejected"]["clean"] == 2
+    assert rejections["underexposed"]["clean"] == 2
+    assert "underexposed" in report.read_text()

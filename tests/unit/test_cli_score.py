@@ -65,6 +65,12 @@ def test_jsonl_keeps_its_contract(run, photos, tmp_path):
     assert by_name["a.png"]["score"] == pytest.approx(by_name["b.dcm"]["score"], abs=1e-9)
 
 
+def test_a_stored_calibration_is_chosen_and_named(run, photos):
+    chosen = run("score", "--method", "symmetry", "--calibration", "symmetry-1", photos / "a.png")
+    assert chosen.exit_code == 0, chosen.output
+    assert "calibration symmetry-1" in " ".join(chosen.stdout.split())
+
+
 def test_a_table_is_printed_and_all_appraised_is_exit_0(run, photos):
     result = run("score", photos / "a.png")
     assert result.exit_code == 0
@@ -76,6 +82,8 @@ def test_a_table_is_printed_and_all_appraised_is_exit_0(run, photos):
     [
         (["--method", "beauty", "a.png"], ExitCode.USAGE, "symmetry"),
         (["absent.png"], ExitCode.FAILED, "absent.png"),
+        (["--calibration", "beauty-1", "a.png"], ExitCode.USAGE, "default-1"),
+        (["--method", "symmetry+ssim", "--calibration", "symmetry-1", "a.png"], ExitCode.USAGE, "none"),
         (["--output", "xml", "a.png"], 2, "xml"),
         ([], 2, "photos"),
     ],

@@ -11,7 +11,8 @@ from service.appraisal.appraiser import Appraiser
 from service.appraisal.benchmark.trial import Judged
 from service.appraisal.comparators.pixel import multiscale
 from service.appraisal.photograph import photograph_from_rgb
-from service.records import RejectionReason
+
+NO_SCORE = "no-score"  # accepted, but nothing of the face could be judged
 
 
 class AppraiserJudge:
@@ -19,15 +20,13 @@ class AppraiserJudge:
 
     def __init__(self, appraiser: Appraiser) -> None:
         self._appraiser = appraiser
-        self.reasons: dict[RejectionReason, int] = {}
 
     def judge(self, image: NDArray[np.uint8], sham: NDArray[np.uint8]) -> Judged:
         """Judge one image; the sham is not looked at."""
         result = self._appraiser.appraise(photograph_from_rgb(image))
         if result.maps is None or result.appraisal.score is None:
-            for reason in result.appraisal.reasons:
-                self.reasons[reason] = self.reasons.get(reason, 0) + 1
-            return Judged(anomaly=None, difference=None, appraised=result)
+            why = tuple(reason.value for reason in result.appraisal.reasons) or (NO_SCORE,)
+            return Judged(anomaly=None, difference=None, appraised=result, reasons=why)
         return Judged(anomaly=-result.appraisal.score, difference=result.maps.difference, appraised=result)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from service.appraisal.benchmark.studies import Cell, StudyTable, cell_text, heading
+from service.appraisal.benchmark.studies import Cell, StudyTable, cell_text, heading, rejection_table
 from service.appraisal.benchmark.summary import FIGURES, Summary
 from service.appraisal.benchmark.trial import Sheet
 
@@ -84,9 +84,16 @@ def write_report(
         figures=FIGURES,
         note=NOTE,
         sheets={name: _encoded(kept) for name, kept in sheets.items()},
-        tables=tables,
+        tables=_with_rejections(summaries, tables),
     )
     path.write_text(text, encoding="utf-8")
+
+
+def _with_rejections(
+    summaries: Sequence[Summary], tables: Mapping[str, Sequence[StudyTable]]
+) -> Mapping[str, Sequence[StudyTable]]:
+    own = {summary.method: (rejection_table(summary),) for summary in summaries}
+    return {name: (*own.get(name, ()), *tables.get(name, ())) for name in (*own, *tables)}
 
 
 def _figure(cell: Cell) -> Markup:

@@ -12,7 +12,7 @@ from service.appraisal.benchmark.ablations import AblationStudy
 from service.appraisal.benchmark.judges import NOT_METHODS, AppraiserJudge
 from service.appraisal.benchmark.landmarks import LandmarkStudy
 from service.appraisal.benchmark.robustness import measure_robustness
-from service.appraisal.benchmark.studies import StudyTable, as_json, trial_table
+from service.appraisal.benchmark.studies import StudyTable, as_json, rejection_table, trial_table
 from service.appraisal.benchmark.subgroups import Portrayed, measure_subgroups
 from service.appraisal.benchmark.summary import Summary, summarise
 from service.appraisal.benchmark.trial import SEVERITIES, Judge, Sheet, Subject, Verdict, trial
@@ -59,8 +59,9 @@ class Result:
 
     @property
     def tables(self) -> tuple[StudyTable, ...]:
-        """The trial's table and those of the studies."""
-        return (*((trial_table(self.summary),) if self.summary else ()), *self.studies)
+        """The trial's tables and those of the studies."""
+        own = (trial_table(self.summary), rejection_table(self.summary)) if self.summary else ()
+        return (*own, *self.studies)
 
     @property
     def figures(self) -> dict[str, object]:

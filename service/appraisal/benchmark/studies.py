@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -47,6 +48,29 @@ def trial_table(summary: Summary) -> StudyTable:
         note=f"{summary.subjects} faces; {summary.milliseconds:.0f} ms an image, everything included.",
         columns=FIGURES,
         rows=tuple((kind, tuple(row[name] for name in FIGURES)) for kind, row in summary.types.items()),
+    )
+
+
+def rejection_table(summary: Summary) -> StudyTable:
+    """How many images the method refused to judge, and why: clean ones, and those of each type."""
+    kinds = tuple(summary.rejections)
+    found = [summary.rejections[kind] for kind in kinds]
+    totals: Counter[str] = Counter()
+    for one in found:
+        totals.update(one.reasons)
+    return StudyTable(
+        name="rejections",
+        title="Why images were rejected",
+        note="Numbers of images; one may be rejected for several reasons.",
+        columns=kinds,
+        rows=(
+            ("images", tuple(one.images for one in found)),
+            ("rejected", tuple(one.rejected for one in found)),
+            *(
+                (reason, tuple(one.reasons.get(reason, 0) for one in found))
+                for reason, _ in totals.most_common()
+            ),
+        ),
     )
 
 

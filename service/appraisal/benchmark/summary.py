@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ FIGURES = (
     "rejected",
 )
 ALL_TYPES = "all"
+CLEAN = "clean"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,16 @@ class Summary:
     subjects: int
     types: Mapping[str, Mapping[str, Figure]]
     milliseconds: float  # per image, everything included
+    rejections: Mapping[str, Rejections]  # of clean images first, then by type
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejections:
+    """How many images of one kind were rejected, and why."""
+
+    images: int  # shown
+    rejected: int
+    reasons: Mapping[str, int]  # the most frequent first; an image may have several
 
 
 def summarise(method: str, verdicts: Sequence[Verdict], *, repeats: int, milliseconds: float) -> Summary:
@@ -63,7 +74,22 @@ def summarise(method: str, verdicts: Sequence[Verdict], *, repeats: int, millise
             figure = _on_subjects(by_subject, kind, name)
             low, high = bootstrap_interval(list(by_subject), figure, repeats=repeats)
             types[kind][name] = Figure(value=figure(list(by_subject)), low=low, high=high)
-    return Summary(method=method, subjects=len(by_subject), types=types, milliseconds=milliseconds)
+    return Summary(
+        method=method,
+        subjects=len(by_subject),
+        types=types,
+        milliseconds=milliseconds,
+        rejections={
+            CLEAN: _rejections([v for v in verdicts if v.kind == "sham"]),
+            **{kind: _rejections([v for v in verdicts if v.kind == kind]) for kind in kinds},
+        },
+    )
+
+
+def _rejections(verdicts: Sequence[Verdict]) -> Rejections:
+    refused = [v for v in verdicts if v.anomaly is None]
+    reasons = Counter(reason for v in refused for reason in v.reasons)
+    return Rejections(images=len(verdicts), rejected=len(refused), reasons=dict(reasons.most_common()))
 
 
 def _on_subjects(

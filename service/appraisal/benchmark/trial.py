@@ -34,6 +34,7 @@ class Judged:
     anomaly: float | None  # higher = more anomalous; None when the image was rejected
     difference: npt.NDArray[np.float32] | None  # (H, W) float32, NaN where nothing was judged
     appraised: Appraised | None = None  # all the method said; None of an oracle
+    reasons: tuple[str, ...] = ()  # why it was rejected
 
 
 class Judge(Protocol):
@@ -60,6 +61,7 @@ class Verdict:
     anomaly: float | None  # higher = more anomalous; None when rejected
     pixel_auroc: float  # inside what was judged; NaN for a sham
     pro: float  # per-region overlap; NaN for a sham
+    reasons: tuple[str, ...] = ()  # why it was rejected
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,4 +133,5 @@ def _verdict(  # noqa: PLR0917
         anomaly=judged.anomaly,
         pixel_auroc=pixels,
         pro=pro,
+        reasons=judged.reasons,
     )

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import psutil
@@ -21,7 +22,9 @@ from tests.dicom_objects import associate, photograph
 
 
 @contextmanager
-def running(settings: Settings, processes: int) -> Iterator[tuple[int, psutil.Process]]:
+def running(
+    settings: Settings, processes: int, more: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, psutil.Process]]:
     """A node as a process of its own; its port, and the process."""
     environment = os.environ | {
         "SEMBLANCE_DATABASE_URL": settings.database_url,
@@ -30,6 +33,7 @@ def running(settings: Settings, processes: int) -> Iterator[tuple[int, psutil.Pr
         "SEMBLANCE_DICOM_HOST": "127.0.0.1",
         "SEMBLANCE_DICOM_PORT": "0",
         "SEMBLANCE_DICOM_PROCESSES": str(processes),
+        **(more or {}),
     }
     with subprocess.Popen(
         [sys.executable, "-m", "dicom_node"],
@@ -53,6 +57,11 @@ def echoes(port: int) -> bool:
     status = association.send_c_echo()
     association.release()
     return bool(status) and status.Status == 0
+
+
+def is_connected(process: psutil.Process) -> bool:
+    """Whether somebody has a TCP connection to the process."""
+    return any(each.status == psutil.CONN_ESTABLISHED for each in process.net_connections("tcp"))
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -97,3 +106,25 @@ def test_children_end_with_their_parent(settings: Settings) -> None:
         process.kill()
         gone, alive = psutil.wait_procs(children, timeout=60)
         assert (len(gone), alive) == (2, [])
+
+
+def test_a_callers_rates_hold_over_all_processes(settings: Settings) -> None:
+    """With a count of its own each of three processes would take three objects and ten associations."""
+    limits = {
+        "SEMBLANCE_DICOM_OBJECTS_PER_MINUTE": "3",
+        "SEMBLANCE_DICOM_ASSOCIATIONS_PER_MINUTE": "20",
+    }
+    with running(settings, 3, limits) as (port, process):
+        served: set[int] = set()
+        statuses: list[int] = []
+        began = time.monotonic()
+        while (association := associate(port)).is_established:
+            served |= {child.pid for child in process.children() if is_connected(child)}
+            statuses.append(association.send_c_store(photograph(seed=len(statuses))).Status)
+            association.release()
+        minutes = (time.monotonic() - began) / 60
+        assert len(served) > 1  # else this shows nothing
+        assert association.is_rejected
+        assert 20 <= len(statuses) <= 20 + 20 * minutes
+        assert set(statuses) == {0x0000, 0xA700}
+        assert 3 <= statuses.count(0x0000) <= 3 + 3 * minutes

@@ -9,7 +9,7 @@ from service.appraisal.appraiser import Appraiser
 from service.appraisal.calibration import load_calibration, save_calibration
 from service.appraisal.methods import METHODS
 from service.appraisal.models import SHIPPED_WEIGHTS_DIR, ModelState, ModelStore, read_manifest
-from service.appraisal.site import at_site, calibration_id, calibration_of
+from service.appraisal.site import at_site, calibration_id, calibration_of, stored_id, with_calibration
 from service.errors import ConfigurationError, ModelIntegrityError, ModelNotFoundError
 from service.training.model_card import as_toml, entry_of
 
@@ -136,3 +136,31 @@ def test_only_the_line_site_replaces_the_products_own(directory):
 
 def test_a_manifest_is_written_as_it_is_read(whole):
     assert read_manifest(whole.path / "models_manifest.toml") == whole.entries
+
+
+def test_any_stored_calibration_can_be_chosen_and_an_unknown_one_lists_them(directory):
+    shipped = read_manifest()
+    bound = ":".join(shipped[model_id].sha256 for model_id in (NETWORK, FUSION))
+    weights = hashlib.sha256(bound.encode()).hexdigest()
+    directory.calibration(weights)
+    older = replace(load_calibration(DEFAULT.calibration), version="older-1", weights_sha256=weights)
+    directory.put(stored_id("older-1"), save_calibration(older, directory.path))
+    store = directory.store()
+    for version in ("older-1", "default-site-1", DEFAULT.calibration):
+        row, found = with_calibration(DEFAULT, version, store)
+        assert (row.version, row.calibration, found.version) == (DEFAULT.version, version, version)
+    with pytest.raises(ConfigurationError, match="default-1, default-site-1, older-1"):
+        with_calibration(DEFAULT, "beauty-1", store)
+    with pytest.raises(ConfigurationError, match="there are: symmetry-1"):
+        with_calibration(METHODS["symmetry"], "older-1", store)
+
+
+def test_a_chosen_calibration_must_be_of_the_weights_in_use(whole):
+    store = whole.store()
+    row, _ = with_calibration(DEFAULT, "default-site-1", store)
+    assert row.version == f"{DEFAULT.version}-site"
+    with pytest.raises(ConfigurationError, match="the product's weights"):
+        with_calibration(DEFAULT, DEFAULT.calibration, store)
+    whole.calibration("0" * 64)
+    with pytest.raises(ModelIntegrityError, match="other weights"):
+        with_calibration(DEFAULT, "default-site-1", whole.store())

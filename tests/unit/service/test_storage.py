@@ -66,7 +66,7 @@ def test_a_writer_in_chunks_commits_the_whole(local: LocalStore) -> None:
 
 
 def test_file_and_directory_are_durable_when_commit_returns(
-    local: LocalStore, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
     real_fsync = os.fsync
@@ -76,11 +76,13 @@ def test_file_and_directory_are_durable_when_commit_returns(
         real_fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    local.put(CONTENT)
+    local = LocalStore(tmp_path / "store")
     directory = local.path_of(SHA256).parent
-    assert str(directory) in synced  # the name
-    assert str(directory.parent) in synced  # the directory's own name, made for this object
-    assert any(Path(path).parent == directory.parent / "incoming" for path in synced)  # the bytes
+    assert synced == [str(directory.parent), str(tmp_path)]  # the directories' own names
+    synced.clear()
+    local.put(CONTENT)
+    assert [Path(path).parent for path in synced] == [directory.parent / "incoming", directory.parent]
+    assert synced[1] == str(directory)  # the name, after the bytes
 
 
 @pytest.mark.parametrize("sha256", ["", "../../etc/passwd", "A" * 64, "a" * 63, "0" * 64])

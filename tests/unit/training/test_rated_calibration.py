@@ -145,7 +145,17 @@ def test_a_pair_gets_cohort_and_scale_and_a_changed_file_is_refused(folder, find
     path = install_calibration(made, tmp_path)
     install_calibration(replace(made, version="symmetry+pse-ratings-2"), tmp_path)
     install_calibration(made, tmp_path)
-    assert list(read_manifest(tmp_path / "models_manifest.toml")) == ["symmetry+pse-calibration"]
+    assert set(read_manifest(tmp_path / "models_manifest.toml")) == {
+        "symmetry+pse-calibration",
+        f"calibration-{made.version}",
+        "calibration-symmetry+pse-ratings-2",
+    }
+    store = ModelStore(tmp_path)
+    for version in (made.version, "symmetry+pse-ratings-2"):
+        chosen = Appraiser("symmetry+pse", store=store, face_finder=finder, calibration=version)
+        assert chosen.identity.calibration == version
+    with pytest.raises(ConfigurationError, match=made.version):
+        Appraiser("symmetry+pse", store=store, face_finder=finder, calibration="symmetry-1")
     result = Appraiser("symmetry+pse", store=ModelStore(tmp_path), face_finder=finder).appraise(
         read_photograph(folder / "p0.png")
     )

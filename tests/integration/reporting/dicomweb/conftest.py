@@ -32,7 +32,6 @@ from reporting.fhir.http import Api
 from reporting.fhir.server import make_api
 from service.config import Settings
 from service.embedded import EmbeddedPostgres
-from service.logged_store import receiving_store
 from tests.conftest import cloned_database, settings_of
 from tests.dicom_objects import photograph
 
@@ -116,7 +115,7 @@ def api(settings: Settings) -> Iterator[Api]:
 def ingest(api: Api) -> Iterator[Ingest]:
     """The way in."""
     commit, journal = GroupCommit(api.settings), Journal(api.pool)
-    yield Ingest(store=receiving_store(api.store), pool=api.pool, commit=commit, journal=journal)
+    yield Ingest(store=api.store, pool=api.pool, commit=commit, journal=journal)
     commit.close()
 
 

@@ -7,7 +7,7 @@ import pytest
 from service.appraisal.anomalies import NAMED
 from service.appraisal.benchmark.judges import OracleJudge
 from service.appraisal.benchmark.report import write_report
-from service.appraisal.benchmark.studies import as_json, trial_table
+from service.appraisal.benchmark.studies import as_json, rejection_table, trial_table
 from service.appraisal.benchmark.summary import summarise
 from service.appraisal.benchmark.trial import Judged, Subject, trial
 from tests.unit.appraisal.drawn_face import drawn_face
@@ -32,7 +32,8 @@ class Refuser:
         self.first = image if self.first is None else self.first
         if np.array_equal(image, self.first):
             return Judged(anomaly=0.0, difference=np.zeros(image.shape[:2], np.float32))
-        return Judged(anomaly=None, difference=None)
+        why = ("too-dark", "no-face") if image.mean() > self.first.mean() else ("no-face",)
+        return Judged(anomaly=None, difference=None, reasons=why)
 
 
 def subjects(count=3):
@@ -89,6 +90,27 @@ def test_rejections_are_counted_and_not_scored():
     figures = as_json(trial_table(summary))
     assert figures["droop"]["auroc_strong"]["value"] is None
     json.dumps(figures, allow_nan=False)
+
+
+def test_why_images_were_rejected_is_told_with_counts(tmp_path):
+    verdicts = run(Refuser())
+    summary = summarise("refuser", verdicts, repeats=0, milliseconds=1)
+    clean = summary.rejections["clean"]
+    assert (clean.images, clean.rejected) == (3, 2)
+    assert clean.reasons["no-face"] == 2
+    assert summary.rejections["nevus"].images == summary.rejections["nevus"].rejected == 12
+    both = sum("too-dark" in v.reasons for v in verdicts)
+    assert sum(one.reasons.get("too-dark", 0) for one in summary.rejections.values()) == both > 0
+    figures = as_json(rejection_table(summary))
+    assert figures["no-face"] == {"clean": 2, "droop": 12, "nevus": 12}
+    assert figures["rejected"]["clean"] == 2
+    assert list(figures) == ["images", "rejected", "no-face", "too-dark"]
+    write_report(tmp_path / "report.html", [summary], {"refuser": ()})
+    text = (tmp_path / "report.html").read_text()
+    assert "Why images were rejected" in text
+    assert re.search(r"<td>no-face</td>\s*<td>2</td>", text)
+    none = summarise("oracle", run(OracleJudge()), repeats=0, milliseconds=1)
+    assert [name for name, _ in rejection_table(none).rows] == ["images", "rejected"]
 
 
 def test_the_report_is_one_file_that_fetches_nothing(tmp_path):
