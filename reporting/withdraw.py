@@ -7,10 +7,12 @@ import getpass
 import sys
 from uuid import UUID
 
+from reporting.fhir.audit import withdrawal
+from reporting.fhir.render import draft_of
 from reporting.fhir.results import observation_id_of
 from reporting.fhir.withdrawal import withdraw
-from service.config import load_settings
-from service.database import appraisals, instances
+from service.config import Settings, load_settings
+from service.database import appraisals, fhir_resources, instances
 from service.database.pool import Connection, connect
 from service.errors import RecordNotFoundError, SemblanceError
 from service.exit_codes import ExitCode, code_of
@@ -27,13 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings()
         with connect(settings) as connection:
             for appraisal_id in _appraisals(connection, options.uid):
-                saved = withdraw(
-                    connection,
-                    observation_id_of(str(appraisal_id)),
-                    reason=options.reason,
-                    who=options.by,
-                    settings=settings,
-                )
+                saved = _withdraw(connection, appraisal_id, options.reason, options.by, settings)
                 done = "is withdrawn" if saved else "was withdrawn before"
                 sys.stdout.write(f"appraisal {appraisal_id} {done}\n")
     except RecordNotFoundError as exc:
@@ -43,6 +39,18 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"semblance: {exc}\n")
         return code_of(exc)
     return ExitCode.DONE
+
+
+def _withdraw(connection: Connection, appraisal_id: UUID, reason: str, who: str, settings: Settings) -> bool:
+    """Take one result back and note who did it, in one transaction; False when it was taken back before."""
+    observation_id = observation_id_of(str(appraisal_id))
+    saved = withdraw(connection, observation_id, reason=reason, who=who, settings=settings)
+    stored = fhir_resources.read(connection, "Observation", observation_id)
+    command = f"semblance withdraw {appraisal_id} --reason {reason}"
+    event = withdrawal(observation_id, stored.patient if stored else None, who, command, done=bool(saved))
+    draft = draft_of(event, base_url=settings.fhir_base_url())
+    fhir_resources.save(connection, [draft], author="semblance")
+    return bool(saved)
 
 
 def _appraisals(connection: Connection, uid: str) -> list[UUID]:

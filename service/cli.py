@@ -139,6 +139,14 @@ def api() -> None:
     _replace_by("dicom_node.web")
 
 
+def _use_running_stack(data_dir: Path) -> None:
+    """Have the process that replaces this one find the embedded stack, if no other database is named."""
+    facts = running_stack(data_dir)
+    if facts is not None and "SEMBLANCE_DATABASE_URL" not in os.environ and CONFIG_VARIABLE not in os.environ:
+        os.environ["SEMBLANCE_DATABASE_URL"] = facts.database_url
+        os.environ.setdefault("SEMBLANCE_API_BASE_URL", facts.fhir_url)
+
+
 @app.command()
 def withdraw(
     uid: Annotated[str, typer.Argument(help="SOP Instance UID of a photograph, or the id of one appraisal.")],
@@ -151,11 +159,26 @@ def withdraw(
 
     Example: `semblance withdraw 2.25.1234 --reason "photograph of another patient"`.
     """
-    facts = running_stack(data_dir)
-    if facts is not None and "SEMBLANCE_DATABASE_URL" not in os.environ and CONFIG_VARIABLE not in os.environ:
-        os.environ["SEMBLANCE_DATABASE_URL"] = facts.database_url
-        os.environ.setdefault("SEMBLANCE_API_BASE_URL", facts.fhir_url)
+    _use_running_stack(data_dir)
     _replace_by("reporting.withdraw", uid, "--reason", reason, *(["--by", by] if by else []))
+
+
+@app.command()
+def subscriptions(
+    subscription: Annotated[
+        str | None, typer.Argument(help="Id of one, for what was given up of it; none: all.")
+    ] = None,
+    *,
+    retry: Annotated[bool, typer.Option("--retry", help="Send what was given up again.")] = False,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Show which EHRs are told of results and what was given up, as lines of JSON; or try that again.
+
+    Example: `semblance subscriptions`, then `semblance subscriptions 1b2c --retry` after it was repaired.
+    """
+    _use_running_stack(data_dir)
+    named = [subscription] if subscription else []
+    _replace_by("reporting.subscribers", *named, *(["--retry"] if retry else []))
 
 
 @app.command()

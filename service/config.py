@@ -309,6 +309,11 @@ class Settings(BaseSettings):
     fhir_notification_max_attempts: int = Field(
         10, ge=1, description="Attempts at a notification before its Subscription is in error."
     )
+    fhir_notification_keep_days: float = Field(
+        30.0,
+        gt=0,
+        description="Days that a notification which was received is remembered; what was given up is kept.",
+    )
 
     # --- identity and logs
     organisation: str = Field("Semblance", description="Institution name written into result objects.")

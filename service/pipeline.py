@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Protocol
 
+import structlog
+
 from service.completeness import close_quiet, note_received
 from service.config import Settings
 from service.database import deliveries, fhir_subscriptions, instances, ledger, outbox
@@ -16,6 +18,8 @@ from service.steps import APPRAISE, DELIVER, NOTIFY, REPORT, Errand, Queue, Step
 
 # Work that made no progress for so many times stall_after_s is enqueued again however long the queue is.
 _OVERDUE_FACTOR = 10
+
+_log = structlog.get_logger(__name__)
 
 
 class Publisher(Protocol):
@@ -145,6 +149,7 @@ def sweep(pool: Pool, publisher: Publisher, settings: Settings) -> int:
 
     A long queue is no stall: of the instances without progress only so many are enqueued as the queue
     holds too few messages for, those that waited longest first, unless they waited ten times as long.
+    Notifications that were received long ago are forgotten.
 
     Returns:
         How many messages were written to the outbox.
@@ -152,6 +157,7 @@ def sweep(pool: Pool, publisher: Publisher, settings: Settings) -> int:
     Raises:
         DatabaseUnavailableError, BrokerUnavailableError: The next sweep finds the same.
     """
+    _forget_notifications(pool, settings)
     return sum(
         (
             _sweep_instances(pool, publisher, APPRAISE, settings.stall_after_s),
@@ -197,6 +203,13 @@ def _sweep_notifications(pool: Pool, publisher: Publisher, stall_after_s: float)
         _enqueue(connection, NOTIFY, chosen)
         fhir_subscriptions.touch(connection, chosen)
     return len(chosen)
+
+
+def _forget_notifications(pool: Pool, settings: Settings) -> None:
+    with transaction(pool) as connection:
+        keep = timedelta(days=settings.fhir_notification_keep_days)
+        if forgotten := fhir_subscriptions.forget_sent(connection, keep):
+            _log.info("notifications forgotten", notifications=forgotten)
 
 
 def _missing(publisher: Publisher, step: Step | Errand, stalled: list[int], overdue: list[int]) -> list[int]:

@@ -186,6 +186,36 @@ def disclosure(version: StoredResource, client_id: str, endpoint: str, *, full: 
     }
 
 
+def withdrawal(
+    observation_id: str, patient: str | None, who: str, command: str, *, done: bool
+) -> dict[str, Any]:
+    """Make the AuditEvent of a result that was taken back by command; over HTTP the request has its own.
+
+    Args:
+        observation_id: Logical id of the result.
+        patient: Logical id of whose it is.
+        who: User who did it.
+        command: What was run, with the reason.
+        done: Whether it changed anything: False when the result was withdrawn before.
+    """
+    entities = [_entity(f"Observation/{observation_id}", "2", "4", "Domain Resource"), _query(command)]
+    if patient:
+        entities.insert(0, _entity(f"Patient/{patient}", "1", "1", "Patient"))
+    return {
+        "resourceType": "AuditEvent",
+        "id": str(uuid4()),
+        "type": {"system": _DCM, "code": "110110", "display": "Patient Record"},
+        "subtype": [{"system": _INTERACTION, "code": "operation"}],
+        "action": "U",
+        "recorded": instant(datetime.now(UTC)),
+        "outcome": "0",
+        "outcomeDesc": "withdrawn" if done else "withdrawn before",
+        "agent": [{"who": {"identifier": {"value": who}}, "requestor": True}],
+        "source": _SOURCE_OF_EVENTS,
+        "entity": entities,
+    }
+
+
 def _entities(request: Request, interaction: str, response: Response | None) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     if response is not None:
@@ -199,14 +229,16 @@ def _entities(request: Request, interaction: str, response: Response | None) -> 
     asked = f"{path}?{urlencode(request.query)}" if request.query else path
     if interaction in _ASKED_IN_BODY and request.body:
         asked += f" {request.body.decode('utf-8', 'replace')}"
-    made.append(
-        {
-            "type": {"system": _OBJECT, "code": "2", "display": "System Object"},
-            "role": {"system": _ROLE, "code": "24", "display": "Query"},
-            "query": base64.b64encode(f"{request.method} {asked}".encode()).decode(),
-        }
-    )
+    made.append(_query(f"{request.method} {asked}"))
     return made
+
+
+def _query(text: str) -> dict[str, Any]:
+    return {
+        "type": {"system": _OBJECT, "code": "2", "display": "System Object"},
+        "role": {"system": _ROLE, "code": "24", "display": "Query"},
+        "query": base64.b64encode(text.encode()).decode(),
+    }
 
 
 def _entity(reference: str, kind: str, role: str, display: str) -> dict[str, Any]:

@@ -141,6 +141,7 @@ def index_of(resource: Json, *, base_url: str, patient: str | None = None) -> Se
         made,
         observation=_observation(resource, compartment, base_url),
         components=tuple(_components(resource)),
+        codings=tuple(index.codings),
     )
 
 
@@ -170,6 +171,7 @@ class _Index:
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
         self.tokens: list[TokenEntry] = []
+        self.codings: list[TokenEntry] = []
         self.references: list[ReferenceEntry] = []
         self.dates: list[DateEntry] = []
         self.strings: list[StringEntry] = []
@@ -183,8 +185,9 @@ class _Index:
     def _add_value(self, parameter: SearchParameter, value: Any) -> None:
         number = parameter.number
         if parameter.type is SearchType.TOKEN:
+            found = self.codings if parameter.column == "o.codings" else self.tokens
             for system, code in tokens_of(value, parameter.system):
-                self.tokens.append(TokenEntry(param=number, system=system, code=code))
+                found.append(TokenEntry(param=number, system=system, code=code))
         elif parameter.type is SearchType.URI:
             self.tokens.append(TokenEntry(param=number, system="", code=str(value)))
         elif parameter.type is SearchType.REFERENCE:

@@ -24,6 +24,7 @@ from service.database import fhir_resources, fhir_search, fhir_subscriptions, ou
 from service.database.fhir_records import Criterion, Saved, SaveOutcome, Search, StoredResource, TokenValue
 from service.database.fhir_subscriptions import Subscriber
 from service.database.pool import Connection
+from service.errors import RecordNotFoundError
 from service.steps import NOTIFY
 
 TOLD_OF = "Observation"  # the only type that is subscribed to
@@ -258,3 +259,32 @@ def in_error(connection: Connection, subscriber: Subscriber, error: str, setting
     resource = {**loads(stored.body), "status": "error", "error": error}
     draft = draft_of(resource, base_url=settings.fhir_base_url())
     fhir_resources.save(connection, [draft], author="semblance")
+
+
+def revive(connection: Connection, subscription_id: str, settings: Settings) -> int:
+    """Take a Subscription that is in error up again, with all that was given up, on an operator's word.
+
+    Args:
+        connection: In a transaction.
+        subscription_id: Logical id.
+        settings: Uses the base URL.
+
+    Returns:
+        How many notifications are on their way again.
+
+    Raises:
+        RecordNotFoundError: There is no such Subscription, or its client has ended it.
+    """
+    stored = fhir_resources.read_for_update(connection, "Subscription", subscription_id)
+    resource = loads(stored.body) if stored is not None else {"status": "off"}
+    if resource["status"] == "off":
+        raise RecordNotFoundError(f"no Subscription {subscription_id} that its client wants")
+    numbers = fhir_subscriptions.revive(connection, subscription_id)
+    active = {key: value for key, value in resource.items() if key != "error"} | {"status": "active"}
+    draft = draft_of(active, base_url=settings.fhir_base_url())
+    fhir_resources.save(connection, [draft], author="semblance")
+    for number in numbers:
+        outbox.put(connection, NOTIFY.task, NOTIFY.queue, number)
+    if numbers:
+        outbox.nudge(connection)
+    return len(numbers)

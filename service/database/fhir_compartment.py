@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from service.database.fhir_records import StoredResource
-from service.database.fhir_rows import stored, tuples
+from service.database.fhir_rows import columns, stored, tuples
 from service.database.pool import Connection
 
-_COLUMNS = "r.resource_id, r.type, r.id, r.version_id, r.last_updated, r.patient, r.body"
+_COLUMNS = columns("r")
 
 
 def of_patient(

@@ -11,6 +11,8 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from service.database.fhir_rows import tuples
+from service.database.fhir_templates import texts
+from service.database.fhir_texts import Frame
 from service.database.pool import Connection
 
 
@@ -113,10 +115,11 @@ def file_bounds(
 
 # COPY in binary hands the stored bytes over as they are: no aggregate, no text conversion, no row objects.
 _BODIES = """COPY (
-SELECT r.resource_id, CASE WHEN r.last_updated <= %(as_of)s THEN r.body ELSE (
- SELECT h.body FROM fhir_history h WHERE h.type = r.type AND h.id = r.id
- AND h.last_updated <= %(as_of)s ORDER BY h.version_id DESC LIMIT 1) END
-FROM fhir_resource r WHERE r.type = %(type)s AND r.resource_id BETWEEN %(first)s AND %(last)s
+SELECT r.resource_id, v.template_id, v.body FROM fhir_resource r CROSS JOIN LATERAL (
+ SELECT r.template_id, r.body WHERE r.last_updated <= %(as_of)s
+ UNION ALL (SELECT h.template_id, h.body FROM fhir_history h WHERE r.last_updated > %(as_of)s
+  AND h.type = r.type AND h.id = r.id AND h.last_updated <= %(as_of)s ORDER BY h.version_id DESC LIMIT 1)) v
+WHERE r.type = %(type)s AND r.resource_id BETWEEN %(first)s AND %(last)s
  AND (%(since)s::timestamptz IS NULL OR r.last_updated >= %(since)s)
 ORDER BY r.resource_id LIMIT %(count)s) TO STDOUT (FORMAT binary)"""
 
@@ -154,8 +157,10 @@ def bodies(
         "count": count,
     }
     with connection.cursor() as cursor, cursor.copy(_BODIES.encode(), wanted) as copy:
-        copy.set_types(("int8", "bytea"))  # text in binary is its bytes
+        copy.set_types(("int8", "int4", "bytea"))  # text in binary is its bytes
         rows = list(copy.rows())
-    lines = [row[1] for row in rows if row[1] is not None]
+    templates = texts(connection, {row[1] for row in rows if row[1] is not None})
+    frames = {number: Frame(text) for number, text in templates.items()}
+    lines = [row[2] if row[1] is None else frames[row[1]].fill(row[2]) for row in rows]
     lines.append(b"")
     return b"\n".join(lines), int(rows[-1][0]) + 1 if len(rows) == count else None

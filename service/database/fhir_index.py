@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from service.database.fhir_records import SearchIndex
+from service.database.fhir_vocabulary import lay
 from service.database.pool import Connection
 
 _TABLES = (
     "fhir_observation",
-    "fhir_component",
     "fhir_token",
     "fhir_reference",
     "fhir_date",
@@ -75,24 +75,14 @@ def write_index(connection: Connection, row_id: int, index: SearchIndex) -> None
 def _write_observation(connection: Connection, row_id: int, index: SearchIndex) -> None:
     hot = index.observation
     assert hot is not None  # noqa: S101 - the caller has looked
+    laid = lay(connection, index.components, index.codings)
     connection.execute(
         "INSERT INTO fhir_observation (resource_id, patient, code_system, code, status, device,"
-        " effective, effective_high, value, value_unit)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        " effective, effective_high, value, value_unit, amounts, absent, codings)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::float8[], %s::smallint[], %s::integer[])",
         (
             row_id, hot.patient, hot.code_system, hot.code, hot.status, hot.device,
-            hot.effective, hot.effective_high, hot.value, hot.value_unit,
+            hot.effective, hot.effective_high, hot.value, hot.value_unit, laid.amounts, laid.absent,
+            laid.codings,
         ),
     )  # fmt: skip
-    if index.components:
-        connection.execute(
-            "INSERT INTO fhir_component (resource_id, code_system, code, value, value_unit)"
-            " SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::numeric[], %s::text[])",
-            (
-                row_id,
-                [c.code_system for c in index.components],
-                [c.code for c in index.components],
-                [c.value for c in index.components],
-                [c.value_unit for c in index.components],
-            ),
-        )

@@ -95,6 +95,7 @@ class SearchIndex:
     strings: tuple[StringEntry, ...] = ()
     observation: ObservationColumns | None = None
     components: tuple[ComponentEntry, ...] = ()
+    codings: tuple[TokenEntry, ...] = ()  # of an Observation: tokens that few codes are used for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +249,7 @@ class CompositeValue:
     """``code$value``."""
 
     code: TokenValue
-    value: QuantityValue | TokenValue
+    value: QuantityValue
 
 
 @dataclass(frozen=True, kw_only=True)

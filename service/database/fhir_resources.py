@@ -7,14 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 from service.database.fhir_index import erase_index, write_index
 from service.database.fhir_records import Draft, Saved, SaveOutcome, StoredResource
-from service.database.fhir_rows import stored, tuples
+from service.database.fhir_rows import ROW_WIDTH, columns, stored, tuples
+from service.database.fhir_templates import pack
 from service.database.pool import Connection
 from service.errors import FhirVersionConflictError
 
 WRITERS_LOCK = 0x46484952  # shared by writers, taken alone to see that none is under way
 
-_COLUMNS = "resource_id, type, id, version_id, last_updated, patient, body"
-_PAST_COLUMNS = "0, type, id, version_id, last_updated, patient, body"
+_COLUMNS = columns("fhir_resource")
+_PAST_COLUMNS = columns("fhir_history", row_id="0")
 
 
 # --- reading
@@ -226,7 +227,7 @@ def _current(connection: Connection, draft: Draft, *, lock: bool) -> tuple[Store
         )
         .fetchone()
     )
-    return None if row is None else (stored(row[:7]), bytes(row[7]))
+    return None if row is None else (stored(row[:ROW_WIDTH]), bytes(row[ROW_WIDTH]))
 
 
 def _is_unchanged(draft: Draft, present: StoredResource, content_sha256: bytes) -> bool:
@@ -236,13 +237,14 @@ def _is_unchanged(draft: Draft, present: StoredResource, content_sha256: bytes) 
 
 
 def _insert(connection: Connection, draft: Draft, author: str, now: datetime) -> Saved | None:
+    template_id, body = pack(connection, draft.resource_type, draft.body(1, now))
     row = tuples(connection).execute(
         "INSERT INTO fhir_resource (type, id, version_id, last_updated, author, patient, occurred,"
-        " content_sha256, body) VALUES (%s, %s, 1, %s, %s, %s, %s, %s, %s)"
+        " content_sha256, template_id, body) VALUES (%s, %s, 1, %s, %s, %s, %s, %s, %s, %s)"
         f" ON CONFLICT (type, id) DO NOTHING RETURNING {_COLUMNS}".encode(),
         (
             draft.resource_type, draft.resource_id, now, author, draft.index.patient, draft.index.occurred,
-            draft.content_sha256, draft.body(1, now),
+            draft.content_sha256, template_id, body,
         ),
     ).fetchone()  # fmt: skip
     if row is None:
@@ -256,19 +258,20 @@ def _update(
     connection: Connection, draft: Draft, author: str, now: datetime, present: StoredResource
 ) -> Saved:
     connection.execute(
-        "INSERT INTO fhir_history (type, id, version_id, last_updated, author, patient, body)"
-        " SELECT type, id, version_id, last_updated, author, patient, body FROM fhir_resource"
+        "INSERT INTO fhir_history (type, id, version_id, last_updated, author, patient, template_id, body)"
+        " SELECT type, id, version_id, last_updated, author, patient, template_id, body FROM fhir_resource"
         " WHERE resource_id = %s",
         (present.row_id,),
     )
     version_id = present.version_id + 1
+    template_id, body = pack(connection, draft.resource_type, draft.body(version_id, now))
     row = tuples(connection).execute(
         "UPDATE fhir_resource SET version_id = %s, last_updated = %s, author = %s, patient = %s,"
-        " occurred = %s, content_sha256 = %s, body = %s WHERE resource_id = %s"
+        " occurred = %s, content_sha256 = %s, template_id = %s, body = %s WHERE resource_id = %s"
             f" RETURNING {_COLUMNS}".encode(),
         (
             version_id, now, author, draft.index.patient, draft.index.occurred,
-            draft.content_sha256, draft.body(version_id, now), present.row_id,
+            draft.content_sha256, template_id, body, present.row_id,
         ),
     ).fetchone()  # fmt: skip
     assert row is not None  # noqa: S101 - the row is locked

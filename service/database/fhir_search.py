@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.database.fhir_conditions import Base, condition
+from service.database import fhir_components
+from service.database.fhir_conditions import Base, condition, needs_vocabulary
 from service.database.fhir_records import (
     Comparator,
-    CompositeValue,
-    Criterion,
     Modifier,
     Page,
     QuantityValue,
@@ -21,10 +20,11 @@ from service.database.fhir_records import (
     SearchType,
     StoredResource,
 )
-from service.database.fhir_rows import stored, tuples
+from service.database.fhir_rows import ROW_WIDTH, columns, stored, tuples
+from service.database.fhir_vocabulary import Vocabulary, vocabulary
 from service.database.pool import Connection
 
-_BODY_COLUMNS = "r.resource_id, r.type, r.id, r.version_id, r.last_updated, r.patient, r.body"
+_COLUMNS = columns("r")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def search(connection: Connection, wanted: Search) -> Page:
         connection: In a transaction.
         wanted: The search; ``count`` resources at most, after ``after``.
     """
-    plan = _plan(wanted)
+    plan = _plan(connection, wanted)
     keys = ", ".join(f"{order.expression} AS k{i}" for i, order in enumerate(plan.orders))
     where, parameters = plan.where, list(plan.parameters)
     if wanted.after:
@@ -65,19 +65,19 @@ def search(connection: Connection, wanted: Search) -> Page:
     texts = ", ".join(f"k{i}::text AS t{i}" for i in range(len(plan.orders)))
     parameters.append(wanted.count + 1)
     query = (
-        f"SELECT {_BODY_COLUMNS}, {texts} FROM (SELECT {plan.row_id} AS page_row, {keys} "
+        f"SELECT {_COLUMNS}, {texts} FROM (SELECT {plan.row_id} AS page_row, {keys} "
         f"FROM {plan.source} WHERE {where} ORDER BY {inner_order} LIMIT %s) page "
         f"JOIN fhir_resource r ON r.resource_id = page_row ORDER BY {outer_order}"
     )
     rows = tuples(connection).execute(query.encode(), parameters).fetchall()
-    resources = [stored(row[:7]) for row in rows[: wanted.count]]
+    resources = [stored(row[:ROW_WIDTH]) for row in rows[: wanted.count]]
     more = len(rows) > wanted.count and resources
-    return Page(resources=resources, after=tuple(rows[wanted.count - 1][7:]) if more else ())
+    return Page(resources=resources, after=tuple(rows[wanted.count - 1][ROW_WIDTH:]) if more else ())
 
 
 def count(connection: Connection, wanted: Search) -> int:
     """Count every match."""
-    plan = _plan(wanted)
+    plan = _plan(connection, wanted)
     row = (
         tuples(connection)
         .execute(
@@ -92,7 +92,7 @@ def count(connection: Connection, wanted: Search) -> int:
 
 def estimate(connection: Connection, wanted: Search) -> int:
     """Estimate the number of matches from the planner's statistics, in time that does not grow with it."""
-    plan = _plan(wanted)
+    plan = _plan(connection, wanted)
     row = (
         tuples(connection)
         .execute(
@@ -113,11 +113,13 @@ def last_n(connection: Connection, wanted: Search, most: int) -> list[StoredReso
         wanted: A search for Observations; its order and page are ignored.
         most: Observations per code at most.
     """
-    plan = _plan(Search(resource_type=wanted.resource_type, criteria=wanted.criteria, either=wanted.either))
+    plan = _plan(
+        connection, Search(resource_type=wanted.resource_type, criteria=wanted.criteria, either=wanted.either)
+    )
     rows = (
         tuples(connection)
         .execute(
-            f"SELECT {_BODY_COLUMNS} FROM (SELECT o.resource_id AS page_row, o.code, o.effective, "
+            f"SELECT {_COLUMNS} FROM (SELECT o.resource_id AS page_row, o.code, o.effective, "
             "row_number() OVER (PARTITION BY o.code_system, o.code "
             "ORDER BY o.effective DESC, o.resource_id DESC) "
             f"AS place FROM {plan.source} WHERE {plan.where}) page "
@@ -137,7 +139,7 @@ def including(
     rows = (
         tuples(connection)
         .execute(
-            f"SELECT DISTINCT ON (r.resource_id) {_BODY_COLUMNS} FROM fhir_reference f "
+            f"SELECT DISTINCT ON (r.resource_id) {_COLUMNS} FROM fhir_reference f "
             "JOIN fhir_resource r ON r.type = f.target_type AND r.id = f.target_id "
             "WHERE f.resource_id = ANY(%s) AND f.param = %s AND (%s::text IS NULL OR f.target_type = %s) "
             "ORDER BY r.resource_id LIMIT %s".encode(),
@@ -156,7 +158,7 @@ def including_column(
     rows = (
         tuples(connection)
         .execute(
-            f"SELECT DISTINCT ON (r.resource_id) {_BODY_COLUMNS} FROM {source} s "
+            f"SELECT DISTINCT ON (r.resource_id) {_COLUMNS} FROM {source} s "
             f"JOIN fhir_resource r ON r.type = %s AND r.id = s.{column.split('.')[1]} "
             "WHERE s.resource_id = ANY(%s) ORDER BY r.resource_id LIMIT %s".encode(),
             (target_type, list(row_ids), most),
@@ -177,7 +179,7 @@ def referring(
     rows = (
         tuples(connection)
         .execute(
-            f"SELECT DISTINCT ON (r.resource_id) {_BODY_COLUMNS} FROM fhir_reference f "
+            f"SELECT DISTINCT ON (r.resource_id) {_COLUMNS} FROM fhir_reference f "
             "JOIN unnest(%s::text[], %s::text[]) AS wanted(t, i) ON f.target_id = i AND f.target_type = t "
             "JOIN fhir_resource r ON r.resource_id = f.resource_id "
             "WHERE f.param = %s AND r.type = %s ORDER BY r.resource_id LIMIT %s".encode(),
@@ -198,7 +200,7 @@ def referring_column(
     rows = (
         tuples(connection)
         .execute(
-            f"SELECT {_BODY_COLUMNS} FROM {source} "
+            f"SELECT {_COLUMNS} FROM {source} "
             f"WHERE {name} = ANY(%s) AND r.type = %s ORDER BY r.resource_id LIMIT %s".encode(),
             (list(ids), resource_type, most),
         )
@@ -210,7 +212,7 @@ def referring_column(
 # --- planning
 
 
-def _plan(wanted: Search) -> _Plan:
+def _plan(connection: Connection, wanted: Search) -> _Plan:
     hot = wanted.resource_type == "Observation"
     base = Base.OBSERVATION if hot else Base.RESOURCE
     parameters: list[object] = []
@@ -219,17 +221,15 @@ def _plan(wanted: Search) -> _Plan:
     if not hot:
         conditions.append("b.type = %s")
         parameters.append(wanted.resource_type)
-    driving = _driving_component(wanted) if hot else None
-    if driving is not None:
-        source += " JOIN fhir_component c ON c.resource_id = o.resource_id"
-        row_id = "c.resource_id"
     if hot and _needs_resource(wanted):
         source += " JOIN fhir_resource b ON b.resource_id = o.resource_id"
+    every = [*wanted.criteria, *(c for alternative in wanted.either for c in alternative)]
+    words = vocabulary(connection) if any(needs_vocabulary(c) for c in every) else Vocabulary()
     for criterion in wanted.criteria:
-        conditions.append(condition(criterion, base, parameters, joined=criterion is driving))
+        conditions.append(condition(criterion, base, parameters, words))
     if wanted.either:
         alternatives = [
-            " AND ".join(condition(c, base, parameters) for c in alternative) or "TRUE"
+            " AND ".join(condition(c, base, parameters, words) for c in alternative) or "TRUE"
             for alternative in wanted.either
         ]
         conditions.append("(" + " OR ".join(f"({a})" for a in alternatives) + ")")
@@ -238,7 +238,7 @@ def _plan(wanted: Search) -> _Plan:
         row_id=row_id,
         where=" AND ".join(conditions) or "TRUE",
         parameters=parameters,
-        orders=_orders(wanted, driving, row_id),
+        orders=_orders(wanted, words, row_id),
     )
 
 
@@ -259,46 +259,34 @@ def _over_all_patients(wanted: Search) -> bool:
 _RANGES = (Comparator.EQ, Comparator.LT, Comparator.LE, Comparator.GT, Comparator.GE)
 
 
-def _driving_component(wanted: Search) -> Criterion | None:
-    """The component criterion whose index gives the order, if there is one."""
-    if not _over_all_patients(wanted):
-        return None
-    for criterion in wanted.criteria:
-        value = criterion.values[0] if len(criterion.values) == 1 else None
-        if (
-            criterion.parameter.name == "component-code-value-quantity"
-            and criterion.modifier is Modifier.NONE
-            and isinstance(value, CompositeValue)
-            and isinstance(value.value, QuantityValue)
-            and value.value.comparator in _RANGES
-            and value.code.code is not None
-        ):
-            return criterion
-    return None
-
-
-def _orders(wanted: Search, driving: Criterion | None, row_id: str) -> tuple[_Order, ...]:
+def _orders(wanted: Search, words: Vocabulary, row_id: str) -> tuple[_Order, ...]:
     if wanted.sort:
         keys = tuple(_sort_key(wanted, i) for i in range(len(wanted.sort)))
         return (*keys, _tie(row_id, descending=keys[-1].descending))
     if wanted.resource_type != "Observation":
         return (_tie(row_id, descending=True),)
-    if driving is not None:
-        return (_number("c.value"), _tie(row_id, descending=False))
+    if not _over_all_patients(wanted):
+        return (_NEWEST, _tie(row_id, descending=True))
+    for criterion in wanted.criteria:
+        slot = fhir_components.driving_slot(criterion, words)
+        if slot is not None:
+            return (_ascending(f"o.amounts[{slot}]", "float8"), _tie(row_id, descending=False))
     by_value = any(
         c.parameter.column == "o.value"
         and c.modifier is Modifier.NONE
         and all(isinstance(v, QuantityValue) and v.comparator in _RANGES for v in c.values)
         for c in wanted.criteria
     )
-    if by_value and _over_all_patients(wanted):
-        return (_number("o.value"), _tie(row_id, descending=False))
-    effective = _Order(expression="o.effective", cast="timestamptz", descending=True, nullable=False)
-    return (effective, _tie(row_id, descending=True))
+    if by_value:
+        return (_ascending("o.value", "numeric"), _tie(row_id, descending=False))
+    return (_NEWEST, _tie(row_id, descending=True))
 
 
-def _number(expression: str) -> _Order:
-    return _Order(expression=expression, cast="numeric", descending=False, nullable=False)
+_NEWEST = _Order(expression="o.effective", cast="timestamptz", descending=True, nullable=False)
+
+
+def _ascending(expression: str, cast: str) -> _Order:
+    return _Order(expression=expression, cast=cast, descending=False, nullable=False)
 
 
 def _tie(row_id: str, *, descending: bool) -> _Order:

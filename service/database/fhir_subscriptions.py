@@ -178,3 +178,83 @@ def touch(connection: Connection, notification_ids: Sequence[int]) -> None:
         " AND state = 'pending'",
         (list(notification_ids),),
     )
+
+
+def forget_sent(connection: Connection, keep: timedelta, limit: int = 10_000) -> int:
+    """Delete notifications that were received longer ago, some at a time; returns how many."""
+    return connection.execute(
+        "DELETE FROM fhir_notification WHERE notification_id IN ("
+        " SELECT notification_id FROM fhir_notification WHERE state = 'sent' AND sent_at < now() - %s"
+        " ORDER BY sent_at LIMIT %s FOR UPDATE SKIP LOCKED)",
+        (keep, limit),
+    ).rowcount
+
+
+def revive(connection: Connection, subscription_id: str) -> list[int]:
+    """Make a subscription active, and pending with fresh attempts what was given up; returns their ids."""
+    connection.execute(
+        "UPDATE fhir_subscription SET is_active = true WHERE subscription_id = %s", (subscription_id,)
+    )
+    rows = tuples(connection).execute(
+        "UPDATE fhir_notification SET state = 'pending', attempts = 0, next_attempt_at = now()"
+        " WHERE subscription_id = %s AND state = 'dead' RETURNING notification_id",
+        (subscription_id,),
+    )
+    return sorted(int(row[0]) for row in rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How a subscription fares."""
+
+    subscription_id: str
+    client_id: str
+    is_active: bool
+    endpoint: str  # without its query, which may hold a secret
+    pending: int
+    sent: int  # of those that are remembered
+    dead: int
+    last_error: str  # of the newest notification that failed; "" for none
+
+
+def standings(connection: Connection) -> list[Standing]:
+    """How every subscription fares."""
+    return (
+        connection.cursor(row_factory=class_row(Standing))
+        .execute(
+            "SELECT s.subscription_id, s.client_id, s.is_active, split_part(s.endpoint, '?', 1) AS endpoint,"
+            " count(*) FILTER (WHERE n.state = 'pending') AS pending,"
+            " count(*) FILTER (WHERE n.state = 'sent') AS sent,"
+            " count(*) FILTER (WHERE n.state = 'dead') AS dead,"
+            " coalesce((array_agg(n.last_error ORDER BY n.notification_id DESC)"
+            "  FILTER (WHERE n.last_error <> ''))[1], '') AS last_error"
+            " FROM fhir_subscription s LEFT JOIN fhir_notification n USING (subscription_id)"
+            " GROUP BY s.subscription_id ORDER BY s.subscription_id"
+        )
+        .fetchall()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A notification that was given up."""
+
+    notification_id: int
+    resource: str  # Type/id/_history/version
+    attempts: int
+    created_at: datetime
+    last_error: str
+
+
+def dead_letters(connection: Connection, subscription_id: str, limit: int = 1000) -> list[DeadLetter]:
+    """What was given up of a subscription, oldest first."""
+    return (
+        connection.cursor(row_factory=class_row(DeadLetter))
+        .execute(
+            "SELECT notification_id, resource_type || '/' || resource_id || '/_history/' || version_id"
+            " AS resource, attempts, created_at, last_error FROM fhir_notification"
+            " WHERE subscription_id = %s AND state = 'dead' ORDER BY notification_id LIMIT %s",
+            (subscription_id, limit),
+        )
+        .fetchall()
+    )

@@ -55,6 +55,18 @@ def token(name: str, number: int, *paths: str, system: str = "", doc: str = "") 
     )
 
 
+def coding(name: str, number: int, *paths: str, doc: str = "") -> SearchParameter:
+    """A token parameter of Observation of which few codes are used: rows hold their numbers."""
+    return SearchParameter(
+        name=name,
+        type=SearchType.TOKEN,
+        number=number,
+        column="o.codings",
+        paths=paths,
+        documentation=doc,
+    )
+
+
 def reference(
     name: str, number: int, *paths: str, targets: tuple[str, ...], doc: str = ""
 ) -> SearchParameter:

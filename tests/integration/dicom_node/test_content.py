@@ -158,7 +158,9 @@ def test_every_time_is_in_the_photographs_zone(
     result = reported(context, instance)
     with transaction(context.pool) as connection:
         saved = appraisals.for_instance(connection, instance.instance_id)[0]
-        rows = connection.execute("SELECT type, body FROM fhir_resource").fetchall()
+        rows = connection.execute(
+            "SELECT type, fhir_text(template_id, body) AS body FROM fhir_resource"
+        ).fetchall()
     bodies = {row["type"]: json.loads(row["body"]) for row in rows}
     derived = {
         "Observation": "effectiveDateTime",

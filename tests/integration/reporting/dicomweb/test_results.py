@@ -82,7 +82,8 @@ def test_heatmap_and_map_are_shown(web: Web, reported: Context) -> None:
 def test_fhir_links_to_it(web: Web, reported: Context) -> None:
     with transaction(web.api.pool) as connection:
         rows = connection.execute(
-            "SELECT type, body FROM fhir_resource WHERE type IN ('ImagingStudy', 'Media')"
+            "SELECT fhir_text(template_id, body) AS body FROM fhir_resource"
+            " WHERE type IN ('ImagingStudy', 'Media')"
         ).fetchall()
     bodies = [json.loads(row["body"]) for row in rows]
     (study,) = (each for each in bodies if each["resourceType"] == "ImagingStudy")

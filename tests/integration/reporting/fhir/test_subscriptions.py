@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from reporting import subscribers
 from reporting.fhir.http import Api
 from reporting.fhir.validate import issues_of
 from reporting.identifiers import fhir_id
@@ -19,7 +20,7 @@ from reporting.notifications import notify
 from service.celery_app import make_app
 from service.config import Settings
 from service.context import Context
-from service.database import outbox
+from service.database import fhir_subscriptions, outbox
 from service.database.pool import transaction
 from service.errors import BrokerUnavailableError
 from service.pipeline import sweep
@@ -92,6 +93,16 @@ def settings(settings: Settings, endpoint: Endpoint) -> Settings:
 @pytest.fixture
 def context(api: Api) -> Context:
     return Context(settings=api.settings, pool=api.pool, store=api.store)
+
+
+class Idle:
+    """A broker with nothing in its queues."""
+
+    def publish(self, message: outbox.OutboxMessage) -> None:
+        raise BrokerUnavailableError(message.task)
+
+    def depth(self, queue: Queue) -> int:
+        return 0
 
 
 def subscription(here: Endpoint, criteria: str = "Observation", /, **channel: Any) -> dict[str, Any]:
@@ -226,6 +237,69 @@ def test_failures_are_tried_again_and_end_in_error(
     assert state(context)[-1][0] == "sent"
 
 
+def test_what_was_given_up_is_shown_and_sent_again(  # noqa: PLR0917
+    client: Client,
+    context: Context,
+    endpoint: Endpoint,
+    save_photograph: Save,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SEMBLANCE_DATABASE_URL", context.settings.database_url)
+    monkeypatch.setenv("SEMBLANCE_API_PORT", "8080")
+    made = subscribe(client, subscription(endpoint, endpoint=f"{endpoint.url}/hooks/a?key=secret"))
+    endpoint.status = 503
+    saved = save_photograph(1)
+    observation = next(s.resource for s in saved if s.resource.resource_type == "Observation")
+    number = messages(context)[0]
+    for _ in range(ATTEMPTS):
+        notify(context, number)
+        make_due(context)
+    messages(context)
+    capsys.readouterr()  # what was logged
+    assert subscribers.main([]) == 0
+    printed = capsys.readouterr().out
+    standing = json.loads(printed)
+    assert (standing["is_active"], standing["dead"], standing["pending"]) == (False, 1, 0)
+    assert standing["last_error"] == "the endpoint answered HTTP 503"
+    assert "secret" not in printed
+    assert subscribers.main([made["id"]]) == 0
+    letter = json.loads(capsys.readouterr().out)
+    assert letter["resource"] == f"Observation/{observation.resource_id}/_history/1"
+    assert letter["attempts"] == ATTEMPTS
+    endpoint.status = 200
+    assert subscribers.main([made["id"], "--retry"]) == 0
+    assert capsys.readouterr().out == "1 notifications are on their way again\n"
+    now = client.get(f"Subscription/{made['id']}").json()
+    assert (now["status"], "error" in now) == ("active", False)
+    notify(context, messages(context)[0])
+    assert state(context) == [("sent", 1, "")]
+    assert subscribers.main(["nothing", "--retry"]) != 0
+    assert "no Subscription nothing" in capsys.readouterr().err
+    client.ask("PUT", f"Subscription/{made['id']}", now | {"status": "off"})
+    assert subscribers.main([made["id"], "--retry"]) != 0
+
+
+def test_what_was_received_is_forgotten_and_what_was_given_up_is_not(
+    client: Client, context: Context, endpoint: Endpoint, save_photograph: Save
+) -> None:
+    subscribe(client, subscription(endpoint))
+    for number in range(4):
+        save_photograph(number)
+    sent_long_ago, sent_lately, dead, _pending = messages(context)
+    notify(context, sent_long_ago)
+    notify(context, sent_lately)
+    with transaction(context.pool) as connection:
+        fhir_subscriptions.mark_dead(connection, dead, "given up")
+        connection.execute("UPDATE fhir_notification SET created_at = now() - interval '31 days'")
+        connection.execute(
+            "UPDATE fhir_notification SET sent_at = now() - interval '31 days' WHERE notification_id = %s",
+            (sent_long_ago,),
+        )
+    sweep(context.pool, Idle(), context.settings)
+    assert [row[0] for row in state(context)] == ["sent", "dead", "pending"]
+
+
 def test_criteria_that_are_no_longer_understood_hold_no_result_up(
     client: Client, context: Context, endpoint: Endpoint, save_photograph: Save
 ) -> None:
@@ -323,15 +397,6 @@ def test_none_is_taken_where_no_endpoint_is_allowed(client: Client, api: Api, en
 def test_a_notification_the_broker_lost_is_enqueued_again(
     client: Client, context: Context, endpoint: Endpoint, save_photograph: Save
 ) -> None:
-    class Idle:
-        """A broker with nothing in its queues."""
-
-        def publish(self, message: outbox.OutboxMessage) -> None:
-            raise BrokerUnavailableError(message.task)
-
-        def depth(self, queue: Queue) -> int:
-            return 0
-
     subscribe(client, subscription(endpoint))
     save_photograph(1)
     lost = messages(context)

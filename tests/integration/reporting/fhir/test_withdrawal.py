@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 
 from reporting.fhir.http import Api
@@ -127,5 +129,28 @@ def test_the_command_takes_a_photograph_or_an_appraisal(
     ]
     agents = client.get("Provenance?_sort=-recorded").json()["entry"][0]["resource"]["agent"]
     assert agents[0]["who"]["identifier"]["value"] == "quality team"
+    events = [e["resource"] for e in client.get("AuditEvent?type=110110&_sort=date").json()["entry"]]
+    assert [e["outcomeDesc"] for e in events] == ["withdrawn", "withdrawn before"]
+    assert list(issues_of(events[0])) == []
+    assert events[0]["agent"][0]["who"]["identifier"]["value"] == "quality team"
+    named = [entity["what"]["reference"] for entity in events[0]["entity"] if "what" in entity]
+    assert f"Observation/{taken}" in named
+    assert any(name.startswith("Patient/") for name in named)
+    assert "wrong patient" in base64.b64decode(events[0]["entity"][-1]["query"]).decode()
     assert run("2.25.404", "--reason", "none") == 1
     assert "no appraisal of a photograph 2.25.404" in capsys.readouterr().err
+
+
+def test_a_withdrawal_that_cannot_be_audited_does_not_happen(
+    api: Api, client: Client, save: Save, run: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = appraised()
+    taken = observation_of(save(saved))
+    monkeypatch.setattr("reporting.withdraw._appraisals", lambda *_: [saved.appraisal.appraisal_id])
+    with transaction(api.pool) as connection:
+        connection.execute(
+            "ALTER TABLE fhir_resource ADD CONSTRAINT broken CHECK (body NOT LIKE '%110110%') NOT VALID"
+        )
+    with pytest.raises(psycopg.errors.CheckViolation):
+        run(SOP_UID, "--reason", "wrong patient")
+    assert client.get(f"Observation/{taken}").json()["status"] == "final"
