@@ -17,7 +17,7 @@ from pynetdicom.presentation import PresentationContext
 from dicom_node.command import Originator
 from dicom_node.query.reply import Exchange, SubOperations
 from dicom_node.query.statuses import QueryStatus
-from dicom_node.query.streamed_store import Outgoing, send_file
+from dicom_node.query.streamed_store import Outgoing, held, send_file
 from dicom_node.scu import calling_entity, tls_args
 from dicom_node.statuses import StatusClass, status_class
 from reporting.holdings.recoding import UNCOMPRESSED, Recoder
@@ -88,7 +88,8 @@ def by_move(retrieval: Retrieval, destination_ae_title: str) -> bool:
         return send_file(association, outgoing, _message_id(retrieval, number), originator)
 
     try:
-        _run(retrieval, destination.ae_title, _accepted(association.accepted_contexts), send)
+        with held(association):
+            _run(retrieval, destination.ae_title, _accepted(association.accepted_contexts), send)
     finally:
         if association.is_established:
             association.release()

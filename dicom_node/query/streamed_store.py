@@ -7,8 +7,9 @@ process of a gigabyte. Here the queue to the upper layer holds a few fragments, 
 from __future__ import annotations
 
 import struct
-import time
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -25,7 +26,6 @@ _FRAGMENT_BYTES = 1 << 17  # largest sent, whatever the peer takes
 _PDV_HEAD_BYTES = 6  # PS3.8 section 9.3.5.1
 _AHEAD = 4  # fragments that wait to be sent
 _LOOK_S = 0.25  # between two looks whether the association is there still
-_PAUSE_S = 0.0001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +38,42 @@ class Outgoing:
     source: BinaryIO  # a Part 10 file, at its start
 
 
+class _Gate(threading.Event):
+    """A reactor's checkpoint that tells when the reactor has come to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """See Event."""
+        self.reached.set()
+        return super().wait(timeout)
+
+
+@contextmanager
+def held(association: Association) -> Iterator[None]:
+    """Hold the thread of an association of ours, which would take the answers that are for us.
+
+    pynetdicom's own flag says paused for a moment after its thread has gone on.
+    """
+    gate = _Gate()
+    association._reactor_checkpoint = gate
+    while association.is_alive() and not gate.reached.wait(_LOOK_S):
+        pass
+    try:
+        yield
+    finally:
+        gate.set()
+
+
 def send_file(
     association: Association, outgoing: Outgoing, message_id: int, originator: Originator | None = None
 ) -> Dataset:
     """Send one object and wait for the answer.
 
     Args:
-        association: Established; whoever serves it leaves its answers to this thread.
+        association: Established, and served by this thread, or one that is held, see ``held``.
         outgoing: What is sent.
         message_id: Of the request.
         originator: Who asked by C-MOVE.
@@ -64,10 +93,7 @@ def send_file(
         sop_instance_uid=outgoing.sop_instance_uid,
         has_data_set=True,
     )
-    association._reactor_checkpoint.clear()  # its thread would take our answer
     try:
-        while association.is_established and not association._is_paused:
-            time.sleep(_PAUSE_S)
         if not _send(association, context_id, outgoing.source, store_request(request, originator)):
             association.abort()
             return Dataset()
@@ -75,8 +101,6 @@ def send_file(
     except OSError as exc:
         association.abort()
         raise StorageError(f"{outgoing.sop_instance_uid}: {exc}") from exc
-    finally:
-        association._reactor_checkpoint.set()
     if response is None:
         association._handle_no_response()
         return Dataset()
