@@ -17,6 +17,7 @@ from service.errors import IntakeError
 C_STORE_RQ = 0x0001
 C_STORE_RSP = 0x8001
 NO_DATA_SET = 0x0101
+_LOW_PRIORITY = 0x0002
 
 _AFFECTED_SOP_CLASS_UID = 0x0002
 _COMMAND_FIELD = 0x0100
@@ -25,6 +26,9 @@ _MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
 _COMMAND_DATA_SET_TYPE = 0x0800
 _STATUS = 0x0900
 _ERROR_COMMENT = 0x0902
+_PRIORITY = 0x0700
+_MOVE_ORIGINATOR_AE_TITLE = 0x1030
+_MOVE_ORIGINATOR_MESSAGE_ID = 0x1031
 _AFFECTED_SOP_INSTANCE_UID = 0x1000
 
 
@@ -40,6 +44,14 @@ class StoreCommand:
     sop_class_uid: str
     sop_instance_uid: str
     has_data_set: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Originator:
+    """Who asked for an object by C-MOVE."""
+
+    ae_title: str
+    message_id: int  # of the C-MOVE request
 
 
 def elements(encoded: bytes) -> Mapping[int, bytes]:
@@ -89,6 +101,27 @@ def store_command(values: Mapping[int, bytes]) -> StoreCommand:
         sop_instance_uid=_uid(values, _AFFECTED_SOP_INSTANCE_UID),
         has_data_set=_unsigned(values, _COMMAND_DATA_SET_TYPE) != NO_DATA_SET,
     )
+
+
+def store_request(command: StoreCommand, originator: Originator | None = None) -> bytes:
+    """Write a C-STORE request of low priority.
+
+    Args:
+        command: What is sent.
+        originator: Who asked for it by C-MOVE; None for what nobody asked for so.
+    """
+    body = (
+        _element(_AFFECTED_SOP_CLASS_UID, _padded(command.sop_class_uid, b"\0"))
+        + _element(_COMMAND_FIELD, struct.pack("<H", C_STORE_RQ))
+        + _element(_MESSAGE_ID, struct.pack("<H", command.message_id))
+        + _element(_PRIORITY, struct.pack("<H", _LOW_PRIORITY))
+        + _element(_COMMAND_DATA_SET_TYPE, struct.pack("<H", int(not command.has_data_set) * NO_DATA_SET))
+        + _element(_AFFECTED_SOP_INSTANCE_UID, _padded(command.sop_instance_uid, b"\0"))
+    )
+    if originator is not None:
+        body += _element(_MOVE_ORIGINATOR_AE_TITLE, _padded(originator.ae_title, b" "))
+        body += _element(_MOVE_ORIGINATOR_MESSAGE_ID, struct.pack("<H", originator.message_id))
+    return _element(0x0000, struct.pack("<I", len(body))) + body
 
 
 def store_response(command: StoreCommand, status: int, comment: str = "") -> bytes:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -29,6 +30,15 @@ from service.steps import Queue
 
 _EPILOG = "Settings come from SEMBLANCE_* variables or the TOML file named by SEMBLANCE_CONFIG."
 DataDir = Annotated[Path, typer.Option(help="Where the embedded stack keeps everything.")]
+
+
+class Medium(StrEnum):
+    """What DICOM files are brought or taken away on (as MediaType of service.audit.codes)."""
+
+    USB = "usb"
+    CD = "cd"
+    URI = "uri"  # anything else that has a place in the file system
+
 
 app = typer.Typer(
     name="semblance",
@@ -139,14 +149,6 @@ def api() -> None:
     _replace_by("dicom_node.web")
 
 
-def _use_running_stack(data_dir: Path) -> None:
-    """Have the process that replaces this one find the embedded stack, if no other database is named."""
-    facts = running_stack(data_dir)
-    if facts is not None and "SEMBLANCE_DATABASE_URL" not in os.environ and CONFIG_VARIABLE not in os.environ:
-        os.environ["SEMBLANCE_DATABASE_URL"] = facts.database_url
-        os.environ.setdefault("SEMBLANCE_API_BASE_URL", facts.fhir_url)
-
-
 @app.command()
 def withdraw(
     uid: Annotated[str, typer.Argument(help="SOP Instance UID of a photograph, or the id of one appraisal.")],
@@ -159,8 +161,43 @@ def withdraw(
 
     Example: `semblance withdraw 2.25.1234 --reason "photograph of another patient"`.
     """
-    _use_running_stack(data_dir)
+    _use_stack(data_dir)
     _replace_by("reporting.withdraw", uid, "--reason", reason, *(["--by", by] if by else []))
+
+
+@app.command("import")
+def import_command(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, and folders of them.", exists=True)],
+    *,
+    medium: Annotated[Medium, typer.Option(help="What they are on.")] = Medium.URI,
+    label: Annotated[str, typer.Option(help="Of the medium; none: where it is.")] = "",
+    by: Annotated[str, typer.Option(help="Who; none: the user that runs it.")] = "",
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Take photographs in from media, as if a camera had sent them; the audit trail says so.
+
+    Example: `semblance import /media/usb --medium usb --label "camera 3"`.
+    """
+    _use_stack(data_dir)
+    _replace_by("dicom_node.media", "import", *map(str, paths), *_of_medium(medium, label, by))
+
+
+@app.command("export")
+def export_command(
+    study: Annotated[str, typer.Argument(help="Study Instance UID.")],
+    to: Annotated[Path, typer.Argument(help="Folder; files that are there already are not replaced.")],
+    *,
+    medium: Annotated[Medium, typer.Option(help="What it is on.")] = Medium.URI,
+    label: Annotated[str, typer.Option(help="Of the medium; none: where it is.")] = "",
+    by: Annotated[str, typer.Option(help="Who; none: the user that runs it.")] = "",
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Write a study's photographs and results to media; the audit trail says so.
+
+    Example: `semblance export 1.2.3 /media/usb/study --medium usb --label "for the referring clinic"`.
+    """
+    _use_stack(data_dir)
+    _replace_by("dicom_node.media", "export", study, str(to), *_of_medium(medium, label, by))
 
 
 @app.command()
@@ -176,7 +213,7 @@ def subscriptions(
 
     Example: `semblance subscriptions`, then `semblance subscriptions 1b2c --retry` after it was repaired.
     """
-    _use_running_stack(data_dir)
+    _use_stack(data_dir)
     named = [subscription] if subscription else []
     _replace_by("reporting.subscribers", *named, *(["--retry"] if retry else []))
 
@@ -236,6 +273,19 @@ def main() -> None:
         if isinstance(exc, DatabaseUnavailableError):
             console.print("Is SEMBLANCE_DATABASE_URL right? `semblance up` runs a database of its own.")
         sys.exit(code_of(exc))
+
+
+def _use_stack(data_dir: Path) -> None:
+    """Have the stack that runs there used, unless settings name another database."""
+    facts = running_stack(data_dir)
+    if facts is not None and "SEMBLANCE_DATABASE_URL" not in os.environ and CONFIG_VARIABLE not in os.environ:
+        os.environ["SEMBLANCE_DATABASE_URL"] = facts.database_url
+        os.environ.setdefault("SEMBLANCE_STORAGE_DIR", facts.storage_dir)
+        os.environ.setdefault("SEMBLANCE_API_BASE_URL", facts.fhir_url)
+
+
+def _of_medium(medium: Medium, label: str, by: str) -> list[str]:
+    return ["--medium", medium.value, *(["--label", label] if label else []), *(["--by", by] if by else [])]
 
 
 def _replace_by(module: str, *arguments: str) -> NoReturn:

@@ -70,6 +70,14 @@ class InstanceStore(Protocol):
             CorruptInstanceError: The bytes do not match it.
         """
 
+    def verify(self, sha256: str) -> None:
+        """Read an object through, as ``read``, but keep none of it.
+
+        Raises:
+            InstanceNotStoredError: Nothing under that SHA-256.
+            CorruptInstanceError: The bytes do not match it.
+        """
+
     def contains(self, sha256: str) -> bool:
         """Whether there are bytes under that SHA-256."""
 
@@ -136,10 +144,17 @@ class LocalStore:
         """See InstanceStore."""
         with self.open(sha256) as source:
             content = source.read()
-        found = hashlib.sha256(content).hexdigest()
-        if found != sha256:
-            raise CorruptInstanceError(f"bytes kept as {sha256} hash to {found}")
+        _require(sha256, hashlib.sha256(content).hexdigest())
         return content
+
+    def verify(self, sha256: str) -> None:
+        """See InstanceStore."""
+        with self.open(sha256) as source:
+            try:
+                found = hashlib.file_digest(source, "sha256").hexdigest()  # type: ignore[arg-type]
+            except OSError as exc:
+                raise StorageError(f"{sha256}: {exc}") from exc
+        _require(sha256, found)
 
     def contains(self, sha256: str) -> bool:
         """See InstanceStore."""
@@ -238,6 +253,11 @@ class LocalWriter:
             raise StorageError(f"instance store: {exc}") from exc
         self._file = None
         return StoredObject(sha256=sha256, size_bytes=self._size_bytes)
+
+
+def _require(sha256: str, found: str) -> None:
+    if found != sha256:
+        raise CorruptInstanceError(f"bytes kept as {sha256} hash to {found}")
 
 
 def path_of(root: Path, sha256: str) -> Path:

@@ -18,6 +18,7 @@ from dicom_node.query.retrieve import Retrieval, by_get, by_move
 from dicom_node.query.statuses import QueryStatus
 from reporting.holdings.answers import attributes_of
 from reporting.holdings.index import catch_up
+from reporting.holdings.recoding import Recoder
 from service.audit import events, from_ledger, trail
 from service.audit.codes import Role
 from service.audit.message import AuditMessage
@@ -71,6 +72,7 @@ class QueryProvider:
         self._pool = pool
         self._store = store
         self._record = record
+        self._recoder = Recoder(store)
 
     def serve(self, association: Association, request: Request, context: PresentationContext) -> None:
         """Answer one request."""
@@ -138,6 +140,7 @@ class QueryProvider:
             exchange=exchange,
             settings=self._settings,
             store=self._store,
+            recoder=self._recoder,
             instances=tuple(found),
             calling_ae_title=sender.calling_ae_title,
             note=lambda instance, destination: self._note_retrieval(sender, instance, destination),

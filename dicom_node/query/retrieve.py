@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 
 import structlog
-from pydicom import dcmread
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
+from dicom_node.command import Originator
 from dicom_node.query.reply import Exchange, SubOperations
 from dicom_node.query.statuses import QueryStatus
+from dicom_node.query.streamed_store import Outgoing, held, send_file
 from dicom_node.scu import calling_entity, tls_args
 from dicom_node.statuses import StatusClass, status_class
-from reporting.holdings.recoding import UNCOMPRESSED, recoded_data_set
+from reporting.holdings.recoding import UNCOMPRESSED, Recoder
 from service.config import Destination, Settings
 from service.database.holding_records import HeldInstance
 from service.errors import ResultError, StorageError
@@ -27,11 +28,10 @@ from service.storage import InstanceStore
 
 _log = structlog.get_logger(__name__)
 
-_SEND_ERRORS = (RuntimeError, ValueError, AttributeError)  # of Association.send_c_store
 _MOST_CONTEXTS = 128  # of an association, PS3.8 section 9.3.2.2
 
-# Sends one data set by C-STORE, the so-maniest of a retrieval; answers the response's command set.
-Send = Callable[[int, FileDataset], Dataset]
+# Sends one object by C-STORE, the so-maniest of a retrieval; answers the response's command set.
+Send = Callable[[int, Outgoing], Dataset]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class Retrieval:
     exchange: Exchange
     settings: Settings
     store: InstanceStore
+    recoder: Recoder
     instances: tuple[HeldInstance, ...]
     calling_ae_title: str
     note: Callable[[HeldInstance, str], None]  # records that an instance went to an AE title
@@ -51,8 +52,8 @@ def by_get(retrieval: Retrieval) -> None:
     association = retrieval.exchange.association
     accepted = _accepted(association.accepted_contexts)
 
-    def send(number: int, ds: FileDataset) -> Dataset:
-        return association.send_c_store(ds, msg_id=_message_id(retrieval, number))
+    def send(number: int, outgoing: Outgoing) -> Dataset:
+        return send_file(association, outgoing, _message_id(retrieval, number))
 
     _run(retrieval, retrieval.calling_ae_title, accepted, send)
 
@@ -79,16 +80,16 @@ def by_move(retrieval: Retrieval, destination_ae_title: str) -> bool:
         )
         return True
 
-    def send(number: int, ds: FileDataset) -> Dataset:
-        return association.send_c_store(
-            ds,
-            msg_id=_message_id(retrieval, number),
-            originator_aet=retrieval.calling_ae_title,
-            originator_id=retrieval.exchange.request.MessageID,
-        )
+    originator = Originator(
+        ae_title=retrieval.calling_ae_title, message_id=int(retrieval.exchange.request.MessageID or 0)
+    )
+
+    def send(number: int, outgoing: Outgoing) -> Dataset:
+        return send_file(association, outgoing, _message_id(retrieval, number), originator)
 
     try:
-        _run(retrieval, destination.ae_title, _accepted(association.accepted_contexts), send)
+        with held(association):
+            _run(retrieval, destination.ae_title, _accepted(association.accepted_contexts), send)
     finally:
         if association.is_established:
             association.release()
@@ -137,7 +138,10 @@ def _run(retrieval: Retrieval, to: str, accepted: Mapping[str, Sequence[UID]], s
         if exchange.is_cancelled:
             exchange.send(QueryStatus.CANCELLED, counts=counts)
             return
-        warning = _store(retrieval, instance, accepted.get(instance.sop_class_uid, ()), partial(send, number))
+        waiting = partial(_sign_of_life, exchange, counts)
+        warning = _store(
+            retrieval, instance, accepted.get(instance.sop_class_uid, ()), partial(send, number), waiting
+        )
         if warning is None:
             counts.fail(instance.sop_instance_uid)
         else:
@@ -153,12 +157,14 @@ def _store(
     retrieval: Retrieval,
     instance: HeldInstance,
     accepted: Sequence[UID],
-    send: Callable[[FileDataset], Dataset],
+    send: Callable[[Outgoing], Dataset],
+    waiting: Callable[[], None],
 ) -> bool | None:
     """Send one instance; answers whether it was stored with a warning, None when it was not."""
     try:
-        response = send(_fitting(retrieval.store, instance, accepted))
-    except (StorageError, ResultError, *_SEND_ERRORS) as exc:
+        with _fitting(retrieval, instance, accepted, waiting) as outgoing:
+            response = send(outgoing)
+    except (StorageError, ResultError) as exc:
         _log.warning("not-retrieved", sop_instance_uid=instance.sop_instance_uid, error=type(exc).__name__)
         return None
     status = response.get("Status")
@@ -168,20 +174,41 @@ def _store(
     return None
 
 
-def _fitting(store: InstanceStore, instance: HeldInstance, accepted: Sequence[UID]) -> FileDataset:
+@contextmanager
+def _fitting(
+    retrieval: Retrieval,
+    instance: HeldInstance,
+    accepted: Sequence[UID],
+    waiting: Callable[[], None],
+) -> Iterator[Outgoing]:
     """The instance as stored if it is taken so, else in an uncompressed transfer syntax.
 
     Raises:
         ResultError: It is taken in none that we can make.
         StorageError: Its bytes are gone or wrong.
     """
-    ds = dcmread(BytesIO(store.read(instance.sha256)))
-    if instance.transfer_syntax_uid in accepted:
-        return ds
-    target = next((each for each in UNCOMPRESSED if each in accepted), None)
-    if target is None:
-        raise ResultError("no transfer syntax is accepted that the instance can be sent in")
-    return recoded_data_set(ds, target)
+    syntax = UID(instance.transfer_syntax_uid)
+    if syntax in accepted:
+        retrieval.store.verify(instance.sha256)
+        source = retrieval.store.open(instance.sha256)
+    else:
+        target = next((each for each in UNCOMPRESSED if each in accepted), None)
+        if target is None:
+            raise ResultError("no transfer syntax is accepted that the instance can be sent in")
+        syntax, source = target, retrieval.recoder.recoded(instance.sha256, target, waiting)
+    with source:
+        yield Outgoing(
+            sop_class_uid=instance.sop_class_uid,
+            sop_instance_uid=instance.sop_instance_uid,
+            transfer_syntax_uid=syntax,
+            source=source,
+        )
+
+
+def _sign_of_life(exchange: Exchange, counts: SubOperations) -> None:
+    """Tell a caller whose instance waits for its turn that it is not forgotten."""
+    if exchange.is_open:
+        exchange.send(QueryStatus.PENDING, counts=counts)
 
 
 def _message_id(retrieval: Retrieval, number: int) -> int:

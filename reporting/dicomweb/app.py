@@ -21,6 +21,7 @@ from reporting.fhir import http as fhir_http
 from reporting.fhir.access import EVERYTHING, NOBODY
 from reporting.fhir.http import Api
 from reporting.fhir.outcome import FhirProblemError
+from reporting.holdings.recoding import Recoder
 from reporting.identifiers import fhir_id
 from service.database import holding_access
 from service.database.holding_records import Level
@@ -60,7 +61,7 @@ def dicomweb_app(api: Api, receive: Receive | None = None) -> Starlette:
         receive: Takes instances in; None: STOW-RS answers 404.
     """
     base_url = api.base_url.removesuffix("/fhir") + PATH
-    service = Service(api=api, base_url=base_url, receive=receive)
+    service = Service(api=api, base_url=base_url, receive=receive, recoder=Recoder(api.store))
     routes = [
         Route(PATH + path, _endpoint(service, partial(search.search, level=level), "search-type", "s"))
         for path, level in _SEARCHES

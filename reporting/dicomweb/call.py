@@ -14,6 +14,7 @@ from reporting.dicomweb.problem import DicomwebError, not_found
 from reporting.fhir.access import Principal
 from reporting.fhir.http import Api
 from reporting.holdings.index import catch_up
+from reporting.holdings.recoding import Recoder
 from reporting.identifiers import fhir_id
 from service.database import holding_access, holdings
 from service.database.holding_records import HeldInstance
@@ -59,6 +60,7 @@ class Service:
     api: Api
     base_url: str  # ends in /dicom-web
     receive: Receive | None  # None: nothing is taken in here
+    recoder: Recoder
 
     def instance_url(self, instance: HeldInstance) -> str:
         """Where an instance is retrieved."""

@@ -118,7 +118,7 @@ def _parts(call: Call, shown: list[HeldInstance], numbers: list[int], style: _St
 
 
 def _render(call: Call, instance: HeldInstance, number: int, style: _Style) -> bytes:
-    with InstanceFile(call.service.api.store, instance.sha256) as file:
+    with call.service.recoder.turn(), InstanceFile(call.service.api.store, instance.sha256) as file:
         return style.encode(picture(file.whole(), number, style.window))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 from pydicom.encaps import get_frame
 from pydicom.uid import UID, ExplicitVRLittleEndian, ParametricMapStorage
@@ -19,13 +21,14 @@ from reporting.dicomweb.problem import DicomwebError, not_acceptable, not_found
 from reporting.dicomweb.search import served_json
 from reporting.holdings.dicom_json import with_bulk_data_at
 from reporting.holdings.instance_file import InstanceFile
-from reporting.holdings.recoding import TARGETS, recoded, recoded_data_set
+from reporting.holdings.recoding import TARGETS, recoded_data_set
 from service.database import holdings
 from service.database.holding_records import HeldInstance
 from service.database.pool import transaction
 from service.errors import InstanceNotStoredError, RecordNotFoundError, ResultError
 
 _METADATA_PAGE = 100
+_PIECE_BYTES = 1 << 18
 _PLACE = re.compile(r"[0-9A-Fa-f]{8}(/\d{1,6}/[0-9A-Fa-f]{8})*")
 
 
@@ -60,8 +63,8 @@ def _can_be_sent(found: Iterable[HeldInstance], wanted: str) -> bool:
     return wanted in ("*", *TARGETS) or all(each.transfer_syntax_uid == wanted for each in found)
 
 
-def _encoded(call: Call, instance: HeldInstance, wanted: str) -> tuple[str, bytes | None]:
-    """Transfer syntax an instance is sent in, and its bytes if they are not those in the store.
+def _encoded(call: Call, instance: HeldInstance, wanted: str) -> tuple[str, BinaryIO | None]:
+    """Transfer syntax an instance is sent in, and a file of it if it is not that in the store.
 
     Raises:
         DicomwebError: 406: it cannot be sent so.
@@ -73,11 +76,10 @@ def _encoded(call: Call, instance: HeldInstance, wanted: str) -> tuple[str, byte
         wanted = ExplicitVRLittleEndian
     if wanted in ("*", instance.transfer_syntax_uid):
         return instance.transfer_syntax_uid, None
-    with InstanceFile(call.service.api.store, instance.sha256) as file:
-        try:
-            return wanted, recoded(file.whole(), UID(wanted))
-        except ResultError as exc:
-            raise DicomwebError(406, str(exc)) from exc
+    try:
+        return wanted, call.service.recoder.recoded(instance.sha256, UID(wanted))
+    except ResultError as exc:
+        raise DicomwebError(406, str(exc)) from exc
 
 
 def _is_compressible(instance: HeldInstance) -> bool:
@@ -87,12 +89,16 @@ def _is_compressible(instance: HeldInstance) -> bool:
 
 def _instance_parts(call: Call, found: Iterable[HeldInstance], wanted: str) -> Iterator[Part]:
     for instance in found:
-        syntax, content = _encoded(call, instance, wanted)
-        yield Part(
-            content_type=f"{DICOM}; transfer-syntax={syntax}",
-            location=call.service.instance_url(instance),
-            chunks=(content,) if content is not None else _stored(call, instance),
-        )
+        syntax, made = _encoded(call, instance, wanted)
+        try:
+            yield Part(
+                content_type=f"{DICOM}; transfer-syntax={syntax}",
+                location=call.service.instance_url(instance),
+                chunks=_pieces(made) if made is not None else _stored(call, instance),
+            )
+        finally:
+            if made is not None:
+                made.close()
 
 
 def _stored(call: Call, instance: HeldInstance) -> Iterator[bytes]:
@@ -100,23 +106,32 @@ def _stored(call: Call, instance: HeldInstance) -> Iterator[bytes]:
         yield from file.chunks()
 
 
+def _pieces(made: BinaryIO) -> Iterator[bytes]:
+    with made:
+        while piece := made.read(_PIECE_BYTES):
+            yield piece
+
+
 def _single(call: Call, instance: HeldInstance, wanted: str) -> Response:
     tag = etag(instance.sha256, wanted)
     if is_known(call.request, tag):
         return not_modified(tag)
-    syntax, content = _encoded(call, instance, wanted)
+    syntax, made = _encoded(call, instance, wanted)
     headers = {"Content-Type": f"{DICOM}; transfer-syntax={syntax}", "ETag": tag}
-    if content is None:
+    if made is None:
         return ranged(
             call.request,
             instance.size_bytes,
             lambda start, length: sliced(_stored(call, instance), start, length),
             headers,
         )
-    made = content
-    return ranged(
-        call.request, len(made), lambda start, length: iter((made[start : start + length],)), headers
-    )
+    try:
+        size = made.seek(0, os.SEEK_END)
+        made.seek(0)
+        return ranged(call.request, size, lambda start, length: sliced(_pieces(made), start, length), headers)
+    except DicomwebError:
+        made.close()
+        raise
 
 
 def metadata(call: Call) -> Response:
@@ -264,14 +279,19 @@ def _frames(
         elif syntax == ExplicitVRLittleEndian:
             ds = file.whole()
             for number in numbers:
-                yield number, native_frame(ds, number)
+                with call.service.recoder.turn():
+                    native = native_frame(ds, number)
+                yield number, native
         else:
-            yield from _recoded_frames(file, UID(syntax), numbers)
+            yield from _recoded_frames(call, file, UID(syntax), numbers)
 
 
-def _recoded_frames(file: InstanceFile, syntax: UID, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
+def _recoded_frames(
+    call: Call, file: InstanceFile, syntax: UID, numbers: list[int]
+) -> Iterator[tuple[int, bytes]]:
     try:
-        made = recoded_data_set(file.whole(), syntax)
+        with call.service.recoder.turn():
+            made = recoded_data_set(file.whole(), syntax)
     except ResultError as exc:
         raise DicomwebError(406, str(exc)) from exc
     for number in numbers:

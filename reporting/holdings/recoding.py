@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
+from tempfile import TemporaryFile
 from types import MappingProxyType
+from typing import BinaryIO
 
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
@@ -18,7 +22,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from service.errors import ResultError
+from reporting.holdings.instance_file import InstanceFile
+from service.errors import ResultError, StorageError
+from service.storage import InstanceStore
 
 UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 # What can be made of any instance; nothing is ever compressed with loss. Encoder, by pydicom's name.
@@ -26,18 +32,21 @@ _ENCODERS: Mapping[UID, str] = MappingProxyType(
     {JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg", RLELossless: "pydicom"}
 )
 TARGETS = (*UNCOMPRESSED, DeflatedExplicitVRLittleEndian, *_ENCODERS)
+_AT_ONCE = 1
+_SIGN_EVERY_S = 10.0  # dcmtk gives up after a minute of silence
 _CODEC_ERRORS = (
     AttributeError, EOFError, IndexError, KeyError, NotImplementedError, OSError, RuntimeError,
     SyntaxError, TypeError, ValueError,
 )  # fmt: skip
 
 
-def recoded(ds: FileDataset, target: UID) -> bytes:
-    """The Part 10 file of an instance in another transfer syntax.
+def recode(ds: FileDataset, target: UID, to: BinaryIO) -> None:
+    """Write the Part 10 file of an instance in another transfer syntax.
 
     Args:
         ds: Whole; it is changed.
         target: One of TARGETS.
+        to: Where to write.
 
     Raises:
         ResultError: The pixels cannot be decoded, or not be encoded so.
@@ -53,17 +62,81 @@ def recoded(ds: FileDataset, target: UID) -> bytes:
         if target.is_encapsulated:
             ds.compress(target, encoding_plugin=_ENCODERS[target], generate_instance_uid=False)
         ds.file_meta.TransferSyntaxUID = target
-        made = BytesIO()
-        ds.save_as(made, implicit_vr=target.is_implicit_VR, little_endian=True)
+        ds.save_as(to, implicit_vr=target.is_implicit_VR, little_endian=True)
     except _CODEC_ERRORS as exc:
         raise ResultError(f"cannot be recoded from {current.name} to {target.name}: {exc}") from exc
-    return made.getvalue()
 
 
 def recoded_data_set(ds: FileDataset, target: UID) -> FileDataset:
-    """The same, read back.
+    """An instance in another transfer syntax, in memory; arguments as of ``recode``.
 
     Raises:
-        ResultError: See ``recoded``.
+        ResultError: See ``recode``.
     """
-    return dcmread(BytesIO(recoded(ds, target)))
+    made = BytesIO()
+    recode(ds, target, made)
+    made.seek(0)
+    return dcmread(made)
+
+
+class Recoder:
+    """Recodes instances of a store into temporary files, few at a time; for the threads of a process.
+
+    Pixels are decoded in memory: a large JPEG takes ten times its decoded size while its turn lasts (12
+    megapixels: 400 MB), so that turns, not callers, decide what a process needs.
+    """
+
+    def __init__(
+        self, store: InstanceStore, at_once: int = _AT_ONCE, *, sign_every_s: float = _SIGN_EVERY_S
+    ) -> None:
+        """Nothing is held.
+
+        Args:
+            store: Holds the bytes.
+            at_once: Instances whose turn it is.
+            sign_every_s: Time between two signs of life to who waits.
+        """
+        self._store = store
+        self._sign_every_s = sign_every_s
+        self._turns = threading.BoundedSemaphore(at_once)
+
+    @contextmanager
+    def turn(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Wait for a turn to decode pixels.
+
+        Args:
+            waiting: Called now and then while waiting, so that who asked may be given a sign of life.
+        """
+        while not self._turns.acquire(timeout=self._sign_every_s):
+            waiting()
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def recoded(self, sha256: str, target: UID, waiting: Callable[[], None] = lambda: None) -> BinaryIO:
+        """The Part 10 file of an instance in another transfer syntax, to be closed by the caller.
+
+        Args:
+            sha256: Of the instance.
+            target: One of TARGETS.
+            waiting: See ``turn``.
+
+        Raises:
+            ResultError: See ``recode``.
+            StorageError: The instance's bytes are gone or wrong, or the temporary file was not taken.
+        """
+        with self.turn(waiting):
+            self._store.verify(sha256)
+            try:
+                made = TemporaryFile()  # noqa: SIM115 -- the caller's to close
+            except OSError as exc:
+                raise StorageError(f"no temporary file: {exc}") from exc
+            try:
+                with InstanceFile(self._store, sha256) as file:
+                    recode(file.whole(), target, made)
+                made.seek(0)
+            except BaseException:
+                made.close()
+                raise
+            return made

@@ -1,0 +1,268 @@
+"""``python -m dicom_node.media``: Part 10 files from media into the store, and studies out to media.
+
+What ``semblance import`` and ``semblance export`` run. A file that comes in goes the way of C-STORE: checked,
+durable, in the ledger. Each study that crosses the border gives an audit message (DICOM PS3.15 sections
+A.5.3.4 and A.5.3.5).
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dicom_node.group_commit import GroupCommit
+from dicom_node.ingest import Ingest
+from dicom_node.journal import Journal
+from dicom_node.statuses import StoreStatus
+from dicom_node.stow import StowReceiver
+from reporting.holdings.index import catch_up
+from service.audit import events, trail
+from service.audit.codes import MediaType
+from service.audit.from_ledger import source_of
+from service.audit.message import Participant, ParticipantObject, SopClassCount
+from service.config import Settings, load_settings
+from service.database import holdings, instances
+from service.database.holding_records import HeldInstance
+from service.database.pool import Pool, open_pool, transaction
+from service.errors import DatabaseUnavailableError, RecordNotFoundError, SemblanceError, StorageError
+from service.exit_codes import ExitCode, code_of
+from service.logs import configure_logging
+from service.storage import InstanceStore, open_store
+
+_MEDIA = {"usb": MediaType.USB, "cd": MediaType.CD, "uri": MediaType.URI}
+_CHUNK_BYTES = 1 << 18
+_PREFIX_BYTES = 132
+_CATCH_UP_S = 60.0  # longest an export waits for the index
+_NAMED_INSTANCES = 100  # in one message, PS3.15 section A.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Medium:
+    """What files come from or go to, and who has them do so."""
+
+    kind: MediaType
+    name: str  # its label or URI
+    user: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What became of one file."""
+
+    path: Path
+    sop_instance_uid: str  # "" when it is no instance
+    error: str  # "" when it is in the store
+
+
+def import_files(
+    settings: Settings, pool: Pool, store: InstanceStore, paths: Iterable[Path], medium: Medium
+) -> Iterator[Taken]:
+    """Take in Part 10 files; folders are gone through. What is no DICOM file is passed over.
+
+    The audit message of what came in is kept at the end, however that comes about.
+
+    Raises:
+        DatabaseUnavailableError: The message could not be kept. What came in is in the ledger.
+    """
+    commit, journal = GroupCommit(settings), Journal(pool)
+    receiver = StowReceiver(settings, Ingest(store=store, pool=pool, commit=commit, journal=journal))
+    journal.start()
+    taken: list[str] = []
+    try:
+        for path in _dicom_files(paths):
+            found = _take(receiver, path, medium)
+            if not found.error:
+                taken.append(found.sop_instance_uid)
+            yield found
+    finally:
+        journal.stop()
+        commit.close()
+        _record_import(settings, pool, taken, medium)
+
+
+def _dicom_files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if each.is_file() and each.name != "DICOMDIR":
+                with each.open("rb") as source:
+                    if source.read(_PREFIX_BYTES)[-4:] != b"DICM":
+                        continue
+                yield each
+
+
+def _take(receiver: StowReceiver, path: Path, medium: Medium) -> Taken:
+    intake = receiver.begin(medium.user, "", "")
+    try:
+        with path.open("rb") as source:
+            while chunk := source.read(_CHUNK_BYTES):
+                intake.write(chunk)
+    except OSError as exc:
+        intake.abandon()
+        return Taken(path=path, sop_instance_uid="", error=f"cannot be read: {exc.strerror}")
+    stored = intake.finish()
+    is_kept = stored.status == StoreStatus.SUCCESS
+    error = "" if is_kept else f"0x{stored.status:04X} {stored.comment}"
+    return Taken(path=path, sop_instance_uid=stored.sop_instance_uid, error=error)
+
+
+def _record_import(settings: Settings, pool: Pool, uids: Sequence[str], medium: Medium) -> None:
+    with transaction(pool) as connection:
+        studies: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
+        for uid in dict.fromkeys(uids):
+            known = instances.by_uid(connection, uid)
+            if known is not None:
+                of = (known.study_instance_uid, known.patient_id, known.issuer_of_patient_id)
+                studies.setdefault(of, []).append((known.sop_class_uid, uid))
+        trail.record(
+            connection,
+            (
+                events.import_(
+                    datetime.now(UTC),
+                    source_of(settings),
+                    importer=_user(medium),
+                    medium=medium.kind,
+                    origin=medium.name,
+                    objects=_objects(of, chunk),
+                )
+                for of, named in studies.items()
+                for chunk in _chunks(named)
+            ),
+        )
+
+
+def export_study(
+    settings: Settings,
+    pool: Pool,
+    store: InstanceStore,
+    study_instance_uid: str,
+    *,
+    directory: Path,
+    medium: Medium,
+) -> list[Path]:
+    """Write the photographs and results of a study to a directory, as they are stored.
+
+    The audit message is kept before the first byte leaves.
+
+    Returns:
+        The files, named by SOP Instance UID.
+
+    Raises:
+        RecordNotFoundError: No such study is held.
+        StorageError: An instance's bytes are wrong, or the directory does not take a file, as one that is
+            there already. What was written before stays.
+        DatabaseUnavailableError: Nothing was written.
+    """
+    if not catch_up(pool, store, _CATCH_UP_S):
+        raise DatabaseUnavailableError("the index is behind what was received; try again")
+    with transaction(pool) as connection:
+        found = holdings.of_study(connection, study_instance_uid, "")
+        if not found:
+            raise RecordNotFoundError(f"study {study_instance_uid}")
+        photographs = instances.of_study(connection, study_instance_uid)
+        patient = (
+            (photographs[0].patient_id, photographs[0].issuer_of_patient_id) if photographs else ("", "")
+        )
+        trail.record(
+            connection,
+            (
+                events.export(
+                    datetime.now(UTC),
+                    source_of(settings),
+                    exporter=_user(medium),
+                    medium=medium.kind,
+                    to=medium.name,
+                    objects=_objects((study_instance_uid, *patient), chunk),
+                )
+                for chunk in _chunks([(each.sop_class_uid, each.sop_instance_uid) for each in found])
+            ),
+        )
+    return [_write(store, each, directory) for each in found]
+
+
+def _write(store: InstanceStore, instance: HeldInstance, directory: Path) -> Path:
+    store.verify(instance.sha256)
+    path = directory / f"{instance.sop_instance_uid}.dcm"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with store.open(instance.sha256) as source, path.open("xb") as to:
+            while chunk := source.read(_CHUNK_BYTES):
+                to.write(chunk)
+    except OSError as exc:
+        raise StorageError(f"{path}: {exc.strerror}") from exc
+    return path
+
+
+def _user(medium: Medium) -> Participant:
+    return Participant(user_id=medium.user, is_requestor=True)
+
+
+def _chunks(named: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:
+    for start in range(0, len(named), _NAMED_INSTANCES):
+        yield named[start : start + _NAMED_INSTANCES]
+
+
+def _objects(
+    of: tuple[str, str, str], named: Sequence[tuple[str, str]]
+) -> tuple[ParticipantObject, ParticipantObject]:
+    """Study and patient; ``named`` are SOP Class and Instance UIDs."""
+    study_instance_uid, patient_id, issuer = of
+    by_class: dict[str, list[str]] = {}
+    for sop_class_uid, sop_instance_uid in named:
+        by_class.setdefault(sop_class_uid, []).append(sop_instance_uid)
+    counts = [
+        SopClassCount(sop_class_uid=each, number_of_instances=len(uids), sop_instance_uids=tuple(uids))
+        for each, uids in by_class.items()
+    ]
+    return events.study(study_instance_uid, counts), events.patient(patient_id, issuer)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    named = (
+        options.label or Path(options.paths[0] if options.what == "import" else options.to).resolve().as_uri()
+    )
+    medium = Medium(kind=_MEDIA[options.medium], name=named, user=options.by)
+    try:
+        settings = load_settings()
+        configure_logging(settings)
+        store = open_store(settings)
+        with open_pool(settings) as pool:
+            if options.what == "export":
+                for path in export_study(
+                    settings, pool, store, options.study, directory=options.to, medium=medium
+                ):
+                    sys.stdout.write(f"{path}\n")
+                return ExitCode.DONE
+            failed = 0
+            for taken in import_files(settings, pool, store, options.paths, medium):
+                sys.stdout.write(f"{taken.path}: {taken.error or taken.sop_instance_uid}\n")
+                failed += bool(taken.error)
+    except (SemblanceError, OSError) as exc:
+        sys.stderr.write(f"semblance: {exc}\n")
+        return code_of(exc)
+    return ExitCode.FAILED if failed else ExitCode.DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="semblance", description="DICOM files from and to media.")
+    ways = parser.add_subparsers(dest="what", required=True)
+    into = ways.add_parser("import", description="Take DICOM files in.")
+    into.add_argument("paths", nargs="+", type=Path, help="files and folders")
+    out = ways.add_parser("export", description="Write a study to a folder.")
+    out.add_argument("study", help="Study Instance UID")
+    out.add_argument("to", type=Path, help="folder")
+    for each in (into, out):
+        each.add_argument("--medium", choices=sorted(_MEDIA), default="uri", help="what it is on")
+        each.add_argument("--label", default="", help="of the medium; none: the folder's URI")
+        each.add_argument("--by", default=getpass.getuser(), help="who; the user that runs it if not said")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

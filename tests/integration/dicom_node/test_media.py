@@ -1,0 +1,121 @@
+"""What comes in from media and goes out to media, and the audit messages of it (PS3.15 A.5.3.4, A.5.3.5)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lxml import etree
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+
+from dicom_node.scp import Node
+from service.config import Settings
+from service.database import audit_messages, ledger
+from service.database.pool import Pool, transaction
+from service.storage import InstanceStore
+from tests.audit import faults
+from tests.dicom_objects import photograph, save
+from tests.dicom_objects import store as send
+
+
+def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``semblance`` as a process of its own, on the test's database and store."""
+    environment = os.environ | {
+        "SEMBLANCE_DATABASE_URL": settings.database_url,
+        "SEMBLANCE_STORAGE_DIR": str(settings.storage_dir),
+        "SEMBLANCE_STORAGE_LOW_WATERMARK_BYTES": "0",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", "from service.cli import main; main()", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def told(pool: Pool, code: str) -> list[etree._Element]:
+    """The audit messages of one kind, checked against the schema."""
+    with transaction(pool) as connection:
+        found = [each.message for each in reversed(audit_messages.newest(connection, 100))]
+    assert [fault for xml in found for fault in faults(xml)] == []
+    read = [etree.fromstring(xml) for xml in found]
+    return [each for each in read if each.find(".//EventID").get("csd-code") == code]
+
+
+def test_photographs_come_in_from_a_stick(
+    settings: Settings, pool: Pool, store: InstanceStore, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    (stick / "DCIM").mkdir(parents=True)
+    sent = [photograph(seed=n) for n in range(3)]
+    sent[1].StudyInstanceUID = sent[0].StudyInstanceUID
+    for number, ds in enumerate(sent):
+        save(ds, stick / "DCIM" / f"{number}")
+    (stick / "notes.txt").write_text("not DICOM", encoding="utf-8")
+    done = run(settings, "import", str(stick), "--medium", "usb", "--label", "camera 3", "--by", "nurse")
+    assert done.returncode == 0, done.stderr
+    assert [line.rpartition(": ")[2] for line in done.stdout.splitlines()] == [
+        ds.SOPInstanceUID for ds in sent
+    ]
+    with transaction(pool) as connection:
+        for ds in sent:
+            assert [each.event.value for each in ledger.entries(connection, ds.SOPInstanceUID)] == [
+                "received"
+            ]
+    first, second = told(pool, "110107")
+    assert first.xpath("//@ParticipantObjectID") == [sent[0].StudyInstanceUID, "P1"]
+    assert first.xpath("//SOPClass/Instance/@UID") == [str(ds.SOPInstanceUID) for ds in sent[:2]]
+    assert second.xpath("//@ParticipantObjectID")[0] == sent[2].StudyInstanceUID
+    assert first.xpath("//ActiveParticipant/@UserID") == ["nurse", "camera 3"]
+    assert first.xpath("//MediaType/@csd-code") == ["110030"]
+    assert first[0].get("EventActionCode") == "C"
+
+
+def test_a_file_that_is_refused_is_said_and_not_told_as_imported(
+    settings: Settings, pool: Pool, store: InstanceStore, tmp_path: Path
+) -> None:
+    whole, half = save(photograph(seed=1), tmp_path / "whole"), save(photograph(seed=2), tmp_path / "half")
+    half.write_bytes(half.read_bytes()[:-100])
+    done = run(settings, "import", str(whole), str(half))
+    assert done.returncode == 1
+    assert done.stdout.count("0xC000") == 1
+    (only,) = told(pool, "110107")
+    assert len(only.xpath("//SOPClass/Instance")) == 1
+    assert only.xpath("//ActiveParticipant/@UserID")[1] == whole.as_uri()
+
+
+def test_a_study_goes_out_as_it_is_stored(settings: Settings, node: Node, pool: Pool, tmp_path: Path) -> None:
+    sent = [photograph(seed=n) for n in range(2)]
+    for ds in sent:
+        ds.StudyInstanceUID = sent[0].StudyInstanceUID
+        ds.IssuerOfPatientID = "HOSPITAL"
+        assert send(node.port, ds).Status == 0x0000
+    to = tmp_path / "stick" / "study"
+    arguments = ("export", str(sent[0].StudyInstanceUID), str(to), "--medium", "usb", "--by", "nurse")
+    done = run(settings, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == sorted(map(str, to.iterdir()))
+    assert {dcmread(path).SOPInstanceUID for path in to.iterdir()} == {ds.SOPInstanceUID for ds in sent}
+    (message,) = told(pool, "110106")
+    assert message.xpath("//@ParticipantObjectID") == [sent[0].StudyInstanceUID, "P1^^^HOSPITAL"]
+    assert message.xpath("//SOPClass/@NumberOfInstances") == ["2"]
+    assert message.xpath("//ActiveParticipant/@UserID") == ["nurse", to.as_uri()]
+    assert message[0].get("EventActionCode") == "R"
+    before = {path: path.read_bytes() for path in to.iterdir()}
+    again = run(settings, *arguments)
+    assert (again.returncode, "exists" in again.stderr) == (1, True)
+    assert {path: path.read_bytes() for path in to.iterdir()} == before
+
+
+@pytest.mark.usefixtures("pool", "store")
+def test_a_study_that_is_not_held_is_not_exported(settings: Settings, pool: Pool, tmp_path: Path) -> None:
+    done = run(settings, "export", str(generate_uid()), str(tmp_path / "to"))
+    assert done.returncode == 2
+    assert told(pool, "110106") == []
+    assert not (tmp_path / "to").exists()
