@@ -186,7 +186,9 @@ async def _export(connection: Connection, process: psutil.Process, results: dict
     """Resources a second of one file of a system export, and what one costs the API."""
     _, headers, _ = await connection.get("/fhir/$export?_type=Observation", Prefer="respond-async")
     location = headers[b"content-location"].decode()
-    _, _, body = await connection.get(location[location.index("/fhir/") :])
+    status = 202
+    while status == 202:  # planned a few seconds at a time
+        status, _, body = await connection.get(location[location.index("/fhir/") :])
     output = json.loads(body)["output"][0]
     url = output["url"]
     cpu, began = _cpu_s(process), time.perf_counter()

@@ -6,6 +6,7 @@ transaction time, so any replica serves it, it can be fetched again, and it is t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -29,6 +30,7 @@ from service.database.pool import transaction
 ROWS_PER_FILE = 500_000
 ROWS_PER_CHUNK = 400  # about 4 MB: large for a socket, small for memory and for a connection's turn
 KEPT_S = 24 * 3600.0
+PLAN_S = 2.0  # of one request; a poll more goes on where it ended
 _NOT_EXPORTED = ("AuditEvent", "Subscription")  # about the use of this server, not its content
 _FORMATS = {"application/fhir+ndjson", "application/ndjson", "ndjson"}
 _PARAMETERS = {"_outputFormat", "_since", "_type", "_typeFilter", "_format"}
@@ -117,11 +119,14 @@ def _filters(api: Api, request: Request, types: Sequence[str]) -> dict[str, list
 
 
 def status(api: Api, request: Request) -> Response:
-    """``GET $export-status/[id]``: the manifest."""
+    """``GET $export-status/[id]``: the manifest, or 202 while it is planned."""
     export = _job(api, request)
+    until = time.monotonic() + PLAN_S
     files = export.files
-    if files is None:
-        files = _plan(api, export)
+    while files is None:
+        files, progress = _plan_on(api, export)
+        if files is None and time.monotonic() >= until:
+            return Response(status=202, headers=(("X-Progress", progress), ("Retry-After", "1")))
     manifest: dict[str, Any] = {
         "transactionTime": instant(export.transaction_time),
         "request": export.request_url,
@@ -139,19 +144,41 @@ def status(api: Api, request: Request) -> Response:
     return Response(body=dumps(manifest).encode(), content_type=PLAIN_JSON)
 
 
-def _plan(api: Api, export: Export) -> list[dict[str, Any]]:
-    files: list[dict[str, Any]] = []
+def _plan_on(api: Api, export: Export) -> tuple[list[dict[str, Any]] | None, str]:
+    """Plan one file more; returns all of them when none is left, and how far it is."""
+    types: Sequence[str] = export.request["types"]
     with transaction(api.pool) as connection:
-        for resource_type in export.request["types"]:
+        plan = fhir_exports.plan_of(connection, export.export_id)
+        if plan is None:
+            raise _missing()
+        files, done, first = list(plan.get("files", [])), plan.get("done", 0), plan.get("first", 0)
+        if done < len(types):
+            resource_type = types[done]
+            found = None
             if resource_type in export.request["filters"]:
                 files.append({"type": resource_type, "filtered": True})
-                continue
-            for first, last, count in fhir_exports.file_bounds(
-                connection, resource_type, _since(export), export.transaction_time, ROWS_PER_FILE
-            ):
+            else:
+                found = fhir_exports.next_file(
+                    connection,
+                    resource_type,
+                    first=first,
+                    since=_since(export),
+                    as_of=export.transaction_time,
+                    most=ROWS_PER_FILE,
+                )
+            if found is not None:
+                first, last, count = found
                 files.append({"type": resource_type, "first": first, "last": last, "count": count})
+                first = last + 1
+            if found is None or count < ROWS_PER_FILE:
+                done, first = done + 1, 0
+        if done < len(types):
+            fhir_exports.set_plan(
+                connection, export.export_id, {"files": files, "done": done, "first": first}
+            )
+            return None, f"{len(files)} files planned, at {types[done]}"
         fhir_exports.set_files(connection, export.export_id, files)
-    return files
+    return files, "planned"
 
 
 def cancel(api: Api, request: Request) -> Response:
@@ -174,16 +201,19 @@ def file(api: Api, request: Request) -> Response:
 
 
 def _job(api: Api, request: Request) -> Export:
-    missing = FhirProblemError(404, IssueType.NOT_FOUND, "there is no such export", "http.path")
     try:
         export_id = UUID(request.parameters["id"])
     except ValueError:
-        raise missing from None
+        raise _missing() from None
     with transaction(api.pool) as connection:
         export = fhir_exports.get(connection, export_id, request.principal.client_id)
     if export is None:
-        raise missing
+        raise _missing()
     return export
+
+
+def _missing() -> FhirProblemError:
+    return FhirProblemError(404, IssueType.NOT_FOUND, "there is no such export", "http.path")
 
 
 def _since(export: Export) -> datetime | None:

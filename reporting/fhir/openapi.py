@@ -50,7 +50,7 @@ def openapi(api: Api) -> Json:
             "post": _operation("post-export", "202", parameters=[_header("Prefer")], body=FHIR_JSON),
         },
         "/$export-status/{id}": {
-            "get": _operation("export-status", "200", parameters=[_path("id")]),
+            "get": _operation("export-status", "200", "202", parameters=[_path("id")]),
             "delete": _operation("export-cancel", "202", parameters=[_path("id")]),
         },
         "/$export-file/{id}/{place}": {

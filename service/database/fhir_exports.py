@@ -68,10 +68,26 @@ def get(connection: Connection, export_id: UUID, client_id: str) -> Export | Non
     )
 
 
+def plan_of(connection: Connection, export_id: UUID) -> Mapping[str, Any] | None:
+    """Read how far a job is planned and hold it; None when it was cancelled, {} before the first step."""
+    row = (
+        tuples(connection)
+        .execute("SELECT coalesce(plan, '{}') FROM fhir_export WHERE export_id = %s FOR UPDATE", (export_id,))
+        .fetchone()
+    )
+    return None if row is None else dict(row[0])
+
+
+def set_plan(connection: Connection, export_id: UUID, plan: Mapping[str, Any]) -> None:
+    """Keep how far a job is planned."""
+    connection.execute("UPDATE fhir_export SET plan = %s WHERE export_id = %s", (Jsonb(plan), export_id))
+
+
 def set_files(connection: Connection, export_id: UUID, files: Sequence[Mapping[str, Any]]) -> None:
-    """Keep the plan of a job."""
+    """Keep the whole plan of a job."""
     connection.execute(
-        "UPDATE fhir_export SET files = %s WHERE export_id = %s", (Jsonb(list(files)), export_id)
+        "UPDATE fhir_export SET files = %s, plan = NULL WHERE export_id = %s",
+        (Jsonb(list(files)), export_id),
     )
 
 
@@ -88,29 +104,42 @@ def cancel(connection: Connection, export_id: UUID, client_id: str) -> bool:
     return row is not None
 
 
-def file_bounds(
-    connection: Connection, resource_type: str, since: datetime | None, as_of: datetime, rows_per_file: int
-) -> list[tuple[int, int, int]]:
-    """Split the resources of a type, as they were at a moment, into files.
+def next_file(
+    connection: Connection,
+    resource_type: str,
+    *,
+    first: int,
+    since: datetime | None,
+    as_of: datetime,
+    most: int,
+) -> tuple[int, int, int] | None:
+    """Find the next file of a type's resources as they were at a moment.
+
+    Args:
+        connection: In a transaction.
+        resource_type: Of the resources.
+        first: Row to begin at.
+        since: Only what changed at or after this moment.
+        as_of: What was made later is passed over.
+        most: Resources at most.
 
     Returns:
-        First row, last row and count of each.
+        Its first row, last row and count; None when nothing is left.
     """
-    rows = (
+    row = (
         tuples(connection)
         .execute(
             "SELECT min(resource_id), max(resource_id), count(*) FROM ("
-            " SELECT resource_id, (row_number() OVER (ORDER BY resource_id) - 1) / %(rows)s AS file"
-            " FROM fhir_resource r WHERE type = %(type)s"
+            " SELECT resource_id FROM fhir_resource r WHERE type = %(type)s AND resource_id >= %(first)s"
             " AND (%(since)s::timestamptz IS NULL OR last_updated >= %(since)s)"
             " AND (last_updated <= %(as_of)s OR EXISTS (SELECT 1 FROM fhir_history h"
             "  WHERE h.type = r.type AND h.id = r.id AND h.last_updated <= %(as_of)s))"
-            ") numbered GROUP BY file ORDER BY file",
-            {"rows": rows_per_file, "type": resource_type, "since": since, "as_of": as_of},
+            " ORDER BY resource_id LIMIT %(most)s) AS file",
+            {"type": resource_type, "first": first, "since": since, "as_of": as_of, "most": most},
         )
-        .fetchall()
+        .fetchone()
     )
-    return [(int(first), int(last), int(count)) for first, last, count in rows]
+    return None if row is None or not row[2] else (int(row[0]), int(row[1]), int(row[2]))
 
 
 # COPY in binary hands the stored bytes over as they are: no aggregate, no text conversion, no row objects.

@@ -97,6 +97,42 @@ def test_cancel(client: Client, save_photograph: Save) -> None:
     assert client.ask("DELETE", started.headers["content-location"]).status == 404
 
 
+def test_a_large_export_is_planned_over_several_polls(
+    client: Client, save_photograph: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        save_photograph(number)
+    started = start(client, "$export?_type=Patient,Observation")
+    location = started.headers["content-location"]
+    monkeypatch.setattr(export, "PLAN_S", -1.0)
+    monkeypatch.setattr(export, "ROWS_PER_FILE", 2)
+    polls = []
+    while (answer := client.get(location)).status == 202:
+        polls.append((answer.headers["x-progress"], answer.headers["retry-after"]))
+    assert polls == [
+        ("1 files planned, at Observation", "1"),
+        ("2 files planned, at Observation", "1"),
+        ("3 files planned, at Observation", "1"),
+    ]
+    manifest = answer.json()
+    assert [(o["type"], o["count"]) for o in manifest["output"]] == [
+        ("Patient", 1), ("Observation", 2), ("Observation", 2), ("Observation", 1),
+    ]  # fmt: skip
+    assert len({row["id"] for row in lines(client, manifest)}) == 6
+    assert client.get(location).json() == manifest
+
+
+def test_an_export_cancelled_while_it_is_planned_is_gone(
+    client: Client, save_photograph: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_photograph(1)
+    location = start(client, "$export").headers["content-location"]
+    monkeypatch.setattr(export, "PLAN_S", -1.0)
+    assert client.get(location).status == 202
+    assert client.ask("DELETE", location).status == 202
+    assert client.get(location).status == 404
+
+
 def test_refusals(client: Client) -> None:
     assert client.get("$export").status == 400
     for url in (
