@@ -97,7 +97,7 @@ DEFERRED: Mapping[str, Deferred] = MappingProxyType(
         ),
         "models": Deferred(load=_models, summary="Model files: list, verify, pull, convert."),
         "train": Deferred(
-            load=_train, summary="Make the weights of the default method (CPU or one GPU; resumable)."
+            load=_train, summary="Make the weights of the methods (CPU or one GPU; resumable)."
         ),
     }
 )

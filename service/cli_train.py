@@ -1,4 +1,4 @@
-"""`semblance train`: makes the weights of the default method, from public or from a site's own faces."""
+"""`semblance train`: makes the weights of the methods, from public or from a site's own faces."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.appraisal.models import ModelStore
+from service.cli_train_baselines import discrepancy, patchcore
 from service.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from service.training.default_method import TrainingPlan
 
 train_app = typer.Typer(
-    help="Make the weights of the default method (CPU or one GPU; resumable).", no_args_is_help=True
+    help="Make the weights of the methods (CPU or one GPU; resumable).", no_args_is_help=True
 )
 _ENCODER = "squeezenet1_1-imagenet"
 _console = Console(stderr=True)
@@ -260,3 +261,7 @@ def site(
         weights = _train(plan, out)
     _calibrate(weights, out, out / "model", faces=faces, line="site", seed=5, everyone=not steps)
     _console.print(f"to use it: SEMBLANCE_MODEL_DIR={out / 'model'}", highlight=False, soft_wrap=True)
+
+
+train_app.command()(discrepancy)
+train_app.command()(patchcore)

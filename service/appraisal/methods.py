@@ -57,6 +57,15 @@ METHODS: Mapping[str, Method] = table(
             calibration="symmetry-1",
             summary="The face against its own mirror image; needs no weights, blind to symmetrical change.",
         ),
+        Method(
+            name="two-phase",
+            version="1",
+            normaliser="two-phase",
+            comparator="deep-squeezenet-unit",
+            size=256,
+            calibration="",
+            summary="Paper 002: discrepancy, mask, inpainting, twice; a baseline; research weights.",
+        ),
     )
 )
 

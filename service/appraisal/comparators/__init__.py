@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.appraisal.comparators import deep, localised, patchcore, pixel
+from service.appraisal.comparators import deep, discrepancy, localised, patchcore, pixel
 from service.appraisal.tables import ComparatorRow, table
 
-COMPARATORS: Mapping[str, ComparatorRow] = table((*pixel.ROWS, *deep.ROWS, patchcore.ROW, localised.ROW))
+COMPARATORS: Mapping[str, ComparatorRow] = table(
+    (*pixel.ROWS, *deep.ROWS, patchcore.ROW, localised.ROW, discrepancy.ROW)
+)

@@ -1,7 +1,7 @@
 """PatchCore (Roth et al. 2022), paper 000's other baseline: distance to a memory of normal patches.
 
 Does not look at the normal counterpart. Its memory bank is fitted on normal aligned faces by
-``python -m service.training.patchcore`` and brought in by a manifest of the model directory.
+`semblance train patchcore`, which puts it into a model directory.
 """
 
 from __future__ import annotations

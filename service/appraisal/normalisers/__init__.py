@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.appraisal.normalisers import restoration, stylegan2, symmetry
+from service.appraisal.normalisers import restoration, stylegan2, symmetry, two_phase
 from service.appraisal.tables import NormaliserRow, table
 
-NORMALISERS: Mapping[str, NormaliserRow] = table((symmetry.ROW, *stylegan2.ROWS, restoration.ROW))
+NORMALISERS: Mapping[str, NormaliserRow] = table(
+    (symmetry.ROW, *stylegan2.ROWS, restoration.ROW, two_phase.ROW)
+)

@@ -65,10 +65,11 @@ class SymmetryNormaliser:
 
     def normalise(self, faces: Sequence[AlignedFace]) -> Sequence[Normalised]:
         """Return the reflected, relit faces."""
-        return [_reflect(face) for face in faces]
+        return [reflect(face) for face in faces]
 
 
-def _reflect(face: AlignedFace) -> Normalised:
+def reflect(face: AlignedFace) -> Normalised:
+    """Reflect a face over its midline and light it as it is itself."""
     size = face.size
     reflection = facial_midline(face.landmarks).reflection()
     mirrored = cv2.warpAffine(

@@ -7,16 +7,12 @@ import pytest
 
 from service.appraisal.comparators import COMPARATORS
 from service.appraisal.methods import METHODS, find_method, identify
-from service.appraisal.models import ModelStore
+from service.appraisal.models import BROUGHT, ModelStore
 from service.appraisal.normalisers import NORMALISERS
 from service.appraisal.settings import AppraisalSettings
 from service.appraisal.tables import Normalised, Workplace, lookup, table
 from service.errors import ConfigurationError, ModelNotFoundError, UnknownMethodError
 
-BROUGHT = (
-    "stylegan2-face",
-    "patchcore-squeezenet",
-)  # a hospital brings its own, by a manifest in its model directory
 WITHOUT_FILES = [name for name, row in COMPARATORS.items() if not row.models]
 
 
