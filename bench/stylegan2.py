@@ -26,6 +26,7 @@ from service.appraisal.stylegan2.projection import (
     adapt,
     project,
 )
+from service.appraisal.stylegan2.recovery import recovery
 from service.training.faces import Split, open_pool
 
 
@@ -51,14 +52,17 @@ def known_latents(generator: Generator, loss: PerceptualLoss, settings: Projecti
     draws = torch.Generator().manual_seed(11)
     with torch.no_grad():
         w = generator.map(torch.randn(4, generator.shape.style_dim, generator=draws))
-        pictures = generator.synthesise(w, generator.draw_noise(4, draws, "cpu"))
+        noise = generator.draw_noise(4, draws, "cpu")
+        pictures = generator.synthesise(w, noise)
     found = project(generator, loss, pictures.clamp(-1, 1), settings)
     mean, _ = generator.mean_latent(settings.mean_draws)
-    before, after = (mean - w).norm(dim=1), (found.w - w).norm(dim=1)
-    ratio = ", ".join(f"{float(r):.2f}" for r in after / before)
+    left = recovery(generator, found.w, w, noise, mean=mean)
     print(
-        f"known latents: image loss {found.losses[0]:.3f} to {found.losses[-1]:.3f}; distance left: {ratio}"
+        f"known latents, {len(found.losses)} steps, {settings.starts} starts: image loss "
+        f"{found.losses[0]:.3f} to {found.losses[-1]:.3f}; left of the way from the mean"
     )
+    for name in ("w", "seen", "plainest", "picture"):
+        print(f"  {name}: {', '.join(f'{float(value):.2f}' for value in getattr(left, name))}")
 
 
 def main() -> None:
@@ -70,6 +74,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, required=True, help="the .png to write")
     parser.add_argument("--faces", type=int, default=8)
     parser.add_argument("--steps", type=int, default=150, help="of Algorithm 1; half of them of Algorithm 2")
+    parser.add_argument("--known-steps", type=int, default=400, help="of the search for known latents")
+    parser.add_argument("--starts", type=int, default=256, help="latents drawn to begin that search with")
     options = parser.parse_args()
     torch.set_num_threads(1)
     generator, loss = load_generator(options.generator), perceptual_loss(ModelStore(options.model_dir))
@@ -90,7 +96,8 @@ def main() -> None:
         squared = (made - faces).square().mean((1, 2, 3))
         for figure, values in (("LPIPS", lpips), ("squared error", squared)):
             print(f"{name}: {figure} {', '.join(f'{float(v):.3f}' for v in values)}")
-    known_latents(generator, loss, settings)
+    known = ProjectionSettings(steps=options.known_steps, starts=options.starts, window=options.known_steps)
+    known_latents(generator, loss, known)
     table = torch.cat([torch.cat(list(row), 2) for row in (faces, *rows.values())], 1)
     sheet = ((table.permute(1, 2, 0) + 1) * 127.5).clamp(0, 255).byte().numpy()[..., ::-1]
     cv2.imwrite(str(options.sheet), cv2.resize(sheet, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))

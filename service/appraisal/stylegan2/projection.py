@@ -32,6 +32,7 @@ class ProjectionSettings:
 
     steps: int = 1000
     mean_draws: int = 10_000  # N
+    starts: int = 0  # latents drawn, of which the closest picture's is begun with; 0 begins with the mean
     noise_weight: float = 1e5  # alpha
     learning_rate: float = 0.1
     ramp_up: float = 0.05  # part of the steps
@@ -157,10 +158,11 @@ def project(
     mean, spread = generator.mean_latent(settings.mean_draws, settings.seed)
     draws = torch.Generator().manual_seed(settings.seed)
     noise = [n.requires_grad_(True) for n in generator.draw_noise(count, draws, device)]
-    w = mean[None, None].repeat(count, generator.shape.styles if settings.w_plus else 1, 1)
+    target = _target(loss, pictures, fast)
+    start = _closest(generator, loss, target, mean, settings, fast) if settings.starts else mean[None]
+    w = start[:, None].repeat(count // len(start), generator.shape.styles if settings.w_plus else 1, 1)
     w.requires_grad_(True)
     optimiser = torch.optim.Adam([w, *noise], lr=settings.learning_rate, betas=(0.9, 0.999))
-    target = _target(loss, pictures, fast)
     losses: list[float] = []
     for step in range(settings.steps):
         optimiser.param_groups[0]["lr"] = learning_rate(step + 1, settings)
@@ -244,6 +246,30 @@ def _pictures_and_features(
     with fast.autocast(w.device.type):
         made = generator.synthesise(w, noise).float()
         return made, loss.features(fast.laid_out(made))
+
+
+@torch.no_grad()
+def _closest(  # noqa: PLR0917
+    generator: Generator,
+    loss: PerceptualLoss,
+    target: Sequence[Tensor],
+    mean: Tensor,
+    settings: ProjectionSettings,
+    fast: Acceleration,
+) -> Tensor:
+    """For each picture the closest of the mean and some drawn latents, (B, D)."""
+    draws = torch.Generator().manual_seed(settings.seed + 1)
+    z = torch.randn(settings.starts, generator.shape.style_dim, generator=draws).to(mean.device)
+    candidates = torch.cat([mean[None], generator.map(z)])
+    count = len(target[0])
+    best, chosen = torch.full((count,), math.inf, device=mean.device), mean[None].repeat(count, 1)
+    for one in candidates:
+        noise = generator.draw_noise(1, draws, mean.device)
+        features = _pictures_and_features(generator, loss, fast, one[None], noise)[1]
+        found = loss.distance([part.expand_as(t) for part, t in zip(features, target, strict=True)], target)
+        chosen[found < best] = one
+        best = torch.minimum(best, found)
+    return chosen
 
 
 def _target(loss: PerceptualLoss, pictures: Tensor, fast: Acceleration) -> list[Tensor]:

@@ -7,6 +7,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from service.appraisal.appraiser import Appraiser
+from service.appraisal.methods import METHODS, identify
+from service.appraisal.models import ModelStore
 from service.appraisal.photograph import photograph_from_rgb
 from service.appraisal.repeatability import (
     CONDITIONS,
@@ -18,9 +20,11 @@ from service.appraisal.repeatability import (
     repeatability_places,
     save_repeatability,
 )
+from service.appraisal.settings import AppraisalSettings
 from service.cli_repeatability import repeatability
 from service.errors import ConfigurationError
 from service.exit_codes import ExitCode
+from service.records import Region
 from tests.unit.appraisal.photographs import portrait
 
 
@@ -110,3 +114,17 @@ def test_photographs_or_archives_but_not_both_or_neither(words):
 def test_the_sites_own_place_comes_before_what_is_shipped(tmp_path):
     assert repeatability_places(tmp_path) == (tmp_path / "repeatability", REPEATABILITY_DIR)
     assert repeatability_places(None) == (REPEATABILITY_DIR,)
+
+
+def test_what_is_shipped_holds_for_the_methods_as_they_are_and_for_every_region():
+    """A change of weights, gates or mesh makes what was measured before it stale: measure anew."""
+    stored = {path.stem: load_repeatability(path) for path in REPEATABILITY_DIR.glob("*.json")}
+    assert "symmetry-1" in stored
+    for name, found in stored.items():
+        method = METHODS[found.method.name]
+        now = identify(method, AppraisalSettings(), ModelStore())
+        assert found.holds_for(now), f"{name}: run semblance repeatability --method {method.name}"
+        assert find_repeatability(now) == found
+        assert set(found.regions) == {region.value for region in Region}
+        assert all(part.photographs >= 20 for part in found.regions.values())
+        assert all(0 < part.within_sd < part.smallest_detectable_change for part in found.regions.values())

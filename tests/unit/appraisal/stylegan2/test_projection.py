@@ -17,6 +17,7 @@ from service.appraisal.stylegan2.projection import (
     noise_regularisation,
     project,
 )
+from service.appraisal.stylegan2.recovery import jacobian_of, recovery
 from tests.unit.appraisal.stylegan2.generators import small_generator
 
 SETTINGS = ProjectionSettings(steps=150, mean_draws=500, window=60, learning_rate=0.05)
@@ -54,6 +55,60 @@ def test_a_known_latent_is_recovered_and_the_loss_falls(generator, loss, known):
     assert (found.pictures - pictures).square().mean() < 0.3 * (
         generator.synthesise(mean[None].repeat(2, 1), found.noise) - pictures
     ).square().mean()
+
+
+def test_what_the_picture_shows_of_a_known_latent_comes_back(generator, loss, known):
+    w, pictures = known
+    noise = generator.draw_noise(2, torch.Generator().manual_seed(4), "cpu")
+    mean, _ = generator.mean_latent(500)
+    found = recovery(generator, project(generator, loss, pictures, SETTINGS).w, w, noise, mean=mean)
+    assert (found.seen < 0.35).all()
+    assert (found.picture < 0.35).all()
+    assert (found.plainest < 0.35).all()
+    assert (found.seen < found.w).all()  # what is left of w hardly shows
+
+
+def test_recovery_is_measured_from_the_mean_to_the_true_latent(generator, known):
+    w, _ = known
+    noise = generator.draw_noise(2, torch.Generator().manual_seed(4), "cpu")
+    mean, _ = generator.mean_latent(500)
+    nothing = recovery(generator, mean.expand_as(w), w, noise, mean=mean)
+    all_of_it = recovery(generator, w, w, noise, mean=mean)
+    half = recovery(generator, (mean + w) / 2, w, noise, mean=mean)
+    for name in ("w", "seen", "plainest", "picture"):
+        assert getattr(nothing, name).numpy() == pytest.approx(1)
+        assert getattr(all_of_it, name).numpy() == pytest.approx(0, abs=1e-6)
+    for name in ("w", "seen", "plainest"):
+        assert getattr(half, name).numpy() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_directions_that_do_not_show_do_not_count_as_seen(generator, known):
+    w, _ = known
+    noise = generator.draw_noise(2, torch.Generator().manual_seed(4), "cpu")
+    mean, _ = generator.mean_latent(500)
+
+    jacobian = jacobian_of(generator, w[0], [plane[:1] for plane in noise])
+    nearby = w[:1] + 1e-3 * torch.eye(16)[:1]
+    step = generator.synthesise(nearby, [plane[:1] for plane in noise]) - generator.synthesise(
+        w[:1], [plane[:1] for plane in noise]
+    )
+    assert step.flatten().detach().numpy() == pytest.approx(1e-3 * jacobian[:, 0].numpy(), abs=1e-4)
+    flattest = torch.linalg.eigh(jacobian.T @ jacobian).eigenvectors[:, 0]
+    away = w[:1] + 0.5 * (mean - w[0]).norm() * flattest
+    found = recovery(generator, away, w[:1], [plane[:1] for plane in noise], mean=mean, directions=4)
+    assert float(found.w) == pytest.approx(0.5, rel=1e-3)
+    assert float(found.seen) < 0.4 * float(found.w)
+    assert float(found.plainest) < 1e-3
+
+
+def test_the_closest_of_some_draws_is_a_better_start_than_the_mean(generator, loss, known):
+    one = replace(SETTINGS, steps=1, latent_noise=0.0)
+    begun = project(generator, loss, known[1], one)
+    closer = project(generator, loss, known[1], replace(one, starts=64))
+    assert closer.w.shape == begun.w.shape
+    assert closer.losses[0] < begun.losses[0]
+    wide = project(generator, loss, known[1], replace(one, starts=8, w_plus=True))
+    assert wide.w.shape == (2, generator.shape.styles, 16)
 
 
 def test_w_plus_has_a_style_for_each_layer_and_comes_close(generator, loss, known):
