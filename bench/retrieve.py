@@ -36,6 +36,8 @@ from tests.peers import find_peer
 
 _TIMEOUT_S = 900
 _OBJECTS = 2  # of a study
+_LARGE = (3000, 4000)  # rows and columns of large photographs
+SMALL_NAME = "38 KB"
 _CALLER, _RECEIVER = "GETTER", "RECEIVER"
 
 
@@ -138,13 +140,21 @@ def wado(port: int, study: str, transfer_syntax: str) -> None:
         raise RuntimeError(f"WADO-RS answered {response.status} with {got} bytes")
 
 
-def measure(node: Served, api: Served, at_once: int, only: Sequence[str]) -> dict[str, dict[str, float]]:
+def size_name(size: tuple[int, int]) -> str:
+    """Of photographs of so many rows and columns, raw."""
+    return f"{size[0] * size[1] * 3 / 1e6:.0f} MB"
+
+
+def measure(
+    node: Served, api: Served, at_once: int, large: tuple[int, int], only: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """Peaks in MB, by way and then by size and number at once."""
+    name = size_name(large)
     studies = {
-        "38 KB": fill(node.port, (205, 232), JPEGBaseline8Bit),
-        "36 MB": fill(node.port, (3000, 4000), ExplicitVRLittleEndian),
+        SMALL_NAME: fill(node.port, (205, 232), JPEGBaseline8Bit),
+        name: fill(node.port, large, ExplicitVRLittleEndian),
     }
-    compressed = {**studies, "36 MB": fill(node.port, (3000, 4000), JPEGBaseline8Bit)}
+    compressed = {**studies, name: fill(node.port, large, JPEGBaseline8Bit)}
     called = ("-S", "-aet", _CALLER, "-aec", "SEMBLANCE")
     level = ("-k", "QueryRetrieveLevel=STUDY", "-k")
     here = ("127.0.0.1", str(node.port))
@@ -156,12 +166,12 @@ def measure(node: Served, api: Served, at_once: int, only: Sequence[str]) -> dic
         run("movescu", *called, "-aem", _RECEIVER, *level, f"StudyInstanceUID={study}", *here)
 
     def get_as_stored(study: str) -> None:
-        get(study, "+xy" if study == studies["38 KB"] else "+xe")
+        get(study, "+xy" if study == studies[SMALL_NAME] else "+xe")
 
     ways: dict[str, tuple[Served, Mapping[str, str], Callable[[str], None]]] = {
         "C-GET": (node, studies, get_as_stored),
-        "C-GET, decoded": (node, compressed, lambda study: get(study, "+xi")),
         "C-MOVE": (node, studies, move),
+        "C-GET, decoded": (node, compressed, lambda study: get(study, "+xi")),
         "WADO-RS": (api, studies, lambda study: wado(api.port, study, "*")),
         "WADO-RS, decoded": (
             api,
@@ -170,23 +180,26 @@ def measure(node: Served, api: Served, at_once: int, only: Sequence[str]) -> dic
         ),
     }
     found: dict[str, dict[str, float]] = {}
-    for name in only or ways:
-        served, of, fetch = ways[name]
-        found[name] = {}
+    for way in only or ways:
+        served, of, fetch = ways[way]
+        found[way] = {}
         for size, study in of.items():
             for number in (1, at_once):
                 peak = served.peak_mb(partial(fetch, study), number)
-                found[name][f"{number} x {size}"] = round(peak)
-                print(f"{name:17} {number:2d} at once of {size}: {peak:5.0f} MB", flush=True)
+                found[way][f"{number} x {size}"] = round(peak)
+                print(f"{way:17} {number:2d} at once of {size}: {peak:5.0f} MB", flush=True)
     return found
 
 
-def retrieve(directory: Path, at_once: int, only: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+def retrieve(
+    directory: Path, at_once: int, large: tuple[int, int] = _LARGE, only: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
     """Start everything in a directory and measure; see ``measure``.
 
     Args:
         directory: Empty, and open to the user PostgreSQL runs as.
         at_once: Callers.
+        large: Rows and columns of the large photographs.
         only: Ways to measure; empty for all.
     """
     postgres = EmbeddedPostgres(directory / "pg")
@@ -213,7 +226,7 @@ def retrieve(directory: Path, at_once: int, only: Sequence[str] = ()) -> dict[st
             "SEMBLANCE_LOG_LEVEL": "WARNING",
         }
         with serving("dicom_node", environment) as node, serving("dicom_node.web", environment) as api:
-            return measure(node, api, at_once, only)
+            return measure(node, api, at_once, large, only)
     finally:
         receiver.kill()
         receiver.wait()
@@ -231,7 +244,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-retrieve-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # PostgreSQL runs as a user of its own
-        print(json.dumps(retrieve(directory, options.at_once, options.only)))
+        print(json.dumps(retrieve(directory, options.at_once, only=options.only)))
 
 
 if __name__ == "__main__":

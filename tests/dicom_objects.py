@@ -123,14 +123,19 @@ def _element(number: int, value: bytes) -> bytes:
 
 
 def send_raw(
-    port: int, ds: Dataset, *, sop_instance_uid: str | None = None, data_set: bytes | None = None
+    port: int,
+    ds: Dataset,
+    *,
+    sop_instance_uid: str | None = None,
+    data_set: bytes | None = None,
+    transfer_syntax: str = ExplicitVRLittleEndian,
 ) -> int | None:
     """Send what pynetdicom would not: bytes by hand on a negotiated association.
 
     Returns:
         The status; None when there was no answer.
     """
-    association = associate(port, (ds.SOPClassUID, ExplicitVRLittleEndian))
+    association = associate(port, (ds.SOPClassUID, transfer_syntax))
     assert association.is_established
     encoded = data_set or encode(ds, False, True)
     assert encoded is not None

@@ -206,7 +206,7 @@ def _fitting(
 
 
 def _sign_of_life(exchange: Exchange, counts: SubOperations) -> None:
-    """Tell a caller whose instance waits for its turn that it is not forgotten."""
+    """Tell a caller whose instance waits to be decoded, or is being decoded, that it is not forgotten."""
     if exchange.is_open:
         exchange.send(QueryStatus.PENDING, counts=counts)
 

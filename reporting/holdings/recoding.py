@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from io import BytesIO
 from tempfile import TemporaryFile
@@ -120,7 +121,7 @@ class Recoder:
         Args:
             sha256: Of the instance.
             target: One of TARGETS.
-            waiting: See ``turn``.
+            waiting: Called now and then, by this thread, until the file is there.
 
         Raises:
             ResultError: See ``recode``.
@@ -133,10 +134,17 @@ class Recoder:
             except OSError as exc:
                 raise StorageError(f"no temporary file: {exc}") from exc
             try:
-                with InstanceFile(self._store, sha256) as file:
-                    recode(file.whole(), target, made)
+                with ThreadPoolExecutor(1, "recode") as executor:
+                    task = executor.submit(self._write, sha256, target, made)
+                    while not wait((task,), self._sign_every_s).done:
+                        waiting()
+                task.result()
                 made.seek(0)
             except BaseException:
                 made.close()
                 raise
             return made
+
+    def _write(self, sha256: str, target: UID, to: BinaryIO) -> None:
+        with InstanceFile(self._store, sha256) as file:
+            recode(file.whole(), target, to)

@@ -7,8 +7,10 @@ lost nor made up. What arrived together for one study becomes one message.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
+
+import structlog
 
 from service.audit import events
 from service.audit.codes import Action, EventType, Outcome, Role
@@ -22,6 +24,8 @@ from service.audit.message import (
 from service.config import Destination, Settings
 from service.database.seals import LedgerRow
 from service.records import LedgerEvent
+
+_log = structlog.get_logger(__name__)
 
 _NAMED_INSTANCES = 100  # named one by one in a message up to so many; it stays under 32 KB (PS3.15 A.6)
 _TRANSIENT = "0xA7"  # statuses that ask the sender to try again (PS3.4 section B.2.3)
@@ -38,6 +42,8 @@ def source_of(settings: Settings) -> AuditSource:
 def messages(rows: Iterable[LedgerRow], settings: Settings) -> list[AuditMessage]:
     """The audit messages of some lines of the ledger, in their order.
 
+    A line of which none can be made gives an alert that says so: the chain must not wait for it for ever.
+
     Args:
         rows: In their order; those that differ in the instance only become one message.
         settings: Who we are, and who the destinations are.
@@ -46,7 +52,45 @@ def messages(rows: Iterable[LedgerRow], settings: Settings) -> list[AuditMessage
     for row in rows:
         if row.event in MAKERS:
             groups.setdefault(_together(row), []).append(row)
-    return [MAKERS[each[0].event](chunk, settings) for each in groups.values() for chunk in _chunks(each)]
+    return [made for each in groups.values() for chunk in _chunks(each) for made in _made(chunk, settings)]
+
+
+def _made(rows: Sequence[LedgerRow], settings: Settings) -> list[AuditMessage]:
+    """The message of some lines; where it cannot be made, one for each of them."""
+    try:
+        for row in rows:
+            _require_texts(row.detail)
+        message = MAKERS[rows[0].event](rows, settings)
+        message.at.astimezone(UTC)  # as its XML says it
+    except (OverflowError, TypeError, ValueError) as exc:
+        if len(rows) > 1:
+            return [made for row in rows for made in _made([row], settings)]
+        _log.error("audit-message-impossible", ledger_id=rows[0].ledger_id, error=type(exc).__name__)
+        return [_untold(rows[0], settings)]
+    return [message]
+
+
+def _require_texts(detail: object) -> None:
+    """Check that a detail is texts by name, as PostgreSQL does not.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if not isinstance(detail, Mapping) or not all(isinstance(value, str) for value in detail.values()):
+        raise TypeError("a detail is texts by name")
+
+
+def _untold(row: LedgerRow, settings: Settings) -> AuditMessage:
+    """The alert in place of a line's message; nothing of the line's detail goes into it."""
+    return events.security_alert(
+        row.at,
+        source_of(settings),
+        kind=EventType.USE_OF_RESTRICTED_FUNCTION,
+        participants=(ourselves(settings, role=None, is_requestor=False),),
+        subject=settings.dicom_ae_title,
+        description=f"ledger line {row.ledger_id} ({row.event}): no audit message can be made of it",
+        outcome=Outcome.SERIOUS_FAILURE,
+    )
 
 
 def _chunks(rows: list[LedgerRow]) -> list[list[LedgerRow]]:
@@ -54,17 +98,17 @@ def _chunks(rows: list[LedgerRow]) -> list[list[LedgerRow]]:
 
 
 def _together(row: LedgerRow) -> tuple[str, ...]:
-    """What lines of one message have in common; an alert is always alone."""
-    if row.event in {LedgerEvent.ASSOCIATED, LedgerEvent.REFUSED}:
+    """What lines of one message have in common; an alert is always alone, and what is not as it should be."""
+    if row.event in {LedgerEvent.ASSOCIATED, LedgerEvent.REFUSED} or not isinstance(row.detail, Mapping):
         return (str(row.ledger_id),)
     keys = ("association", "calling_ae_title", "peer_address", "destination", "error", "status")
     return (
         row.event,
         row.study_instance_uid,
-        row.detail.get("study_instance_uid", ""),
+        str(row.detail.get("study_instance_uid", "")),
         row.patient_id,
         row.issuer_of_patient_id,
-        *(row.detail.get(key, "") for key in keys),
+        *(str(row.detail.get(key, "")) for key in keys),
     )
 
 

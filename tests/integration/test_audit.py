@@ -15,6 +15,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from lxml import etree
+from psycopg.types.json import Jsonb
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom.dsutils import decode
@@ -250,6 +251,44 @@ def test_a_line_gives_its_messages_once_though_several_relays_look(pool: Pool, s
     wait_until(lambda: not seal_pending(pool, settings), timeout_s=30, what="everything to be sealed")
     assert sum(int(n) for each in kept(pool) for n in each.xpath("//SOPClass/@NumberOfInstances")) == 30
     assert look(pool) == ()
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {"occurred_at": "yesterday"},
+        {"occurred_at": "0001-01-01T00:00:00+14:00"},  # before the first year in UTC
+        {"calling_ae_title": 7},
+        {"association": ["one", "two"]},
+        ["a", "list"],
+        "text",
+    ],
+)
+def test_a_line_no_message_can_be_made_of_does_not_stop_the_chain(
+    pool: Pool, settings: Settings, detail: object
+) -> None:
+    received(pool, "1.2.1")
+    with psycopg.connect(settings.database_url) as connection:
+        row = connection.execute(
+            "INSERT INTO ledger (sop_instance_uid, event, detail) VALUES ('1.2.9', 'received', %s)"
+            " RETURNING ledger_id",
+            (Jsonb(detail),),
+        ).fetchone()
+    assert row is not None
+    received(pool, "1.2.2")
+    seal_pending(pool, settings)
+    assert not seal_pending(pool, settings) or not seal_pending(pool, settings)
+    found = kept(pool)
+    assert sorted(kinds(found)) == [
+        ("DICOM Instances Transferred", "0"),
+        ("Security Alert", "8"),
+    ]
+    assert {uid for each in found for uid in each.xpath("//Instance/@UID")} == {"1.2.1", "1.2.2"}
+    (said,) = (text for each in found for text in each.xpath("//EventOutcomeDescription/text()"))
+    assert said == f"ledger line {row[0]} (received): no audit message can be made of it"
+    with transaction(pool) as connection:
+        verdict = verify(connection)
+    assert (verdict.waiting, verdict.faults) == (0, ())
 
 
 def test_long_studies_become_several_messages_of_bounded_size(pool: Pool, settings: Settings) -> None:

@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, VLPhotographicImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.dsutils import encode
 
 from dicom_node.scp import Node
@@ -29,7 +29,7 @@ from service.database.pool import Pool, transaction
 from service.records import Instance, InstanceState
 from service.storage import InstanceStore
 from tests import dicom_objects
-from tests.dicom_objects import associate, send_raw, store_pdus
+from tests.dicom_objects import send_raw
 from tests.orthanc import Orthanc
 from tests.unit.reporting.charsets import CHARSETS
 from tests.unit.reporting.photographs import photograph, rejected
@@ -188,10 +188,7 @@ def test_private_elements_and_unknown_vrs_are_kept_bit_for_bit(
     strange = _strange_elements(implicit=syntax == ImplicitVRLittleEndian)
     position = encoded.index(struct.pack("<HH", 0x0010, 0x0010))  # before Patient's Name
     data_set = encoded[:position] + strange + encoded[position:]
-    if syntax == ExplicitVRLittleEndian:
-        assert send_raw(node.port, ds, data_set=data_set) == 0x0000
-    else:
-        assert _send_implicit(node.port, ds, data_set) == 0x0000
+    assert send_raw(node.port, ds, data_set=data_set, transfer_syntax=syntax) == 0x0000
     instance = kept(context, ds.SOPInstanceUID)
     assert instance is not None
     content = context.store.read(instance.sha256)
@@ -215,19 +212,6 @@ def _strange_elements(*, implicit: bool) -> bytes:
         + odd + b"UN\0\0" + struct.pack("<I", 4) + b"\x00\xff\xfe\x01"
         + future + b"ZZ\xab\xcd" + struct.pack("<I", 6) + b"  \0\0 \0"
     )  # fmt: skip
-
-
-def _send_implicit(port: int, ds: Dataset, data_set: bytes) -> int:
-    association = associate(port, (VLPhotographicImageStorage, ImplicitVRLittleEndian))
-    assert association.is_established
-    association._reactor_checkpoint.clear()
-    for pdu in store_pdus(ds, data_set):
-        association.dul.socket.socket.sendall(pdu)
-    _, response = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
-    association.release()
-    assert response is not None
-    return int(response.Status)
 
 
 @pytest.mark.peers("Orthanc")

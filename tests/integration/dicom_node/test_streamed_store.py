@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, VLPhotographicImageStorage
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
@@ -149,3 +150,43 @@ def test_a_viewer_whose_photograph_waits_to_be_decoded_is_told_so(node: Node) ->
     *_, (done, _) = answers
     association.release()
     assert (done.Status, came) == (SUCCESS, [ExplicitVRLittleEndian])
+
+
+def test_a_viewer_whose_photograph_is_being_decoded_is_told_so(node: Node) -> None:
+    ds = photograph(size=(1200, 1600))  # takes far longer than the time between two signs
+    assert send(node.port, ds).Status == SUCCESS
+    queries = node._server.options.queries
+    queries._recoder = Recoder(queries._store, sign_every_s=0.005)
+    came: list[str] = []
+
+    def take(event: evt.Event) -> int:
+        came.append(event.context.transfer_syntax)
+        return SUCCESS
+
+    association = associate(node.port, evt.EVT_C_STORE, take, 16_382)
+    *before, (done, _) = association.send_c_get(study_of(ds), STUDY_ROOT_GET)
+    association.release()
+    assert before  # nobody else is decoding: these came meanwhile
+    assert {(status.Status, status.NumberOfRemainingSuboperations) for status, _ in before} == {(PENDING, 1)}
+    assert (done.Status, came) == (SUCCESS, [ExplicitVRLittleEndian])
+
+
+def test_a_photograph_that_cannot_be_decoded_fails_and_the_next_one_is_sent(node: Node) -> None:
+    broken, whole = photograph(seed=1), photograph(seed=2)
+    broken.PixelData = encapsulate([b"\xff\xd8 no picture \xff\xd9"])
+    broken["PixelData"].is_undefined_length = True
+    broken.StudyInstanceUID = whole.StudyInstanceUID
+    for ds in (broken, whole):
+        assert send(node.port, ds).Status == SUCCESS
+    came: list[str] = []
+
+    def take(event: evt.Event) -> int:
+        came.append(event.request.AffectedSOPInstanceUID)
+        return SUCCESS
+
+    association = associate(node.port, evt.EVT_C_STORE, take, 16_382)
+    *_, (done, failed) = association.send_c_get(study_of(whole), STUDY_ROOT_GET)
+    association.release()
+    assert (done.Status, came) == (SOME_FAILED, [whole.SOPInstanceUID])
+    assert failed is not None
+    assert failed.FailedSOPInstanceUIDList == broken.SOPInstanceUID
