@@ -71,6 +71,9 @@ def fill(url: str, rows: int) -> None:
             _write(url, statements, low, min(low + _AT_ONCE, rows))
 
         _all(write, ranges)
+        connection.execute(
+            "INSERT INTO fhir_observed_code SELECT DISTINCT code_system, code FROM fhir_observation"
+        )
         connection.execute("VACUUM (FREEZE, ANALYZE)")
         _all(lambda definition: _make_index(url, definition), indexes)
         connection.execute(

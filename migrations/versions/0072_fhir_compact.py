@@ -1,7 +1,7 @@
 """FHIR: what resources have alike is kept once; the components of an Observation lie in its row.
 
-An Observation took 11 kB with all its components and indexes; two thirds of that were copies of texts that
-every other Observation has too.
+Most of what an Observation took were copies of texts that every other Observation has too: 5 kB were measured
+with 4 of its 33 components and their indexes.
 
 Revision ID: 0072
 """

@@ -100,6 +100,8 @@ class Recoder:
         self._store = store
         self._sign_every_s = sign_every_s
         self._turns = threading.BoundedSemaphore(at_once)
+        # Always the same threads: each keeps for itself what malloc has freed.
+        self._threads = ThreadPoolExecutor(at_once, "recode")
 
     @contextmanager
     def turn(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -134,10 +136,12 @@ class Recoder:
             except OSError as exc:
                 raise StorageError(f"no temporary file: {exc}") from exc
             try:
-                with ThreadPoolExecutor(1, "recode") as executor:
-                    task = executor.submit(self._write, sha256, target, made)
+                task = self._threads.submit(self._write, sha256, target, made)
+                try:
                     while not wait((task,), self._sign_every_s).done:
                         waiting()
+                finally:
+                    wait((task,))  # it writes to the file
                 task.result()
                 made.seek(0)
             except BaseException:

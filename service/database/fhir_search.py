@@ -108,6 +108,8 @@ def estimate(connection: Connection, wanted: Search) -> int:
 def last_n(connection: Connection, wanted: Search, most: int) -> list[StoredResource]:
     """Read the newest Observations of every code that match, as ``$lastn`` defines.
 
+    Those of each code are read along the index of a patient's newest, and no more of them than asked for.
+
     Args:
         connection: In a transaction.
         wanted: A search for Observations; its order and page are ignored.
@@ -119,12 +121,12 @@ def last_n(connection: Connection, wanted: Search, most: int) -> list[StoredReso
     rows = (
         tuples(connection)
         .execute(
-            f"SELECT {_COLUMNS} FROM (SELECT o.resource_id AS page_row, o.code, o.effective, "
-            "row_number() OVER (PARTITION BY o.code_system, o.code "
-            "ORDER BY o.effective DESC, o.resource_id DESC) "
-            f"AS place FROM {plan.source} WHERE {plan.where}) page "
-            "JOIN fhir_resource r ON r.resource_id = page_row WHERE place <= %s "
-            "ORDER BY page.code, page.effective DESC, page_row DESC".encode(),
+            f"SELECT {_COLUMNS} FROM fhir_observed_code k CROSS JOIN LATERAL ("
+            "SELECT o.resource_id AS page_row, o.effective "
+            f"FROM {plan.source} WHERE o.code_system = k.system AND o.code = k.code AND {plan.where} "
+            "ORDER BY o.effective DESC, o.resource_id DESC LIMIT %s) page "
+            "JOIN fhir_resource r ON r.resource_id = page_row "
+            "ORDER BY k.code, page.effective DESC, page_row DESC".encode(),
             [*plan.parameters, most],
         )
         .fetchall()

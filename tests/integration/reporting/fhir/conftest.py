@@ -157,6 +157,6 @@ def javascript_clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(_JAVASCRIPT, directory, dirs_exist_ok=True)
     subprocess.run(
         ["npm", "install", "--no-audit", "--no-fund", "--omit=optional", "--ignore-scripts"],
-        cwd=directory, check=True, capture_output=True, timeout=150,
+        cwd=directory, check=True, capture_output=True, timeout=600,
     )  # fmt: skip
     return directory

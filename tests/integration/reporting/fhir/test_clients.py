@@ -130,7 +130,7 @@ def test_smart_fetch_exports_everything_with_es384(guarded: Served, tmp_path: Pa
 
 
 @pytest.mark.peers("node", "npm")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("script", ["fhir-kit-client.mjs", "fhirclient.mjs", "medplum-core.mjs"])
 def test_javascript_clients(served: Served, javascript_clients: Path, script: str) -> None:
     """npm fhir-kit-client, fhirclient and @medplum/core."""
