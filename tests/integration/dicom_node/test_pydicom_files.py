@@ -44,7 +44,12 @@ _PIXELS = {"PixelData", "PhotometricInterpretation", "PlanarConfiguration"}  # w
 _RENAMED = {"SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"}
 _NOT_ITS_SYNTAX = {"SC_rgb_jpeg.dcm"}  # implicit VR under a JPEG transfer syntax: nobody can send it
 _ODD_VALUES = {"badVR.dcm"}  # numbers that are none
-_NOT_DECODED = {"J2K_pixelrep_mismatch.dcm"}  # signed in its attributes alone: pydicom cannot decompress it
+_NOT_DECODED = {  # by pydicom's codecs, so that nobody gets them uncompressed
+    "J2K_pixelrep_mismatch.dcm",  # signed in its attributes alone
+    "JPEG-lossy.dcm",  # 12 bits, as is the next
+    "JPGExtended.dcm",
+    "JPEG2000-embedded-sequence-delimiter.dcm",
+}
 _NO_PICTURE = {"MR_truncated.dcm", "badVR.dcm", "nested_priv_SQ.dcm"}  # to pydicom either
 
 
