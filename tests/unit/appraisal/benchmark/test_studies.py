@@ -162,7 +162,7 @@ def test_what_cannot_be_measured_is_refused_first(changes, methods, word):
 
 def test_of_the_oracle_there_is_the_trial_and_no_study():
     result = run("oracle", plan(robustness=True), ModelStore())
-    assert [table.name for table in result.tables] == ["types"]
+    assert [table.name for table in result.tables] == ["types", "rejections"]
     assert result.figures["subjects"] == 2
     assert OracleJudge().judge(result.sheets[0].rendered.image, result.sheets[0].rendered.image).anomaly == 0
     assert len(LANDMARKS) == 93
