@@ -18,8 +18,8 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -51,21 +51,9 @@ class Served:
     def peak_mb(self, work: Callable[[], None], at_once: int) -> float:
         """Peak resident size in MB while so many do some work at once."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # the peak begins anew, proc(5)
-        faults: list[BaseException] = []
-
-        def guarded() -> None:
-            try:
-                work()
-            except BaseException as exc:  # noqa: BLE001 -- raised again by the thread that waits
-                faults.append(exc)
-
-        threads = [threading.Thread(target=guarded) for _ in range(at_once)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if faults:
-            raise RuntimeError("a retrieval failed") from faults[0]
+        with ThreadPoolExecutor(at_once) as callers:
+            for done in [callers.submit(work) for _ in range(at_once)]:
+                done.result()
         status = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
 

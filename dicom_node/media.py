@@ -88,11 +88,17 @@ def import_files(
 def _dicom_files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if each.is_file() and each.name != "DICOMDIR":
-                with each.open("rb") as source:
-                    if source.read(_PREFIX_BYTES)[-4:] != b"DICM":
-                        continue
+            if each.is_file() and each.name != "DICOMDIR" and _may_be_dicom(each):
                 yield each
+
+
+def _may_be_dicom(path: Path) -> bool:
+    """Whether it has the prefix of PS3.10 section 7.1. Also if it cannot be read, so that this is said."""
+    try:
+        with path.open("rb") as source:
+            return source.read(_PREFIX_BYTES)[-4:] == b"DICM"
+    except OSError:
+        return True
 
 
 def _take(receiver: StowReceiver, path: Path, medium: Medium) -> Taken:

@@ -122,9 +122,9 @@ def landmarks(  # noqa: PLR0917
     """
     from service.appraisal.anomaly_network import AnomalyNetwork
     from service.appraisal.models import load_tensors
-    from service.training.default_method import save_weights
     from service.training.faces import Split, open_pool
     from service.training.landmarks import LandmarkPlan, train_landmarks
+    from service.training.schedule import save_halves
 
     plan = LandmarkPlan(
         out=out,
@@ -150,7 +150,7 @@ def landmarks(  # noqa: PLR0917
             progress.console.print(step, {k: round(v, 3) for k, v in figures.items()}, highlight=False)
 
         train_landmarks(network, plan, pool, progress=tell)
-    save_weights(network, out / "network.safetensors")
+    save_halves(network.state_dict(), out / "network.safetensors")
     _console.print(f"weights: {out / 'network.safetensors'}")
 
 

@@ -209,7 +209,7 @@ def _forget_notifications(pool: Pool, settings: Settings) -> None:
     with transaction(pool) as connection:
         keep = timedelta(days=settings.fhir_notification_keep_days)
         if forgotten := fhir_subscriptions.forget_sent(connection, keep):
-            _log.info("notifications forgotten", notifications=forgotten)
+            _log.info("notifications-forgotten", notifications=forgotten)
 
 
 def _missing(publisher: Publisher, step: Step | Errand, stalled: list[int], overdue: list[int]) -> list[int]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,11 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from lxml import etree
 
-from dicom_node.scp import Node
-from service.config import Settings
 from service.database import audit_messages, instances
 from service.database.pool import Pool, transaction
-from service.storage import InstanceStore
 from tests.integration.test_database import offered
 
 SCHEMA = etree.RelaxNG(file=str(Path(__file__).with_name("audit_message.rng")))
@@ -32,15 +27,6 @@ def faults(xml: str) -> list[str]:
     """What is wrong with an audit message by the schema."""
     SCHEMA.validate(etree.fromstring(xml.encode()))
     return [str(each) for each in SCHEMA.error_log]
-
-
-@contextmanager
-def running(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
-    started = Node(settings, pool, store)
-    try:
-        yield started
-    finally:
-        started.stop()
 
 
 def kept(pool: Pool) -> list[etree._Element]:

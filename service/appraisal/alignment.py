@@ -189,3 +189,16 @@ def _inside(
     y = inverse[1, 0] * columns + inverse[1, 1] * rows + inverse[1, 2]
     inside: NDArray[np.bool_] = (x >= -0.5) & (y >= -0.5) & (x <= source[1] - 0.5) & (y <= source[0] - 0.5)
     return inside
+
+
+def resized(rgb: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """An aligned face at another resolution, (size, size, 3) uint8, sRGB.
+
+    Args:
+        rgb: (S, S, 3) uint8, sRGB.
+        size: Side wanted, pixels.
+    """
+    if rgb.shape[0] == size:
+        return rgb
+    way = cv2.INTER_AREA if rgb.shape[0] > size else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(rgb, (size, size), interpolation=way), np.uint8)

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from service.appraisal.alignment import resized
 from service.appraisal.discrepancy_network import INPUT_SIZE, SIDES, Student, Teacher, distances
 from service.errors import ModelIntegrityError
 
@@ -185,7 +186,7 @@ class DiscrepancyReader:
         ]
 
     def _batch(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
-        stacked = np.stack([_squared(picture) for picture in pictures]).transpose(0, 3, 1, 2)
+        stacked = np.stack([resized(picture, INPUT_SIZE) for picture in pictures]).transpose(0, 3, 1, 2)
         values = torch.from_numpy(np.ascontiguousarray(stacked)).to(self._device).float().div(255)
         return values.contiguous(memory_format=torch.channels_last)
 
@@ -214,13 +215,6 @@ def _usual_from(tensors: Mapping[str, Tensor]) -> Usual | None:
         centre=part("centre", CELLS),
         spread=part("spread", CELLS),
     )
-
-
-def _squared(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if rgb.shape[0] == INPUT_SIZE:
-        return rgb
-    way = cv2.INTER_AREA if rgb.shape[0] > INPUT_SIZE else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(rgb, (INPUT_SIZE, INPUT_SIZE), interpolation=way), np.uint8)
 
 
 def _in_cells(mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.appraisal.alignment import CANONICAL_INTER_OCULAR, AlignedFace
+from service.appraisal.alignment import CANONICAL_INTER_OCULAR, AlignedFace, resized
 from service.appraisal.anomaly_network import (
     FLOW_UNIT,
     INPUT_SIZE,
@@ -69,18 +68,11 @@ class NetworkReader:
         """Read faces, each together with its mirror image, so that mirroring changes nothing."""
         if not faces:
             return []
-        batch = np.stack([_squared(face.rgb) for face in faces])
+        batch = np.stack([resized(face.rgb, INPUT_SIZE) for face in faces])
         both = torch.from_numpy(np.concatenate([batch, batch[:, :, ::-1]])).to(self._device)
         images = both.permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             return _readings(self._network(images), len(faces))
-
-
-def _squared(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if rgb.shape[0] == INPUT_SIZE:
-        return rgb
-    way = cv2.INTER_AREA if rgb.shape[0] > INPUT_SIZE else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(rgb, (INPUT_SIZE, INPUT_SIZE), interpolation=way), np.uint8)
 
 
 def _readings(output: NetworkOutput, count: int) -> Sequence[Reading]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -21,7 +21,7 @@ from service.errors import ConfigurationError
 from service.training.examples import PER_FACE, Batch, Examples
 from service.training.faces import FacePool
 from service.training.losses import Losses, losses
-from service.training.schedule import follow, share_done, write_row
+from service.training.schedule import follow, save_halves, share_done, write_row
 from service.training.steering import SteeringSet, steer
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -113,16 +113,7 @@ def _save(plan: TrainingPlan, state: _State, step: int) -> None:
         partial,
     )
     partial.replace(plan.out / "checkpoint.pt")
-    save_weights(state.average, plan.out / "network.safetensors")
-
-
-def save_weights(network: AnomalyNetwork, path: Path) -> None:
-    """Write the weights in half precision."""
-    weights = {
-        k: v.detach().half().contiguous().cpu() if v.is_floating_point() else v.cpu()
-        for k, v in network.state_dict().items()
-    }
-    save_file(weights, path)
+    save_halves(state.average.state_dict(), plan.out / "network.safetensors")
 
 
 def _rate(step: int, done: float, plan: TrainingPlan) -> float:

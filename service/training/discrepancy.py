@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from service.appraisal.alignment import alignment_matrix
@@ -31,7 +31,7 @@ from service.appraisal.discrepancy_network import (
 )
 from service.training import augmentation
 from service.training.faces import FacePool, NormalFace
-from service.training.schedule import follow, share_done, write_row
+from service.training.schedule import follow, save_halves, share_done, write_row
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 _WARM_UP = 100
@@ -201,11 +201,7 @@ def _save(plan: DiscrepancyPlan, state: _State, step: int) -> None:
         partial,
     )
     partial.replace(plan.out / "checkpoint.pt")
-    weights = {
-        name: value.detach().half().contiguous().cpu() if value.is_floating_point() else value.cpu()
-        for name, value in state.average.state_dict().items()
-    }
-    save_file(weights, plan.out / "student.safetensors")
+    save_halves(state.average.state_dict(), plan.out / "student.safetensors")
 
 
 def _learn(  # noqa: PLR0917

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from service.appraisal.discrepancy import DiscrepancyReader, Distances, fit_usual, stored
 from service.appraisal.discrepancy_network import INPUT_SIZE
@@ -17,6 +17,7 @@ from service.training.discrepancy import as_seen
 from service.training.faces import HELD_OUT_SOURCES, FacePool, Split, open_pool
 from service.training.model_card import as_toml, entry_of
 from service.training.release import enough_to_calibrate
+from service.training.schedule import save_halves
 
 _BATCH = 8
 _LICENCE = "Non-commercial research use only; includes CC-BY-NC-SA-4.0 material"
@@ -73,11 +74,7 @@ def release_discrepancy(
     usual = fit_usual(_logs(reader, pool, count, seed, tell))
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{MODEL}.safetensors"
-    halves = {
-        name: value.half().contiguous() if value.is_floating_point() else value
-        for name, value in stored(weights, usual).items()
-    }
-    save_file(halves, path)
+    save_halves(stored(weights, usual), path)
     path.chmod(0o644)
     trained = open_pool(data, Split.TRAIN)
     sources = {name for archive in trained.archives for name in archive.sources} - HELD_OUT_SOURCES

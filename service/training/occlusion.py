@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from service.appraisal.anomalies import RANDOM, named_types, read_lip_shapes
@@ -30,6 +30,7 @@ from service.training.faces import Split, open_pool
 from service.training.occluders.stage import Field, Image
 from service.training.occlusion_examples import Batch, Scene, SceneMaker, collate
 from service.training.occlusion_release import release
+from service.training.schedule import save_halves
 
 _ENCODER = "squeezenet1_1-imagenet"
 _FROZEN_LAYERS = 5  # of the encoder: edges and colours
@@ -122,9 +123,7 @@ class OcclusionTrainer:
             partial,
         )
         partial.replace(self._checkpoint)
-        state = self.average.module.state_dict()
-        halves = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
-        save_file(halves, self._plan.out / "network.safetensors")
+        save_halves(self.average.module.state_dict(), self._plan.out / "network.safetensors")
 
     def run(self, maker: SceneMaker) -> None:
         """Train one round; continues where a checkpoint of this round left off."""

@@ -1,4 +1,4 @@
-"""What every training here shares: how far it is, the average of its weights, its log."""
+"""What every training here shares: how far it is, the average of its weights, its log and its file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 _KEEP = 0.998  # of the average, a step
 
@@ -49,3 +50,12 @@ def write_row(path: Path, step: int, figures: Mapping[str, float]) -> None:
         if fresh:
             writer.writerow(["step", *figures])
         writer.writerow([step, *(f"{v:.5f}" for v in figures.values())])
+
+
+def save_halves(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors to a safetensors file, those of floating point in half precision."""
+    halves = {
+        name: (value.detach().half() if value.is_floating_point() else value.detach()).cpu().contiguous()
+        for name, value in tensors.items()
+    }
+    save_file(halves, path)

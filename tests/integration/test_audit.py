@@ -30,8 +30,9 @@ from service.records import Delivery, DeliveryState, LedgerEvent
 from service.storage import InstanceStore
 from service.waiting import wait_until
 from tests import dicom_objects
-from tests.audit import kept, kinds, received, running
+from tests.audit import kept, kinds, received
 from tests.dicom_objects import associate, photograph
+from tests.nodes import running
 
 
 @pytest.fixture

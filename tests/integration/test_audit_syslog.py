@@ -22,8 +22,9 @@ from service.errors import AuditServerError
 from service.storage import InstanceStore
 from service.waiting import wait_until
 from tests import dicom_objects
-from tests.audit import Authority, SyslogReceiver, body, faults, kept, kinds, received, running
+from tests.audit import Authority, SyslogReceiver, body, faults, kept, kinds, received
 from tests.dicom_objects import photograph
+from tests.nodes import running
 from tests.peers import find_peer
 
 

@@ -8,11 +8,11 @@ from dicom_node.scp import Node
 from service.config import Settings
 from service.database.pool import Pool
 from service.storage import InstanceStore
+from tests.nodes import running
 
 
 @pytest.fixture
 def node(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
     """A running node of this test's own."""
-    running = Node(settings, pool, store)
-    yield running
-    running.stop()
+    with running(settings, pool, store) as started:
+        yield started

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from service.storage import InstanceStore
 from service.waiting import wait_until
 from tests import dicom_objects
 from tests.dicom_objects import photograph
+from tests.nodes import running
 from tests.orthanc import Orthanc
 
 
@@ -41,15 +40,6 @@ def quick(settings: Settings) -> Settings:
     return settings.model_copy(
         update={"sweep_interval_s": 0.2, "retry_base_s": 0.1, "retry_cap_s": 0.2, "delivery_timeout_s": 5.0}
     )
-
-
-@contextmanager
-def running(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
-    node = Node(settings, pool, store)
-    try:
-        yield node
-    finally:
-        node.stop()
 
 
 class Pacs:

@@ -90,6 +90,19 @@ def test_a_file_that_is_refused_is_said_and_not_told_as_imported(
     assert only.xpath("//ActiveParticipant/@UserID")[1] == whole.as_uri()
 
 
+def test_a_file_that_cannot_be_read_is_said_and_the_rest_comes_in(
+    settings: Settings, pool: Pool, store: InstanceStore, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    (stick / "a.dcm").symlink_to("/proc/self/mem")  # its first bytes can be read by nobody
+    save(photograph(), stick / "b.dcm")
+    done = run(settings, "import", str(stick))
+    assert done.returncode == 1
+    assert "a.dcm: cannot be read: " in done.stdout
+    assert len(told(pool, "110107")) == 1
+
+
 def test_a_study_goes_out_as_it_is_stored(settings: Settings, node: Node, pool: Pool, tmp_path: Path) -> None:
     sent = [photograph(seed=n) for n in range(2)]
     for ds in sent:

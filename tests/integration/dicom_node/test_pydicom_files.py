@@ -36,6 +36,7 @@ from service.embedded import EmbeddedPostgres
 from service.storage import InstanceStore, open_store
 from tests.conftest import cloned_database, settings_of
 from tests.dicom_objects import associate, send_raw
+from tests.nodes import running
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, about its own files
 
@@ -93,9 +94,8 @@ def store(settings: Settings) -> InstanceStore:
 
 @pytest.fixture(scope="module")
 def node(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
-    running = Node(settings, pool, store)
-    yield running
-    running.stop()
+    with running(settings, pool, store) as started:
+        yield started
 
 
 def as_photograph(path: Path) -> Dataset:

@@ -28,6 +28,7 @@ from service.storage import InstanceStore, open_store
 from tests.conftest import cloned_database, settings_of
 from tests.dicom_objects import photograph
 from tests.dicom_objects import store as send
+from tests.nodes import running
 
 PENDING, PENDING_UNMATCHED, SUCCESS, CANCELLED = 0xFF00, 0xFF01, 0x0000, 0xFE00
 NOT_AUTHORISED, DOES_NOT_MATCH, UNKNOWN_DESTINATION = 0x0124, 0xA900, 0xA801
@@ -103,9 +104,8 @@ def store(settings: Settings) -> InstanceStore:
 
 @pytest.fixture(scope="module")
 def node(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
-    running = Node(settings, pool, store)
-    yield running
-    running.stop()
+    with running(settings, pool, store) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

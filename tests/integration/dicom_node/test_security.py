@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from ipaddress import ip_address
@@ -29,6 +27,7 @@ from service.database.pool import Pool, transaction
 from service.errors import ConfigurationError, DestinationUnreachableError
 from service.storage import InstanceStore
 from tests.dicom_objects import photograph
+from tests.nodes import running
 
 
 class Authority:
@@ -89,15 +88,6 @@ def secure(settings: Settings, authority: Authority) -> Settings:
             "delivery_timeout_s": 15.0,
         }
     )
-
-
-@contextmanager
-def running(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
-    node = Node(settings, pool, store)
-    try:
-        yield node
-    finally:
-        node.stop()
 
 
 def connect(

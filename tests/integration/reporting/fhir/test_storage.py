@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -92,22 +93,14 @@ def test_a_value_and_a_gap_lie_in_the_slots_of_what_they_measure(api: Api) -> No
 
 def test_writers_at_once_agree_on_the_places_of_new_words(api: Api) -> None:
     barrier = threading.Barrier(4)
-    failures: list[Exception] = []
 
     def write(name: str) -> None:
         barrier.wait()
-        try:
-            with transaction(api.pool) as connection:
-                lay(connection, [component(name, "1"), component("shared", "2")], [])
-        except Exception as exc:  # noqa: BLE001 - whatever it is fails the test
-            failures.append(exc)
+        with transaction(api.pool) as connection:
+            lay(connection, [component(name, "1"), component("shared", "2")], [])
 
-    threads = [threading.Thread(target=write, args=(f"n{i}",)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    with ThreadPoolExecutor(4) as writers:
+        list(writers.map(write, (f"n{i}" for i in range(4))))
     with transaction(api.pool) as connection:
         measures = vocabulary(connection).measures
     assert [m.slot for m in measures] == list(range(1, 6))
