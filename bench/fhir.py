@@ -2,6 +2,7 @@
 
     python -m bench.fhir                  # 1 M and 10 M Observations
     python -m bench.fhir --rows 1000000   # 100 k and 1 M
+    python -m bench.fhir --keep DIR       # fills once, measures the same databases each time
 
 Starts a PostgreSQL of its own with a database of each size (``bench.fhir_fill``), serves each by
 ``python -m reporting`` and asks it over one kept-alive connection (``bench.fhir_requests``). The sizes take
@@ -13,10 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench import fhir_fill
@@ -33,28 +35,46 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000, help="Observations at the larger size")
     parser.add_argument("--rounds", type=int, default=3, help="how often each size is measured")
     parser.add_argument("--dir", type=Path, default=None, help="where PostgreSQL keeps its data meanwhile")
+    parser.add_argument("--keep", type=Path, default=None, help="where it keeps them for the next run too")
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="semblance-bench-", dir=options.dir))
-    server = EmbeddedPostgres(directory / "data")
-    server.start()
-    try:
-        urls = {size: server.ensure_database(f"bench{size}") for size in (options.rows // 10, options.rows)}
+    with _directory(options.dir, options.keep) as directory:
+        server = EmbeddedPostgres(directory / "data")
+        server.start()
+        try:
+            _run(server, directory, options.rows, options.rounds)
+        finally:
+            server.stop()
+
+
+@contextmanager
+def _directory(parent: Path | None, keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(
+        prefix="semblance-bench-", dir=parent, ignore_cleanup_errors=True
+    ) as made:
+        yield Path(made)
+
+
+def _run(server: EmbeddedPostgres, directory: Path, rows: int, turns: int) -> None:
+    urls = {size: server.ensure_database(f"bench{size}") for size in (rows // 10, rows)}
+    for size, url in urls.items():
+        _fill(url, size)
+    rounds: dict[int, list[dict[str, float]]] = {size: [] for size in urls}
+    for turn in range(turns):
         for size, url in urls.items():
-            _fill(url, size)
-        rounds: dict[int, list[dict[str, float]]] = {size: [] for size in urls}
-        for turn in range(options.rounds):
-            for size, url in urls.items():
-                print(f"round {turn + 1}, {size:,} Observations", flush=True)
-                rounds[size].append(measure(url, directory, size))
-        _report(rounds)
-    finally:
-        server.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+            print(f"round {turn + 1}, {size:,} Observations", flush=True)
+            rounds[size].append(measure(url, directory, size))
+    _report(rounds)
 
 
 def _fill(url: str, size: int) -> None:
     migrate(url)
     began = time.monotonic()
+    if fhir_fill.is_filled(url):
+        return
     fhir_fill.fill(url, size)
     print(f"{size:>11,} Observations, filled in {time.monotonic() - began:.0f} s", flush=True)
     bytes_of = fhir_fill.sizes(url)

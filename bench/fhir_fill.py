@@ -33,6 +33,7 @@ _AT_ONCE = 50_000
 _WRITERS = 2
 _BODIES = 1000
 _PATIENT = "a-patient"
+_FILLED = "filled by bench.fhir"
 _DRAWN = (
     "date_trunc('second', timestamptz '2016-01-01 00:00Z' + random() * interval '3900 days') AS moment,"
     " round((2 + 1.2 * sqrt(-2 * ln(1 - random())) * cos(6.2831853 * random())) * 1e6) / 1e6 AS value"
@@ -80,7 +81,15 @@ def fill(url: str, rows: int) -> None:
             "SELECT setval(pg_get_serial_sequence('fhir_resource', 'resource_id'), %s)", (rows,)
         )
         connection.execute("ANALYZE fhir_observation")  # of the indexed expressions
+        connection.execute(f"COMMENT ON TABLE fhir_observation IS '{_FILLED}'".encode())
         connection.execute("CHECKPOINT")
+
+
+def is_filled(url: str) -> bool:
+    """Whether ``fill`` has come to its end in this database."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT obj_description('fhir_observation'::regclass)").fetchone()
+    return row == (_FILLED,)
 
 
 def sizes(url: str) -> dict[str, int]:

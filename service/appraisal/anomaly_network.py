@@ -58,7 +58,7 @@ class NetworkOutput:
     residual: Tensor  # (B, 3, 64, 64), normal minus present colour, 0..1 scale
     evidence: Tensor  # (B,), logit that the face holds an anomaly
     severity: Tensor  # (B,), severity 0..1
-    landmarks: Tensor  # (B, len(LANDMARKS), 2), x and y as fractions of the aligned square
+    landmarks: Tensor  # (B or fewer, len(LANDMARKS), 2), x and y as fractions of the aligned square
 
 
 class _Block(nn.Module):
@@ -115,11 +115,12 @@ class AnomalyNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1), False)
 
-    def forward(self, faces: Tensor) -> NetworkOutput:
+    def forward(self, faces: Tensor, landmarks_of: slice = slice(None)) -> NetworkOutput:
         """Judge aligned faces.
 
         Args:
             faces: (B, 3, 256, 256) float, sRGB, 0..1.
+            landmarks_of: the faces whose landmarks are wanted; they cost a third of the whole.
         """
         kept = self.encode(faces)
         deep = self.block16(self.lateral16(kept[2]))
@@ -133,7 +134,7 @@ class AnomalyNetwork(nn.Module):
             residual=maps[:, 3:6],
             evidence=judged[:, 0],
             severity=judged[:, 1],
-            landmarks=self.points(*kept),
+            landmarks=self.points(*(features[landmarks_of] for features in kept)),
         )
 
     def encode(self, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:

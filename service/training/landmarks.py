@@ -35,7 +35,7 @@ from service.training.losses import landmark_loss
 from service.training.morphs import stranger
 from service.training.schedule import follow, share_done, write_row
 
-_PAINTED = frozenset({"random-blob", "random-texture", "random-line", "random-swap"})
+_PAINTED = frozenset({"random-blob", "random-texture", "random-line", "random-seam", "random-swap"})
 _MOVES = tuple(name for name in RANDOM if name not in _PAINTED)
 _ALONG, _ANY = "random-contour", 0.7  # some landmarks of one part, and the share of all the other moves
 _UNMOVED = 0.15  # share of faces left as they are

@@ -44,12 +44,13 @@ class Losses:
         )
 
 
-def losses(output: NetworkOutput, batch: Batch) -> Losses:
+def losses(output: NetworkOutput, batch: Batch, landmarks_of: slice = slice(None)) -> Losses:
     """Compare an output with its targets.
 
     Args:
         output: of the network for ``batch.images``.
         batch: sham, subtle, plain triples.
+        landmarks_of: the images whose landmarks are in the output.
     """
     target = batch.localisation
     local = _localisation(output.localisation, target)
@@ -71,7 +72,7 @@ def losses(output: NetworkOutput, batch: Batch) -> Losses:
         evidence=evidence,
         ranking=ranking,
         severity=severity,
-        landmarks=landmark_loss(output.landmarks, batch.landmarks, batch.moved),
+        landmarks=landmark_loss(output.landmarks, batch.landmarks[landmarks_of], batch.moved[landmarks_of]),
     )
 
 

@@ -6,7 +6,7 @@ over the face, with more sites where the face has more structure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import cv2
@@ -26,6 +26,7 @@ from service.appraisal.anomalies.fields import (
 from service.appraisal.anomalies.named import Maker
 
 MOVE_SCALE = 0.20  # displacement at severity 1, inter-ocular distances
+LEVEL_SCALE = 0.30  # the same of a whole storey, which shows less
 PAINT_SCALE = 0.40  # diameter at severity 1
 
 _PARTS: tuple[tuple[int, ...], ...] = (
@@ -74,9 +75,16 @@ def _mirrored(canvas: Canvas, plane: Field, rng: np.random.Generator) -> Field:
     return np.asarray(plane + other @ reflect.T, np.float32).reshape(height, width, 2)
 
 
-def _moved(canvas: Canvas, kind: str, severity: float, plane: Field, rng: np.random.Generator) -> Change:
+def _moved(  # noqa: PLR0917
+    canvas: Canvas,
+    kind: str,
+    severity: float,
+    plane: Field,
+    rng: np.random.Generator,
+    scale: float = MOVE_SCALE,
+) -> Change:
     both = _mirrored(canvas, plane, rng)
-    field, largest = scaled_to(both, canvas, severity * MOVE_SCALE * canvas.unit)
+    field, largest = scaled_to(both, canvas, severity * scale * canvas.unit)
     return Change(kind=kind, severity=severity, magnitude=largest / canvas.unit, displacement=field)
 
 
@@ -157,25 +165,34 @@ def contour(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change
 
 
 def side(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
-    """A large part of one side, or of one level, of the face is scaled, sheared or shifted."""
+    """A large part of one side of the face is scaled, sheared or shifted."""
     point, _ = anatomy.midline(canvas.landmarks)
     x, y = grid(canvas)
-    lateral = rng.random() < 0.5
-    if lateral:
-        sign = float(rng.choice([-1.0, 1.0]))
-        ramp = np.clip(sign * (x - point[0]) / canvas.unit, 0, 1.5)
-        level = float(rng.uniform(0.2, 0.9)) * canvas.image.shape[0]
-        ramp = ramp * np.exp(-0.5 * ((y - level) / (rng.uniform(0.3, 0.9) * canvas.unit)) ** 2)
-    else:
-        level = float(rng.uniform(0.3, 0.9)) * canvas.image.shape[0]
-        sign = float(rng.choice([-1.0, 1.0]))
-        ramp = np.clip(sign * (y - level) / canvas.unit, 0, 1.5)
-        ramp = ramp * np.exp(-0.5 * ((x - point[0]) / (rng.uniform(0.4, 0.9) * canvas.unit)) ** 2)
-    heading = _direction(rng)
-    if rng.random() < 0.5:  # growth or shrinking along the ramp, as of a jaw, a forehead or half a face
-        heading = np.array([1, 0] if lateral else [0, 1], np.float32) * np.float32(rng.choice([-1.0, 1.0]))
+    sign = float(rng.choice([-1.0, 1.0]))
+    ramp = np.clip(sign * (x - point[0]) / canvas.unit, 0, 1.5)
+    level = float(rng.uniform(0.2, 0.9)) * canvas.image.shape[0]
+    ramp = ramp * np.exp(-0.5 * ((y - level) / (rng.uniform(0.3, 0.9) * canvas.unit)) ** 2)
+    heading = np.array([rng.choice([-1.0, 1.0]), 0], np.float32) if rng.random() < 0.5 else _direction(rng)
     plane = ramp[..., None].astype(np.float32) * heading
     return _moved(canvas, "random-side", severity, plane, rng)
+
+
+def level(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """A storey of the face, above or below some height, grows, shrinks, widens, narrows or shifts."""
+    point, _ = anatomy.midline(canvas.landmarks)
+    x, y = grid(canvas)
+    height = float(rng.uniform(0.3, 0.9)) * canvas.image.shape[0]
+    sign = float(rng.choice([-1.0, 1.0]))
+    ramp = np.clip(sign * (y - height) / canvas.unit, 0, 1.5) ** np.float32(rng.uniform(0.8, 1.8))
+    if rng.random() < 0.5:  # ends again, beyond a storey's height
+        beyond = np.maximum(sign * (y - height) / canvas.unit - float(rng.uniform(0.4, 1.2)), 0)
+        ramp = ramp * np.exp(-0.5 * (beyond / 0.4) ** 2)
+    ramp = ramp * np.exp(-0.5 * ((x - point[0]) / (rng.uniform(0.4, 0.9) * canvas.unit)) ** 2)
+    heading = np.array([0, rng.choice([-1.0, 1.0])], np.float32) if rng.random() < 0.5 else _direction(rng)
+    plane = ramp[..., None] * heading
+    if rng.random() < 0.5:
+        plane[..., 0] += ramp * np.float32(rng.uniform(-0.8, 0.8)) * (x - point[0]) / canvas.unit
+    return _moved(canvas, "random-level", severity, plane.astype(np.float32), rng, LEVEL_SCALE)
 
 
 def _painted(  # noqa: PLR0917
@@ -233,23 +250,53 @@ def texture(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change
 
 
 def line(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
-    """One to three bent lines, darker or lighter than the skin."""
-    height, width = canvas.image.shape[:2]
-    plane = np.zeros((height, width), np.uint8)
+    """One or two bent lines, darker or lighter than the skin."""
+    strokes, length = _strokes(canvas, severity, rng)
+    thickness = float(rng.uniform(0.012, 0.05)) * canvas.unit
+    alpha = _drawn(canvas, strokes, thickness, float(rng.uniform(0.4, 1.5)))
+    base = cv2.GaussianBlur(canvas.image, (0, 0), 2).astype(np.float32)
+    opacity = np.float32(rng.uniform(0.4, 1.0))
+    return _painted(canvas, "random-line", severity, alpha * opacity, base * _tint(rng), length)
+
+
+def seam(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """A bent line in an edge of another colour."""
+    strokes, length = _strokes(canvas, severity, rng)
+    thickness = float(rng.uniform(0.012, 0.05)) * canvas.unit
+    soft = float(rng.uniform(0.4, 1.5))
+    core = _drawn(canvas, strokes[:1], thickness, soft)
+    wide = _drawn(canvas, strokes[:1], float(rng.uniform(1.5, 3.0)) * thickness, 1.5 * soft)
+    base = cv2.GaussianBlur(canvas.image, (0, 0), 2).astype(np.float32)
+    colour = core[..., None] * base * _tint(rng) + (1 - core[..., None]) * base * _tint(rng)
+    alpha = np.maximum(core, np.float32(rng.uniform(0.4, 1.0)) * wide) * np.float32(rng.uniform(0.4, 1.0))
+    return _painted(canvas, "random-seam", severity, alpha, colour, length)
+
+
+def _strokes(canvas: Canvas, severity: float, rng: np.random.Generator) -> tuple[list[Field], float]:
+    """One or two bent lines about one place, each (12, 2) float32, pixels, and their length in pixels."""
     site, heading = _site(canvas, rng, 0.15), float(rng.uniform(0, 2 * np.pi))
     length = severity * 0.8 * canvas.unit * float(rng.uniform(0.5, 1))
-    thickness = max(round(float(rng.uniform(0.012, 0.05)) * canvas.unit), 1)
+    strokes = []
     for _ in range(int(rng.integers(1, 3))):
         turns = heading + np.cumsum(rng.normal(0, 0.15, 12)) + rng.uniform(-0.5, 0.5)
         steps = np.stack([np.cos(turns), np.sin(turns)], axis=-1) * length / 12
-        points = site + np.cumsum(steps, axis=0) - steps.sum(axis=0) / 2
-        cv2.polylines(plane, [np.rint(points * 16).astype(np.int32)], False, (255,), thickness, 16, 4)
-    alpha = cv2.GaussianBlur(plane, (0, 0), float(rng.uniform(0.4, 1.5))).astype(np.float32) / 255
-    depth = np.exp(rng.uniform(-0.9, -0.2) if rng.random() < 0.6 else rng.uniform(0.15, 0.5))
-    tint = depth * np.exp(rng.normal(0, 0.1, 3))
-    base = cv2.GaussianBlur(canvas.image, (0, 0), 2).astype(np.float32)
-    opacity = float(rng.uniform(0.4, 1.0))
-    return _painted(canvas, "random-line", severity, alpha * opacity, base * tint, length)
+        strokes.append((site + np.cumsum(steps, axis=0) - steps.sum(axis=0) / 2).astype(np.float32))
+    return strokes, length
+
+
+def _drawn(canvas: Canvas, strokes: Sequence[Field], thickness: float, soft: float) -> Field:
+    """Polylines with soft edges, (H, W) float32, 0..1."""
+    plane = np.zeros(canvas.image.shape[:2], np.uint8)
+    for points in strokes:
+        fixed = np.rint(points * 16).astype(np.int32)
+        cv2.polylines(plane, [fixed], False, (255,), max(round(thickness), 1), cv2.LINE_AA, 4)
+    return np.asarray(cv2.GaussianBlur(plane, (0, 0), soft), np.float32) / np.float32(255)
+
+
+def _tint(rng: np.random.Generator) -> Field:
+    """A colour relative to the skin's, (3,) float32."""
+    depth = np.exp(rng.uniform(-0.9, -0.12) if rng.random() < 0.6 else rng.uniform(0.1, 0.5))
+    return np.asarray(depth * np.exp(rng.normal(0, 0.12, 3)), np.float32)
 
 
 def swap(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
@@ -283,9 +330,11 @@ RANDOM: Mapping[str, Maker] = MappingProxyType(
         "random-twist": twist,
         "random-contour": contour,
         "random-side": side,
+        "random-level": level,
         "random-blob": blob,
         "random-texture": texture,
         "random-line": line,
+        "random-seam": seam,
         "random-swap": swap,
         "random-both": both,
     }
