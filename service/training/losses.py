@@ -36,7 +36,7 @@ class Losses:
         return (
             2.0 * self.localisation
             + 0.5 * self.flow
-            + 1.0 * self.residual
+            + 20.0 * self.residual
             + 0.4 * self.evidence
             + 0.3 * self.ranking
             + 1.0 * self.severity
