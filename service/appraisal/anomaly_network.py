@@ -1,8 +1,9 @@
 """The network of the default method: where a face is not normal, and how it would be if it were.
 
-One forward pass of the aligned face gives, for every fourth pixel, the probability of an anomaly,
-the displacement that would undo it and the colour that is out of place; for the whole face the
-evidence that there is an anomaly at all; and landmarks that follow pathology.
+One forward pass of the aligned face, or of a part of it from close by (``views.py``), gives, for
+every fourth pixel, the probability of an anomaly, the displacement that would undo it and the
+colour that is out of place; for all that is seen the evidence that there is an anomaly at all; and
+landmarks that follow pathology.
 
 The encoder is SqueezeNet 1.1 (Iandola et al., 2016), fine-tuned. At each scale the decoder sees the
 features and their difference from the mirrored ones, and a learned position code, so that it can
@@ -18,47 +19,24 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import squeezenet1_1
 
-from service.appraisal.anomalies import anatomy
 from service.appraisal.landmark_branch import LandmarkBranch
+from service.appraisal.views import WHOLE, View
 
-INPUT_SIZE: Final = 256  # pixels a side of the aligned face
-STRIDE: Final = 4  # input pixels per output cell
 FLOW_UNIT: Final = 0.1  # inter-ocular distances per unit of the flow output
 _MEAN: Final = (0.485, 0.456, 0.406)
 _DEVIATION: Final = (0.229, 0.224, 0.225)
 
-# Landmarks the network finds, as indices into the 478-point mesh.
-LANDMARKS: Final[tuple[int, ...]] = (
-    *anatomy.LIPS,
-    *(33, 133, 160, 159, 158, 144, 145, 153),
-    *(263, 362, 387, 386, 385, 373, 374, 380),
-    *anatomy.BROWS[0],
-    *anatomy.BROWS[1],
-    *(1, 4, 168, 6, 197, *anatomy.NOSE_BASE),
-    *(234, 93, 132, 58, 136, 149, 148, 152, 377, 378, 365, 288, 361, 323, 454),
-)
-
-# Position in LANDMARKS of each landmark's mirror image.
-MIRRORED: Final[tuple[int, ...]] = (
-    *(0, 1, 2, 3, *range(22, 40), *range(4, 22)),
-    *(*range(48, 56), *range(40, 48)),
-    *range(65, 55, -1),
-    *range(66, 71),
-    *range(77, 70, -1),
-    *range(92, 77, -1),
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOutput:
-    """What one forward pass gives for a batch of B aligned faces."""
+    """What one forward pass gives for a batch of B views of C cells a side, 64 of a whole face."""
 
-    localisation: Tensor  # (B, 1, 64, 64), logit of an anomaly
-    flow: Tensor  # (B, 2, 64, 64), backward displacement that undoes it, units of FLOW_UNIT
-    residual: Tensor  # (B, 3, 64, 64), normal minus present colour, 0..1 scale
-    evidence: Tensor  # (B,), logit that the face holds an anomaly
+    localisation: Tensor  # (B, 1, C, C), logit of an anomaly
+    flow: Tensor  # (B, 2, C, C), backward displacement that undoes it, units of FLOW_UNIT
+    residual: Tensor  # (B, 3, C, C), normal minus present colour, 0..1 scale
+    evidence: Tensor  # (B,), logit that the view holds an anomaly
     severity: Tensor  # (B,), severity 0..1
-    landmarks: Tensor  # (B or fewer, len(LANDMARKS), 2), x and y as fractions of the aligned square
+    landmarks: Tensor  # (B or fewer, landmarks of the view, 2), x and y as fractions of the view
 
 
 class _Block(nn.Module):
@@ -98,28 +76,28 @@ class AnomalyNetwork(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, view: View = WHOLE) -> None:
         super().__init__()
         self.encoder = squeezenet1_1(weights=None).features
         self.encoder[0].padding = (1, 1)  # 256 -> 128 -> 64 -> 32 -> 16, symmetric under mirroring
-        self.lateral4 = _Lateral(128, 48, 64)
-        self.lateral8 = _Lateral(256, 96, 32)
-        self.lateral16 = _Lateral(512, 160, 16)
+        self.lateral4 = _Lateral(128, 48, view.cells)
+        self.lateral8 = _Lateral(256, 96, view.cells // 2)
+        self.lateral16 = _Lateral(512, 160, view.cells // 4)
         self.block16 = _Block(160, 160)
         self.block8 = _Block(96 + 160, 96)
         self.block4 = _Block(48 + 96, 64)
         self.heads = nn.Conv2d(64, 6, 1)
         self.attention = nn.Conv2d(96, 1, 1)
         self.judge = nn.Sequential(nn.Linear(96 + 160 + 3, 96), nn.ReLU(), nn.Linear(96, 2))
-        self.points = LandmarkBranch(len(LANDMARKS), INPUT_SIZE // STRIDE)
+        self.points = LandmarkBranch(len(view.chosen), view.cells)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1), False)
 
     def forward(self, faces: Tensor, landmarks_of: slice = slice(None)) -> NetworkOutput:
-        """Judge aligned faces.
+        """Judge views of aligned faces.
 
         Args:
-            faces: (B, 3, 256, 256) float, sRGB, 0..1.
+            faces: (B, 3, S, S) float, sRGB, 0..1; S is the view's size, 256 of a whole face.
             landmarks_of: the faces whose landmarks are wanted; they cost a third of the whole.
         """
         kept = self.encode(faces)
@@ -141,7 +119,7 @@ class AnomalyNetwork(nn.Module):
         """Features at a quarter, an eighth and a sixteenth of the resolution.
 
         Args:
-            faces: (B, 3, 256, 256) float, sRGB, 0..1.
+            faces: (B, 3, S, S) float, sRGB, 0..1.
         """
         x = (faces - self.mean) / self.deviation
         kept = []

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.appraisal.anomaly_network import LANDMARKS
 from service.appraisal.reading import Reading, found_landmarks
 from service.appraisal.shape import MEASURES, PART_MEASURES, Part, Shape, paint
+from service.appraisal.views import LANDMARKS
 from service.errors import ModelIntegrityError
 
 Z_CENTRE = 2.0  # standard deviations from which a pixel's excess counts in full

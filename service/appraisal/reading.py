@@ -11,15 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.appraisal.alignment import CANONICAL_INTER_OCULAR, AlignedFace, resized
-from service.appraisal.anomaly_network import (
-    FLOW_UNIT,
-    INPUT_SIZE,
-    LANDMARKS,
-    MIRRORED,
-    AnomalyNetwork,
-    NetworkOutput,
-)
+from service.appraisal.anomaly_network import FLOW_UNIT, AnomalyNetwork, NetworkOutput
 from service.appraisal.tables import Normalised
+from service.appraisal.views import INPUT_SIZE, LANDMARKS, MIRRORED
 from service.errors import ModelIntegrityError
 
 

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.appraisal.anomaly_network import LANDMARKS
+from service.appraisal.views import LANDMARKS
 
 
 class Axis(StrEnum):

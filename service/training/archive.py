@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from service.appraisal.alignment import align
-from service.appraisal.anomaly_network import INPUT_SIZE
 from service.appraisal.benchmark.subjects import photographs_in
 from service.appraisal.face import FaceFinder
 from service.appraisal.photograph import photograph_from_bytes
 from service.appraisal.quality import check_quality
 from service.appraisal.settings import AppraisalSettings
+from service.appraisal.views import INPUT_SIZE
 from service.errors import ConfigurationError, PhotographError
 from service.records import RejectionReason
 from service.training.faces import SITE_SOURCE

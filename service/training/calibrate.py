@@ -12,13 +12,13 @@ from scipy import optimize
 
 from service.appraisal.alignment import AlignedFace, align
 from service.appraisal.anomalies import Canvas, Maker, forward_points, inter_ocular_distance, render
-from service.appraisal.anomaly_network import INPUT_SIZE, LANDMARKS
 from service.appraisal.face import FaceFinder
 from service.appraisal.fusion import FEATURES, FaceReading, Fusion, oddities, planes
 from service.appraisal.localisation import face_reading
 from service.appraisal.photograph import photograph_from_rgb
 from service.appraisal.reading import NetworkReader
 from service.appraisal.shape import MEASURES, PART_MEASURES, Part, Shape
+from service.appraisal.views import INPUT_SIZE, LANDMARKS
 from service.training import augmentation
 from service.training.examples import make_change
 from service.training.faces import FacePool, NormalFace

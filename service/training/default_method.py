@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from service.appraisal.anomalies import RANDOM, Maker
 from service.appraisal.anomaly_network import AnomalyNetwork, NetworkOutput
+from service.appraisal.views import WHOLE, View
 from service.errors import ConfigurationError
 from service.training.examples import PER_FACE, Batch, Examples
 from service.training.faces import FacePool
@@ -33,6 +34,7 @@ class TrainingPlan:
     """How to train; everything that decides the weights."""
 
     out: Path  # folder for checkpoint, log, contact sheets and weights
+    view: View = WHOLE  # what the network sees of a face
     encoder: Path | None  # SqueezeNet 1.1 weights (safetensors) to start from
     start: Path | None = None  # weights of an earlier training to continue from
     steps: int = 12_000  # optimiser steps in all
@@ -69,7 +71,7 @@ def load_encoder(network: AnomalyNetwork, path: Path) -> None:
 
 def _fresh(plan: TrainingPlan, device: torch.device) -> _State:
     torch.manual_seed(plan.seed)
-    network = AnomalyNetwork()
+    network = AnomalyNetwork(plan.view)
     if plan.start is not None:
         network.load_state_dict({k: v.float() for k, v in load_file(plan.start).items()})
     elif plan.encoder is not None:
@@ -155,6 +157,7 @@ def train(
         first_step=state.step,
         curriculum_steps=plan.curriculum_steps,
         seed=plan.seed,
+        view=plan.view,
     )
     batches = iter(DataLoader(stream, batch_size=None, num_workers=plan.workers))
     recent: list[dict[str, float]] = []

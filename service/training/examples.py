@@ -23,14 +23,15 @@ from service.appraisal.anomalies import (
     undoing_displacement,
 )
 from service.appraisal.anomalies.anatomy import OVAL
-from service.appraisal.anomaly_network import FLOW_UNIT, INPUT_SIZE, LANDMARKS, MIRRORED, STRIDE
+from service.appraisal.anomaly_network import FLOW_UNIT
+from service.appraisal.views import INPUT_SIZE, WHOLE, View
 from service.training import augmentation
 from service.training.faces import FacePool, NormalFace
 from service.training.morphs import stranger
 
 Field = npt.NDArray[np.float32]
 PER_FACE = 3
-_SIDE = INPUT_SIZE // STRIDE
+_TRIES = 12  # to find a change that shows
 _OFF_FACE = 0.7  # a change must be at least this strong inside the oval, relative to outside
 _VISIBLE = 10.0  # grey levels by which the most changed tenth of the mask must differ
 
@@ -39,17 +40,17 @@ _VISIBLE = 10.0  # grey levels by which the most changed tenth of the mask must 
 class Example:
     """One image with its targets; batches stack these."""
 
-    image: npt.NDArray[np.uint8]  # (256, 256, 3) uint8, sRGB
-    localisation: Field  # (1, 64, 64), 0..1
-    flow: Field  # (2, 64, 64), units of FLOW_UNIT inter-ocular distances
-    residual: Field  # (3, 64, 64), 0..1 scale
+    image: npt.NDArray[np.uint8]  # (S, S, 3) uint8, sRGB; S pixels and C cells as the view has
+    localisation: Field  # (1, C, C), 0..1
+    flow: Field  # (2, C, C), units of FLOW_UNIT inter-ocular distances
+    residual: Field  # (3, C, C), 0..1 scale
     severity: float  # 0 for a sham
-    landmarks: Field  # (len(LANDMARKS), 2), where they are now, fractions of the square
-    moved: Field  # (len(LANDMARKS),), how far the change took them, inter-ocular distances
+    landmarks: Field  # (landmarks of the view, 2), where they are now, fractions of the view
+    moved: Field  # (landmarks of the view,), how far the change took them, inter-ocular distances
 
 
-def _small(plane: Field) -> Field:
-    return np.asarray(cv2.resize(plane, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.float32)
+def _small(plane: Field, cells: int) -> Field:
+    return np.asarray(cv2.resize(plane, (cells, cells), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _strength(rendered: Rendered) -> Field:
@@ -59,32 +60,41 @@ def _strength(rendered: Rendered) -> Field:
     return np.maximum(np.clip((share - 0.12) / 0.35, 0, 1), np.clip(2 * rendered.alpha, 0, 1))
 
 
-def in_square(points: Field, place: Field) -> Field:
+def in_square(points: Field, place: Field, size: int = INPUT_SIZE) -> Field:
     """Points of a face where a placement puts them, (N, 2) float32, fractions of the square.
 
     Args:
         points: (N, 2) float32, pixels of the face.
         place: (2, 3) float32, output pixel -> face pixel.
+        size: side of the output, pixels.
     """
     inverse = np.linalg.inv(place[:, :2]).T
-    return np.asarray(((points - place[:, 2]) @ inverse + 0.5) / INPUT_SIZE, np.float32)
+    return np.asarray(((points - place[:, 2]) @ inverse + 0.5) / size, np.float32)
 
 
-def mirrored(points: Field) -> Field:
-    """Landmarks of the mirror image, (len(LANDMARKS), 2) float32, fractions of the square."""
-    return np.asarray(points[list(MIRRORED)] * np.array([-1, 1]) + np.array([1, 0]), np.float32)
+def mirrored(points: Field, view: View = WHOLE) -> Field:
+    """Landmarks of the mirror image, (landmarks of the view, 2) float32, fractions of the view."""
+    return np.asarray(points[list(view.mirrored)] * np.array([-1, 1]) + np.array([1, 0]), np.float32)
 
 
 def make_change(
-    canvas: Canvas, makers: Mapping[str, Maker], severity: float, rng: np.random.Generator
+    canvas: Canvas,
+    makers: Mapping[str, Maker],
+    severity: float,
+    rng: np.random.Generator,
+    view: View = WHOLE,
 ) -> tuple[Change, int]:
     """A change that can be seen on the face, and the seed that makes it again at another severity.
 
-    A displacement of even skin cannot be seen; to call it an anomaly would only teach noise.
+    A displacement of even skin cannot be seen; to call it an anomaly would only teach noise. Neither
+    can one beside the view.
     """
     oval = np.zeros(canvas.image.shape[:2], np.uint8)
     cv2.fillPoly(oval, [np.rint(canvas.landmarks[list(OVAL)]).astype(np.int32)], (1.0,))
-    for _ in range(6):
+    rows, columns = (np.arange(length) / length for length in oval.shape)
+    oval[(rows < view.top) | (rows > view.top + view.extent)] = 0
+    oval[:, (columns < view.left) | (columns > view.left + view.extent)] = 0
+    for _ in range(_TRIES):
         seed = int(rng.integers(2**31))
         change = remake(canvas, makers, severity, seed)
         if _shows(canvas, change, oval):
@@ -98,7 +108,7 @@ def _shows(canvas: Canvas, change: Change, oval: npt.NDArray[np.uint8]) -> bool:
         strength += np.hypot(*np.moveaxis(change.displacement, -1, 0)) / canvas.unit
     if change.paint is not None:
         strength += change.paint.alpha
-    if strength[oval > 0].max() <= _OFF_FACE * strength.max():
+    if strength[oval > 0].max(initial=0) <= _OFF_FACE * strength.max():
         return False
     rendered = render(canvas.image, change)
     changed = cv2.absdiff(rendered.image, canvas.image).max(axis=2)[rendered.mask & (oval > 0)]
@@ -112,29 +122,49 @@ def remake(canvas: Canvas, makers: Mapping[str, Maker], severity: float, seed: i
     return makers[names[int(own.integers(len(names)))]](canvas, severity, own)
 
 
-def _example(
-    face: NormalFace, change: Change | None, place: Field, seeds: tuple[int, int], flip: bool
+def placed(place: Field, view: View) -> Field:
+    """Pixels of a view of a face -> pixels of the face, (2, 3) float32.
+
+    Args:
+        place: (2, 3) float32, pixels of the square of INPUT_SIZE -> pixels of the face.
+        view: what is seen of the square.
+    """
+    own = view.to_aligned(INPUT_SIZE)
+    linear = place[:, :2] @ own[:, :2]
+    return np.hstack([linear, (place[:, :2] @ own[:, 2] + place[:, 2])[:, None]]).astype(np.float32)
+
+
+def _example(  # noqa: PLR0917
+    face: NormalFace,
+    change: Change | None,
+    place: Field,
+    seeds: tuple[int, int],
+    flip: bool,
+    view: View,
 ) -> Example:
-    rendered = render(face.image, change, place)
+    rendered = render(face.image, change, place, view.size)
     unit = inter_ocular_distance(face.landmarks)
     image = augmentation.light(rendered.image, np.random.default_rng(seeds[0]))
     if seeds[1] % 5 > 1:  # two images in five keep the camera they were taken with
         image = augmentation.camera(image, np.random.default_rng(seeds[1]))
-    localisation = np.zeros((_SIDE, _SIDE), np.float32)
-    flow = np.zeros((_SIDE, _SIDE, 2), np.float32)
-    residual = np.zeros((_SIDE, _SIDE, 3), np.float32)
+    localisation = np.zeros((view.cells, view.cells), np.float32)
+    flow = np.zeros((view.cells, view.cells, 2), np.float32)
+    residual = np.zeros((view.cells, view.cells, 3), np.float32)
     if change is not None:
-        localisation = _small(_strength(rendered))
-        flow = _small(undoing_displacement(rendered.displacement, 2)) / np.float32(FLOW_UNIT * unit)
+        localisation = _small(_strength(rendered), view.cells)
+        seen_unit = unit * view.size / (view.extent * INPUT_SIZE)
+        flow = _small(undoing_displacement(rendered.displacement, 2), view.cells)
+        flow /= np.float32(FLOW_UNIT * seen_unit)
         if change.paint is not None:
             away = rendered.unpainted.astype(np.float32) - rendered.image
-            residual = _small(away / np.float32(255))
-    normal = face.landmarks[list(LANDMARKS)].astype(np.float32)
+            residual = _small(away / np.float32(255), view.cells)
+    normal = face.landmarks[list(view.landmarks)].astype(np.float32)
     field = None if change is None else change.displacement
     points = normal if field is None else forward_points(normal, field)
-    landmarks, moved = in_square(points, place), np.hypot(*(points - normal).T) / np.float32(unit)
+    landmarks = in_square(points, place, view.size)
+    moved = np.hypot(*(points - normal).T) / np.float32(unit)
     if flip:
-        landmarks, moved = mirrored(landmarks), moved[list(MIRRORED)]
+        landmarks, moved = mirrored(landmarks, view), moved[list(view.mirrored)]
         image, localisation = image[:, ::-1], localisation[:, ::-1]
         flow = flow[:, ::-1] * np.array([-1, 1], np.float32)
         residual = residual[:, ::-1]
@@ -150,7 +180,11 @@ def _example(
 
 
 def trio(
-    face: NormalFace, makers: Mapping[str, Maker], easiest: float, rng: np.random.Generator
+    face: NormalFace,
+    makers: Mapping[str, Maker],
+    easiest: float,
+    rng: np.random.Generator,
+    view: View = WHOLE,
 ) -> tuple[Example, Example, Example]:
     """Sham, subtle and plain version of one face.
 
@@ -159,26 +193,27 @@ def trio(
         makers: the anomaly types to draw from.
         easiest: lowest severity of the plain version; the curriculum lowers it.
         rng: source of all chance.
+        view: what is shown of it.
     """
     unit = inter_ocular_distance(face.landmarks)
     canvas = Canvas(image=face.image, landmarks=face.landmarks, unit=unit)
     plain_severity = float(rng.uniform(easiest, 1.0))
     subtle_severity = plain_severity * float(rng.uniform(0.3, 0.8))
-    plain, seed = make_change(canvas, makers, plain_severity, rng)
+    plain, seed = make_change(canvas, makers, plain_severity, rng, view)
     if rng.random() < 0.5:
         subtle = remake(canvas, makers, subtle_severity, seed)
     else:
-        subtle, _ = make_change(canvas, makers, subtle_severity, rng)
+        subtle, _ = make_change(canvas, makers, subtle_severity, rng, view)
     flip = bool(rng.random() < 0.5)
     shared = rng.random() < 0.6
-    place = augmentation.placement(INPUT_SIZE, rng)
+    place = placed(augmentation.placement(INPUT_SIZE, rng), view)
     seeds = (int(rng.integers(2**31)), int(rng.integers(2**31)))
     made = []
     for change in (None, subtle, plain):
         if not shared:
-            place = augmentation.placement(INPUT_SIZE, rng)
+            place = placed(augmentation.placement(INPUT_SIZE, rng), view)
             seeds = (int(rng.integers(2**31)), int(rng.integers(2**31)))
-        made.append(_example(face, change, place, seeds, flip))
+        made.append(_example(face, change, place, seeds, flip, view))
     return made[0], made[1], made[2]
 
 
@@ -186,13 +221,13 @@ def trio(
 class Batch:
     """Examples stacked: sham, subtle, plain, sham, subtle, plain, ..."""
 
-    images: Tensor  # (B, 3, 256, 256) uint8
-    localisation: Tensor  # (B, 1, 64, 64)
-    flow: Tensor  # (B, 2, 64, 64)
-    residual: Tensor  # (B, 3, 64, 64)
+    images: Tensor  # (B, 3, S, S) uint8; S pixels and C cells as the view has
+    localisation: Tensor  # (B, 1, C, C)
+    flow: Tensor  # (B, 2, C, C)
+    residual: Tensor  # (B, 3, C, C)
     severity: Tensor  # (B,)
-    landmarks: Tensor  # (B, len(LANDMARKS), 2)
-    moved: Tensor  # (B, len(LANDMARKS))
+    landmarks: Tensor  # (B, landmarks of the view, 2)
+    moved: Tensor  # (B, landmarks of the view)
 
 
 def collate(examples: list[Example]) -> Batch:
@@ -221,6 +256,7 @@ class Examples(IterableDataset[Batch]):
         first_step: int,
         curriculum_steps: int,
         seed: int,
+        view: View = WHOLE,
     ) -> None:
         """Keep what is needed to make any batch from its number alone.
 
@@ -231,8 +267,10 @@ class Examples(IterableDataset[Batch]):
             first_step: number of the first batch, for resuming.
             curriculum_steps: steps over which the lowest severity falls from .7 to .35.
             seed: of all chance.
+            view: what is shown of the faces.
         """
         self._pool = pool
+        self._view = view
         self._makers = makers
         self._faces = faces_per_batch
         self._first = first_step
@@ -256,5 +294,5 @@ class Examples(IterableDataset[Batch]):
         examples: list[Example] = []
         for _ in range(self._faces):
             face = stranger(self._pool.face(self._pool.draw(rng), INPUT_SIZE), self._pool, rng)
-            examples.extend(trio(face, self._makers, easiest, rng))
+            examples.extend(trio(face, self._makers, easiest, rng, self._view))
         return collate(examples)

@@ -26,8 +26,9 @@ from service.appraisal.anomalies import (
     inter_ocular_distance,
     render,
 )
-from service.appraisal.anomaly_network import INPUT_SIZE, LANDMARKS, MIRRORED, AnomalyNetwork
+from service.appraisal.anomaly_network import AnomalyNetwork
 from service.appraisal.landmark_branch import LandmarkBranch
+from service.appraisal.views import INPUT_SIZE, LANDMARKS, MIRRORED
 from service.training import augmentation
 from service.training.examples import in_square, mirrored
 from service.training.faces import FacePool, NormalFace

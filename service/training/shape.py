@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.appraisal.alignment import alignment_matrix, transform
-from service.appraisal.anomaly_network import LANDMARKS, MIRRORED
 from service.appraisal.shape import MEASURES, PART_POINTS, Measure, Shape
+from service.appraisal.views import LANDMARKS, MIRRORED
 from service.errors import ConfigurationError
 from service.training.faces import FacePool
 

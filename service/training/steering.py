@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from service.appraisal.anomalies import Canvas, Maker, inter_ocular_distance, render
-from service.appraisal.anomaly_network import INPUT_SIZE, AnomalyNetwork
+from service.appraisal.anomaly_network import AnomalyNetwork
+from service.appraisal.views import INPUT_SIZE
 from service.training import augmentation
 from service.training.faces import FacePool
 

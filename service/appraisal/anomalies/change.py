@@ -71,7 +71,9 @@ def change_mask(displacement: Field, alpha: Field) -> Mask:
     return np.asarray((moved > max(MASK_FRACTION * largest, 0.25)) | (alpha > MASK_FRACTION), np.bool_)
 
 
-def render(face: Image, change: Change | None, placement: Field | None = None) -> Rendered:
+def render(
+    face: Image, change: Change | None, placement: Field | None = None, size: int | None = None
+) -> Rendered:
     """Apply a change to a face in one resampling; without a change, make its sham control.
 
     The sham control passes through the same single cubic resampling under the same placement, so
@@ -81,11 +83,12 @@ def render(face: Image, change: Change | None, placement: Field | None = None) -
         face: (H, W, 3) uint8, sRGB.
         change: what to do, or None for the sham control.
         placement: (2, 3) float32, output pixel -> face pixel; None for the identity.
+        size: side of the output, pixels; None for the face's own rows and columns.
 
     Returns:
         The image and its exact ground truth, in output pixels.
     """
-    height, width = face.shape[:2]
+    height, width = face.shape[:2] if size is None else (size, size)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     source = np.stack([columns, rows], axis=-1)
     if placement is not None:
@@ -93,7 +96,7 @@ def render(face: Image, change: Change | None, placement: Field | None = None) -
     moved = np.zeros((height, width, 2), np.float32)
     alpha = np.zeros((height, width), np.float32)
     if change is not None and change.displacement is not None:
-        moved = _placed(change.displacement, placement)
+        moved = _placed(change.displacement, placement, (width, height))
         source = source + moved
     unpainted = cv2.remap(
         face,
@@ -104,8 +107,8 @@ def render(face: Image, change: Change | None, placement: Field | None = None) -
     )
     image = unpainted
     if change is not None and change.paint is not None:
-        alpha = _placed(change.paint.alpha, placement)
-        colour = _placed(change.paint.colour, placement)
+        alpha = _placed(change.paint.alpha, placement, (width, height))
+        colour = _placed(change.paint.colour, placement, (width, height))
         mixed = unpainted + alpha[..., None] * (colour - unpainted)
         image = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
     if placement is not None:
@@ -120,11 +123,10 @@ def render(face: Image, change: Change | None, placement: Field | None = None) -
     )
 
 
-def _placed(plane: Field, placement: Field | None) -> Field:
-    """Resample a ground-truth plane to output pixels."""
+def _placed(plane: Field, placement: Field | None, size: tuple[int, int]) -> Field:
+    """Resample a ground-truth plane to output pixels; size is (columns, rows)."""
     if placement is None:
         return plane
-    size = (plane.shape[1], plane.shape[0])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(plane, placement, size, flags=flags), np.float32)
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from service.appraisal.alignment import AlignedFace, transform
 from service.appraisal.anomalies import forward_points, inter_ocular_distance
-from service.appraisal.anomaly_network import LANDMARKS
 from service.appraisal.benchmark.studies import Cell, StudyTable, figure_of
 from service.appraisal.benchmark.summary import STRONG
 from service.appraisal.benchmark.trial import Sheet
 from service.appraisal.reading import Restored, found_landmarks
+from service.appraisal.views import LANDMARKS
 
 MOVED_SHARE = 0.25  # of the largest displacement, from which a landmark counts as moved
 MOVED_LEAST = 0.01  # inter-ocular distances, likewise

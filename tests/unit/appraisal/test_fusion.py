@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.appraisal.anomaly_network import LANDMARKS
 from service.appraisal.fusion import EVIDENCE, FEATURES, FaceReading, Fusion, fusion_from, planes
 from service.appraisal.reading import Reading
 from service.appraisal.shape import MEASURES, Part, Shape
+from service.appraisal.views import LANDMARKS
 from service.errors import ModelIntegrityError
 from tests.unit.appraisal.drawn_face import drawn_mesh
 

@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from service.appraisal.alignment import align
-from service.appraisal.anomaly_network import INPUT_SIZE, LANDMARKS, MIRRORED, AnomalyNetwork
+from service.appraisal.anomaly_network import AnomalyNetwork
 from service.appraisal.face import Face
 from service.appraisal.photograph import photograph_from_rgb
 from service.appraisal.pose import Pose
 from service.appraisal.reading import NetworkReader, found_landmarks
+from service.appraisal.views import INPUT_SIZE, LANDMARKS, MIRRORED
 from service.errors import ModelIntegrityError
 from tests.unit.appraisal.drawn_face import drawn_face
 

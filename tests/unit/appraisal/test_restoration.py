@@ -1,9 +1,9 @@
 import numpy as np
 
 from service.appraisal.anomalies import NAMED, render, undoing_displacement
-from service.appraisal.anomaly_network import LANDMARKS
 from service.appraisal.reading import Reading
 from service.appraisal.restoration import restore
+from service.appraisal.views import LANDMARKS
 from tests.unit.appraisal.drawn_face import drawn_face
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
-from service.appraisal.anomaly_network import LANDMARKS
 from service.appraisal.shape import MEASURES, PART_POINTS, paint
+from service.appraisal.views import LANDMARKS
 from tests.unit.appraisal.drawn_face import drawn_mesh
 
 SIZE = 256

@@ -6,13 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from service.appraisal.anomaly_network import LANDMARKS, AnomalyNetwork
+from service.appraisal.anomaly_network import AnomalyNetwork
 from service.appraisal.fusion import FaceReading, fusion_from
 from service.appraisal.methods import METHODS
 from service.appraisal.models import ModelStore
 from service.appraisal.reading import Reading
 from service.appraisal.shape import MEASURES, PART_MEASURES, Part, Shape
 from service.appraisal.site import at_site
+from service.appraisal.views import LANDMARKS
 from service.errors import ConfigurationError
 from service.training.calibrate import Sample, fit
 from service.training.cohort import cohort

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from service.appraisal.anomaly_network import LANDMARKS, MIRRORED
 from service.appraisal.shape import MEASURES, PART_POINTS
+from service.appraisal.views import LANDMARKS, MIRRORED
 from service.errors import ConfigurationError
 from service.training.faces import FacePool
 from service.training.shape import FEWEST, fit_shape

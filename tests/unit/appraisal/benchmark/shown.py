@@ -8,12 +8,12 @@ import numpy as np
 
 from service.appraisal.alignment import AlignedFace
 from service.appraisal.anomalies import NAMED, Canvas, forward_points, inter_ocular_distance, render
-from service.appraisal.anomaly_network import LANDMARKS
 from service.appraisal.benchmark.trial import Judged, Sheet, Subject
 from service.appraisal.face import Face
 from service.appraisal.photograph import photograph_from_rgb
 from service.appraisal.pose import Pose
 from service.appraisal.reading import Reading, Restored
+from service.appraisal.views import LANDMARKS
 from tests.unit.appraisal.drawn_face import drawn_face
 
 SIZE = 256

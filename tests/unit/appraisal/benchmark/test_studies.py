@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from service.appraisal.anomalies import inter_ocular_distance
-from service.appraisal.anomaly_network import LANDMARKS
 from service.appraisal.benchmark.ablations import FUSED, AblationStudy
 from service.appraisal.benchmark.judges import OracleJudge
 from service.appraisal.benchmark.landmarks import LandmarkStudy
@@ -19,6 +18,7 @@ from service.appraisal.fusion import FEATURES, Fusion
 from service.appraisal.localisation import face_reading
 from service.appraisal.models import ModelStore
 from service.appraisal.shape import MEASURES, Part, Shape
+from service.appraisal.views import LANDMARKS
 from service.errors import ConfigurationError
 from tests.unit.appraisal.benchmark.shown import sheet, subject
 from tests.unit.appraisal.benchmark.test_trial import MAKERS, subjects
