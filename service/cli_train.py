@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
+from service import cli_train_stages as stages
 from service.appraisal.models import ModelStore
 from service.cli_train_baselines import discrepancy, patchcore
-from service.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from service.training.default_method import TrainingPlan
 
 train_app = typer.Typer(
     help="Make the weights of the methods (CPU or one GPU; resumable).", no_args_is_help=True
 )
 _ENCODER = "squeezenet1_1-imagenet"
-_console = Console(stderr=True)
-_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+_console = stages.console
+
+
+class Stage(StrEnum):
+    """Of `semblance train default`."""
+
+    NETWORK = "network"
+    LANDMARKS = "landmarks"
+    CLOSE_UP = "close-up"
+    CALIBRATED = "calibrated"
 
 
 @train_app.command()
@@ -44,11 +48,14 @@ def default(  # noqa: PLR0917
     model_dir: Annotated[
         Path | None, typer.Option(envvar="SEMBLANCE_MODEL_DIR", help="Where the encoder's weights are.")
     ] = None,
+    until: Annotated[Stage, typer.Option(help="The last stage to run.")] = Stage.CALIBRATED,
 ) -> None:
-    """Train the default method's network; run again to continue an interrupted training.
+    """Train and calibrate the default method; run again to continue an interrupted training.
 
-    Writes network.safetensors, log.csv, steering.csv and contact sheets. Then train its landmarks with
-    `semblance train landmarks`, and calibrate with `semblance train calibrate`.
+    Four stages, each also a command of its own: the network of the whole face (OUT: network.safetensors,
+    log.csv, steering.csv, contact sheets), its landmarks (OUT/landmarks), the close-up of mouth and nose
+    (OUT/close-up), each of the latter with a third of the steps, and the calibration (OUT/model). With
+    --minutes half of them are the first stage's, and a quarter each of the next two.
 
     Example: semblance train default --data faces/ --out run/ --device cuda --workers 12 --faces 16
     """
@@ -62,39 +69,77 @@ def default(  # noqa: PLR0917
         steps=steps,
         curriculum_steps=steps // 4,
         faces_per_batch=faces,
-        minutes=minutes,
+        minutes=None if minutes is None else minutes * (1.0 if until is Stage.NETWORK else 0.5),
         device=device,
         threads=threads,
         workers=workers,
         seed=seed,
         save_every=save_every,
     )
-    _train(plan, data)
+    weights = stages.once(out, lambda: stages.network(plan, data))
+    if until is Stage.NETWORK:
+        return
 
-
-def _train(plan: TrainingPlan, data: Path) -> Path:
-    from service.appraisal.anomalies import NAMED
-    from service.training.default_method import train
-    from service.training.faces import Split, open_pool
-    from service.training.steering import steering_set
-
-    pool = open_pool(data, Split.TRAIN)
-    held = open_pool(data, Split.CALIBRATION, fine_only=True)
-    if not pool.members or not held.members:
-        raise ConfigurationError(
-            f"{data}: {len(pool)} faces to train on and {len(held)} of the finest archive to steer by"
+    def share(of_faces: int) -> stages.Effort:
+        return stages.Effort(
+            steps=max(steps // 3, 1),
+            faces=of_faces,
+            minutes=None if minutes is None else minutes / 4,
+            device=device,
+            threads=threads,
+            workers=workers,
+            seed=seed + 1,
+            save_every=save_every,
         )
-    steering = steering_set(held, NAMED, faces=min(64, len(held)), severity=0.5, seed=1)
-    with Progress(*_COLUMNS, console=_console) as progress:
-        task = progress.add_task(f"training on {len(pool)} faces", total=plan.steps)
 
-        def tell(step: int, _steps: int, figures: Mapping[str, float]) -> None:
-            progress.update(task, completed=step)
-            progress.console.print(step, {k: round(v, 3) for k, v in figures.items()}, highlight=False)
+    points, near = out / "landmarks", out / "close-up"
+    whole = stages.once(points, lambda: stages.landmarks(weights, data, points, share(4 * faces)))
+    if until is Stage.LANDMARKS:
+        return
+    close = stages.once(near, lambda: stages.close_up(whole, data, near, share(faces)))
+    if until is Stage.CALIBRATED:
+        for path in stages.calibrated(whole, close, data, out / "model", 400, "research", 5):
+            _console.print(path)
 
-        weights = train(plan, pool, held=steering, progress=tell)
-    _console.print(f"weights: {weights}")
-    return weights
+
+@train_app.command("close-up")
+def close_up(  # noqa: PLR0917
+    weights: Annotated[Path, typer.Option(help="network.safetensors of the whole face, to begin as.")],
+    data: Annotated[Path, typer.Option(help="Folder of faces_*.npz archives (docs/method.md).")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, contact sheets and weights.")],
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 8_000,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
+    faces: Annotated[int, typer.Option(min=1, help="Faces a step; each gives three images.")] = 8,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Stop after so long; the learning rate falls to its end by then."),
+    ] = None,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of all chance.")] = 19,
+) -> None:
+    """Train the network that sees mouth and nose from close by; run again to continue.
+
+    It begins as the network of the whole face. Writes network.safetensors, log.csv and contact sheets.
+
+    Example: semblance train close-up --weights run/network.safetensors --data faces/ --out close/
+    """
+    stages.close_up(
+        weights,
+        data,
+        out,
+        stages.Effort(
+            steps=steps,
+            faces=faces,
+            minutes=minutes,
+            device=device,
+            threads=threads,
+            workers=workers,
+            seed=seed,
+            save_every=save_every,
+        ),
+    )
 
 
 @train_app.command()
@@ -120,38 +165,21 @@ def landmarks(  # noqa: PLR0917
 
     Example: semblance train landmarks --weights run/network.safetensors --data faces/ --out points/
     """
-    from service.appraisal.anomaly_network import AnomalyNetwork
-    from service.appraisal.models import load_tensors
-    from service.training.faces import Split, open_pool
-    from service.training.landmarks import LandmarkPlan, train_landmarks
-    from service.training.schedule import save_halves
-
-    plan = LandmarkPlan(
-        out=out,
-        steps=steps,
-        faces_per_batch=faces,
-        minutes=minutes,
-        device=device,
-        threads=threads,
-        workers=workers,
-        seed=seed,
-        save_every=save_every,
+    stages.landmarks(
+        weights,
+        data,
+        out,
+        stages.Effort(
+            steps=steps,
+            faces=faces,
+            minutes=minutes,
+            device=device,
+            threads=threads,
+            workers=workers,
+            seed=seed,
+            save_every=save_every,
+        ),
     )
-    pool = open_pool(data, Split.TRAIN)
-    if not pool.members:
-        raise ConfigurationError(f"{data}: no faces to train on")
-    network = AnomalyNetwork()
-    network.load_state_dict(load_tensors(weights))
-    with Progress(*_COLUMNS, console=_console) as progress:
-        task = progress.add_task(f"landmarks on {len(pool)} faces", total=steps)
-
-        def tell(step: int, _steps: int, figures: Mapping[str, float]) -> None:
-            progress.update(task, completed=step)
-            progress.console.print(step, {k: round(v, 3) for k, v in figures.items()}, highlight=False)
-
-        train_landmarks(network, plan, pool, progress=tell)
-    save_halves(network.state_dict(), out / "network.safetensors")
-    _console.print(f"weights: {out / 'network.safetensors'}")
 
 
 @train_app.command()
@@ -162,6 +190,9 @@ def calibrate(
     ],
     out: Annotated[Path, typer.Option(help="Folder for weights, calibration and manifest rows.")],
     *,
+    close_up: Annotated[
+        Path | None, typer.Option(help="network.safetensors of the close-up; the shipped one otherwise.")
+    ] = None,
     faces: Annotated[int, typer.Option(min=10, help="Faces to calibrate on at most.")] = 400,
     line: Annotated[str, typer.Option(help="Line of the weights: research or site.")] = "research",
     seed: Annotated[int, typer.Option(help="Of all chance.")] = 5,
@@ -173,33 +204,8 @@ def calibrate(
 
     Example: semblance train calibrate --weights run/network.safetensors --data faces/ --out run/
     """
-    for path in _calibrate(weights, data, out, faces=faces, line=line, seed=seed):
+    for path in stages.calibrated(weights, close_up, data, out, faces, line, seed):
         _console.print(path)
-
-
-def _calibrate(
-    weights: Path, data: Path, out: Path, *, faces: int, line: str, seed: int, everyone: bool = False
-) -> tuple[Path, ...]:
-    from service.appraisal.face import MediapipeFaceFinder
-    from service.training.release import release
-
-    with Progress(console=_console) as progress:
-        task = progress.add_task("calibrating", total=faces)
-
-        def tell(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        return release(
-            weights,
-            data,
-            out,
-            MediapipeFaceFinder(),
-            faces=faces,
-            line=line,
-            seed=seed,
-            everyone=everyone,
-            tell=tell,
-        )
 
 
 @train_app.command()
@@ -258,8 +264,8 @@ def site(
             threads=threads,
             workers=workers,
         )
-        weights = _train(plan, out)
-    _calibrate(weights, out, out / "model", faces=faces, line="site", seed=5, everyone=not steps)
+        weights = stages.network(plan, out)
+    stages.calibrated(weights, None, out, out / "model", faces, "site", 5, everyone=not steps)
     _console.print(f"to use it: SEMBLANCE_MODEL_DIR={out / 'model'}", highlight=False, soft_wrap=True)
 
 

@@ -12,6 +12,7 @@ tell what is usual *there*.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,26 @@ from service.appraisal.views import WHOLE, View
 FLOW_UNIT: Final = 0.1  # inter-ocular distances per unit of the flow output
 _MEAN: Final = (0.485, 0.456, 0.406)
 _DEVIATION: Final = (0.229, 0.224, 0.225)
+
+
+_CLOSE_UP = "close_up."  # before the names of the close-up's tensors in a file of both
+
+
+def of_whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the network of the whole face, from a file of it or of both."""
+    return {name: value for name, value in tensors.items() if not name.startswith(_CLOSE_UP)}
+
+
+def of_close_up(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the close-up's network, from a file of both; none from any other."""
+    return {
+        name.removeprefix(_CLOSE_UP): value for name, value in tensors.items() if name.startswith(_CLOSE_UP)
+    }
+
+
+def together(whole: Mapping[str, Tensor], close_up: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a file of both."""
+    return {**whole, **{_CLOSE_UP + name: value for name, value in close_up.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)

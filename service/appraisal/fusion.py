@@ -44,6 +44,8 @@ FEATURES = (
     "broad",  # 80 cells of the largest logit
     "displaced",  # 24 cells of the largest displacement
     "coloured",  # 8 cells of the largest colour out of place
+    "close evidence",  # of mouth and nose
+    "close severity",
 )
 EVIDENCE = (*FEATURES, *(f"shape of the {part}" for part in Part))
 _LOG_SHARES = np.log([PICTURE_SHARE, *[(1 - PICTURE_SHARE) / len(Part)] * len(Part)])
@@ -109,6 +111,8 @@ class Fusion:
                 inside[0, -80:].mean(),
                 inside[1, -24:].mean(),
                 inside[2, -8:].mean(),
+                reading.close_evidence,
+                reading.close_severity,
             ],
             np.float64,
         )

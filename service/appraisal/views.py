@@ -1,8 +1,7 @@
 """What the default method's networks look at: the whole aligned face, and mouth and nose from close by.
 
 A lip that differs by a hundredth of the face's width is a matter of few cells of the whole face's
-maps; the close-up has more of them there, draws on the photograph's own resolution, and its
-network has to know lips and noses only.
+maps; the close-up has more of them there, and its network has to know lips and noses only.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from service.appraisal.anomalies import RANDOM, Maker
-from service.appraisal.anomaly_network import AnomalyNetwork, NetworkOutput
+from service.appraisal.anomaly_network import AnomalyNetwork, NetworkOutput, of_whole
 from service.appraisal.views import WHOLE, View
 from service.errors import ConfigurationError
 from service.training.examples import PER_FACE, Batch, Examples
@@ -73,7 +73,7 @@ def _fresh(plan: TrainingPlan, device: torch.device) -> _State:
     torch.manual_seed(plan.seed)
     network = AnomalyNetwork(plan.view)
     if plan.start is not None:
-        network.load_state_dict({k: v.float() for k, v in load_file(plan.start).items()})
+        network.load_state_dict({k: v.float() for k, v in of_whole(load_file(plan.start)).items()})
     elif plan.encoder is not None:
         load_encoder(network, plan.encoder)
     else:

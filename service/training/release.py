@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from safetensors.torch import save_file
+from torch import Tensor
 
 from service.appraisal.anomalies import RANDOM
+from service.appraisal.anomaly_network import of_close_up, of_whole, together
 from service.appraisal.benchmark.measures import auroc
 from service.appraisal.calibration import save_calibration
 from service.appraisal.comparators.localised import FUSION_MODEL
@@ -26,6 +27,7 @@ from service.training.calibrate import Sample, collect, fit
 from service.training.cohort import cohort
 from service.training.faces import FacePool, Split, open_pool
 from service.training.model_card import as_toml, card, entry_of, put_rows
+from service.training.schedule import save_halves
 from service.training.shape import FEWEST, fit_shape
 
 FEWEST_FACES = 10
@@ -43,6 +45,7 @@ def release(
     out: Path,
     finder: FaceFinder,
     *,
+    close_up: Path | None = None,
     faces: int,
     line: str,
     seed: int,
@@ -56,10 +59,11 @@ def release(
     product's own manifest.
 
     Args:
-        weights: of the trained network.
+        weights: of the trained network of the whole face, or of both networks.
         data: folder of archives; their calibration split is used.
         out: folder to write to.
         finder: finds the mesh.
+        close_up: weights of the close-up's network; None takes those in ``weights``, or those shipped.
         faces: how many faces at most.
         line: "research" or "site".
         seed: of all chance.
@@ -77,7 +81,7 @@ def release(
     pool = open_pool(data, None if everyone else Split.CALIBRATION)
     enough_to_calibrate(pool)
     out.mkdir(parents=True, exist_ok=True)
-    tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_tensors(weights).items()}
+    tensors = _both(weights, close_up)
     samples = collect(pool, RANDOM, NetworkReader(tensors), finder, faces=faces, seed=seed, tell=tell)
     found = sum(sample.severity == 0 for sample in samples)
     if found < FEWEST_FACES:
@@ -86,7 +90,7 @@ def release(
     shape = known.shape if known is not None else fit_shape(open_pool(data, Split.TRAIN))
     fusion = fit(samples, shape, known)
     network, fused = out / f"{MODEL}.safetensors", out / f"{FUSION_MODEL}.safetensors"
-    shutil.copyfile(weights, network)
+    save_halves(tensors, network)
     save_file({k: v.contiguous() for k, v in fusion.tensors().items()}, fused)
     for path in (network, fused):
         path.chmod(0o644)
@@ -102,6 +106,17 @@ def release(
         calibration = cohort(samples, fusion, version=CALIBRATION, basis=_basis(samples, "calibration split"))
         made = (rows, save_calibration(calibration, out))
     return network, fused, *made
+
+
+def _both(weights: Path, close_up: Path | None) -> dict[str, Tensor]:
+    """Tensors of both networks, of single precision."""
+    tensors = load_tensors(weights)
+    if close_up is not None:
+        near = load_tensors(close_up)
+    else:
+        near = of_close_up(tensors) or of_close_up(ModelStore().tensors(MODEL))
+    joined = together(of_whole(tensors), near)
+    return {k: v.float() if v.is_floating_point() else v for k, v in joined.items()}
 
 
 def _basis(samples: Sequence[Sample], of: str) -> str:

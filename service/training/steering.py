@@ -12,8 +12,9 @@ from torch import Tensor
 
 from service.appraisal.anomalies import Canvas, Maker, inter_ocular_distance, render
 from service.appraisal.anomaly_network import AnomalyNetwork
-from service.appraisal.views import INPUT_SIZE
+from service.appraisal.views import INPUT_SIZE, WHOLE, View
 from service.training import augmentation
+from service.training.examples import placed
 from service.training.faces import FacePool
 
 Scores = npt.NDArray[np.float64]
@@ -23,8 +24,8 @@ Scores = npt.NDArray[np.float64]
 class SteeringSet:
     """Fixed images: shams, and each type at one severity, of the same faces."""
 
-    shams: Tensor  # (N, 3, 256, 256) uint8
-    changed: Mapping[str, Tensor]  # type -> (N, 3, 256, 256) uint8
+    shams: Tensor  # (N, 3, S, S) uint8, S the view's size
+    changed: Mapping[str, Tensor]  # type -> (N, 3, S, S) uint8
 
 
 def auroc(clean: Scores, anomalous: Scores) -> float:
@@ -40,7 +41,13 @@ def auroc(clean: Scores, anomalous: Scores) -> float:
 
 
 def steering_set(
-    pool: FacePool, makers: Mapping[str, Maker], *, faces: int, severity: float, seed: int
+    pool: FacePool,
+    makers: Mapping[str, Maker],
+    *,
+    faces: int,
+    severity: float,
+    seed: int,
+    view: View = WHOLE,
 ) -> SteeringSet:
     """Make the images once, from evenly spread faces of a pool."""
     rng = np.random.default_rng(seed)
@@ -50,10 +57,10 @@ def steering_set(
         face = pool.face(int(number), INPUT_SIZE)
         unit = inter_ocular_distance(face.landmarks)
         canvas = Canvas(image=face.image, landmarks=face.landmarks, unit=unit)
-        place = augmentation.placement(INPUT_SIZE, rng, 0.3)
-        shams.append(render(face.image, None, place).image)
+        place = placed(augmentation.placement(INPUT_SIZE, rng, 0.3), view)
+        shams.append(render(face.image, None, place, view.size).image)
         for name, make in makers.items():
-            changed[name].append(render(face.image, make(canvas, severity, rng), place).image)
+            changed[name].append(render(face.image, make(canvas, severity, rng), place, view.size).image)
     return SteeringSet(shams=_stack(shams), changed={k: _stack(v) for k, v in changed.items()})
 
 

@@ -31,6 +31,8 @@ def seen(evidence=0.0, spot=None, moves=()):
         residual=np.zeros((64, 64, 3), np.float32),
         evidence=evidence,
         severity=0.1,
+        close_evidence=evidence,
+        close_severity=0.1,
         landmarks=((found[list(LANDMARKS)] + 0.5) / SIZE).astype(np.float32),
     )
     return FaceReading(reading=reading, landmarks=mesh, face=face)

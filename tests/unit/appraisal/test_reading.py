@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from service.appraisal.alignment import align
-from service.appraisal.anomaly_network import AnomalyNetwork
+from service.appraisal.anomaly_network import AnomalyNetwork, together
 from service.appraisal.face import Face
 from service.appraisal.photograph import photograph_from_rgb
 from service.appraisal.pose import Pose
-from service.appraisal.reading import NetworkReader, found_landmarks
-from service.appraisal.views import INPUT_SIZE, LANDMARKS, MIRRORED
+from service.appraisal.reading import NetworkReader, close_up, found_landmarks
+from service.appraisal.views import CLOSE_UP, INPUT_SIZE, LANDMARKS, MIRRORED
 from service.errors import ModelIntegrityError
 from tests.unit.appraisal.drawn_face import drawn_face
 
@@ -16,7 +16,7 @@ from tests.unit.appraisal.drawn_face import drawn_face
 @pytest.fixture(scope="module")
 def tensors():
     torch.manual_seed(0)
-    return AnomalyNetwork().state_dict()
+    return together(AnomalyNetwork().state_dict(), AnomalyNetwork(CLOSE_UP).state_dict())
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,33 @@ def test_mirrored_is_an_involution_without_gaps():
     np.testing.assert_array_equal(order[order], np.arange(len(LANDMARKS)))
 
 
-def test_foreign_weights_are_refused(tensors):
-    with pytest.raises(ModelIntegrityError, match="not weights"):
-        NetworkReader({k: v for k, v in tensors.items() if "heads" not in k})
+@pytest.mark.parametrize(
+    ("missing", "named"), [("heads", "whole"), ("close_up.heads", "close-up"), ("close_up", "close-up")]
+)
+def test_foreign_weights_are_refused(tensors, missing, named):
+    with pytest.raises(ModelIntegrityError, match=f"not weights of the {named}"):
+        NetworkReader({k: v for k, v in tensors.items() if not k.startswith(missing)})
+
+
+def test_what_is_seen_from_close_by_lies_where_it_does_in_the_face():
+    rgb = np.zeros((INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
+    rgb[180:184, 100:104] = 255
+    seen = np.argwhere(close_up(rgb)[..., 0] > 128).mean(0)[::-1]
+    back = CLOSE_UP.to_aligned(INPUT_SIZE)
+    np.testing.assert_allclose(seen @ back[:, :2].T + back[:, 2], (101.5, 181.5), atol=0.3)
+
+
+def test_the_close_up_speaks_of_mouth_and_nose_alone(tensors):
+    drawn = drawn_face()
+    face = aligned(drawn.image, drawn.landmarks)
+    other = {k: v + 1 if k == "close_up.heads.bias" else v for k, v in tensors.items()}
+    one, two = (NetworkReader(each).read([face])[0] for each in (tensors, other))
+    raised = two.localisation - one.localisation
+    np.testing.assert_allclose(raised[29:61, 16:48], 0.5, atol=1e-4)
+    assert np.count_nonzero(np.abs(raised) > 1e-6) == 32 * 32
+    assert (one.evidence, one.severity) == (two.evidence, two.severity)
+    beyond = [position for position in range(len(LANDMARKS)) if position not in CLOSE_UP.chosen]
+    moved = {k: v + 1 if k == "close_up.points.beyond" else v for k, v in tensors.items()}
+    three = NetworkReader(moved).read([face])[0]
+    np.testing.assert_array_equal(three.landmarks[beyond], one.landmarks[beyond])
+    assert np.abs(three.landmarks - one.landmarks).max() > 0

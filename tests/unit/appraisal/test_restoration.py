@@ -17,6 +17,8 @@ def perfect_reading(rendered):
         residual=away[small, small],
         evidence=5.0,
         severity=0.5,
+        close_evidence=5.0,
+        close_severity=0.5,
         landmarks=np.zeros((len(LANDMARKS), 2), np.float32),
     )
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from service.appraisal.anomaly_network import AnomalyNetwork
+from service.appraisal.anomaly_network import AnomalyNetwork, of_close_up, together
 from service.appraisal.fusion import FaceReading, fusion_from
 from service.appraisal.methods import METHODS
 from service.appraisal.models import ModelStore
 from service.appraisal.reading import Reading
 from service.appraisal.shape import MEASURES, PART_MEASURES, Part, Shape
 from service.appraisal.site import at_site
-from service.appraisal.views import LANDMARKS
+from service.appraisal.views import CLOSE_UP, LANDMARKS
 from service.errors import ConfigurationError
 from service.training.calibrate import Sample, fit
 from service.training.cohort import cohort
@@ -53,6 +53,8 @@ def samples(count=40):
             residual=np.zeros((64, 64, 3), np.float32),
             evidence=float(3 * severity + rng.normal(0, 0.3)),
             severity=severity,
+            close_evidence=0.0,
+            close_severity=0.0,
             landmarks=((moved[list(LANDMARKS)] + 0.5) / SIZE + true).astype(np.float32),
         )
         seen = FaceReading(reading=reading, landmarks=moved, face=face)
@@ -130,7 +132,8 @@ class Mesh:
 def weights(tmp_path):
     torch.manual_seed(0)
     path = tmp_path / "network.safetensors"
-    save_file({k: v.contiguous() for k, v in AnomalyNetwork().state_dict().items()}, path)
+    both = together(AnomalyNetwork().state_dict(), AnomalyNetwork(CLOSE_UP).state_dict())
+    save_file({k: v.contiguous() for k, v in both.items()}, path)
     return path
 
 
@@ -160,6 +163,17 @@ def test_a_release_for_research_is_rows_for_the_products_manifest(tmp_path, weig
     assert [row["line"] for row in rows] == ["research", "research"]
     assert {row["file"] for row in rows} <= {path.name for path in made}
     assert (tmp_path / "out" / "default-1.json").exists()
+
+
+def test_a_close_up_of_its_own_takes_the_place_of_the_one_in_the_weights(tmp_path, weights):
+    write_archive(tmp_path, 256, ["one"] * 120)
+    own = AnomalyNetwork(CLOSE_UP).state_dict()
+    path = tmp_path / "close.safetensors"
+    save_file({k: v.contiguous() for k, v in own.items()}, path)
+    out = tmp_path / "out"
+    release(weights, tmp_path, out, Mesh(), close_up=path, faces=12, line="research", seed=0)
+    kept = of_close_up(load_file(out / "default-face.safetensors"))
+    torch.testing.assert_close(kept["heads.weight"].float(), own["heads.weight"], atol=1e-3, rtol=1e-2)
 
 
 def test_too_few_normal_faces_and_faces_not_found_again_are_refused(tmp_path, weights):

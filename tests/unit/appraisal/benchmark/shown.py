@@ -41,6 +41,8 @@ def sheet(who, kind="sham", severity=0.0, *, follows=1.0, mesh_follows=0.0, evid
         residual=np.zeros((64, 64, 3), np.float32),
         evidence=evidence,
         severity=0.1,
+        close_evidence=evidence,
+        close_severity=0.1,
         landmarks=((network + 0.5) / SIZE).astype(np.float32),
     )
     inside = np.ones((SIZE, SIZE), bool)
