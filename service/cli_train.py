@@ -76,7 +76,8 @@ def default(  # noqa: PLR0917
         seed=seed,
         save_every=save_every,
     )
-    weights = stages.once(out, lambda: stages.network(plan, data))
+    what = f"{steps} steps, {minutes or 'any'} minutes"
+    weights = stages.once(out, what, lambda: stages.network(plan, data))
     if until is Stage.NETWORK:
         return
 
@@ -93,10 +94,10 @@ def default(  # noqa: PLR0917
         )
 
     points, near = out / "landmarks", out / "close-up"
-    whole = stages.once(points, lambda: stages.landmarks(weights, data, points, share(4 * faces)))
+    whole = stages.once(points, what, lambda: stages.landmarks(weights, data, points, share(4 * faces)))
     if until is Stage.LANDMARKS:
         return
-    close = stages.once(near, lambda: stages.close_up(whole, data, near, share(faces)))
+    close = stages.once(near, what, lambda: stages.close_up(whole, data, near, share(faces)))
     if until is Stage.CALIBRATED:
         for path in stages.calibrated(whole, close, data, out / "model", 400, "research", 5):
             _console.print(path)

@@ -50,12 +50,18 @@ def _progress(what: str, steps: int) -> Iterator[_Tell]:
         yield tell
 
 
-def once(out: Path, stage: Callable[[], object]) -> Path:
-    """Run a stage unless it has come to its end before; returns the weights it made."""
+def once(out: Path, what: str, stage: Callable[[], object]) -> Path:
+    """Run a stage unless it has come to its end before; returns the weights it made.
+
+    Args:
+        out: the stage's folder.
+        what: how much is to be trained; more of it than before goes on from the checkpoint.
+        stage: trains.
+    """
     done = out / "done"
-    if not done.exists():
+    if not done.exists() or done.read_text(encoding="utf-8") != what:
         stage()
-        done.touch()
+        done.write_text(what, encoding="utf-8")
     return out / WEIGHTS
 
 

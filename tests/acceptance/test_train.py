@@ -14,7 +14,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from service.appraisal.anomaly_network import of_close_up
 from service.appraisal.face import MediapipeFaceFinder
 from service.appraisal.methods import METHODS
 from service.appraisal.models import SHIPPED_WEIGHTS_DIR
@@ -91,7 +93,20 @@ def test_a_site_adapts_calibrates_and_scores_with_its_own_weights(photos, tmp_pa
 
 def test_a_training_that_was_killed_goes_on_and_is_calibrated(archive, tmp_path):
     out = tmp_path / "run"
-    words = ("train", "default", "--data", archive, "--out", out, "--start", NETWORK, "--faces", 1)
+    words = (
+        "train",
+        "default",
+        "--data",
+        archive,
+        "--out",
+        out,
+        "--start",
+        NETWORK,
+        "--faces",
+        1,
+        "--until",
+        "network",
+    )
     quick = ("--workers", 0, "--threads", 1, "--save-every", 1)
     checkpoint = out / "checkpoint.pt"
     killed = subprocess.Popen(
@@ -118,11 +133,17 @@ def test_a_training_that_was_killed_goes_on_and_is_calibrated(archive, tmp_path)
     assert steered[-1]["step"] == str(reached + 2)
     assert list(out.glob("sheet-*.png"))
 
-    weights = out / "network.safetensors"
-    made = run("train", "calibrate", "--weights", weights, "--data", archive, "--out", out, "--faces", 10)
-    assert made.returncode == 0, made.stderr
-    assert (out / "manifest-rows.toml").exists()
-    assert json.loads((out / "default-1.json").read_text())["method"] == "default"
+    whole = run(*words[:-2], *quick, "--steps", reached + 2)  # the stages that are left
+    assert whole.returncode == 0, whole.stderr
+    assert torch.load(checkpoint, weights_only=True)["step"] == reached + 2
+    for stage, count in (("landmarks/landmarks.pt", 1), ("close-up/checkpoint.pt", 1)):
+        assert torch.load(out / stage, weights_only=True)["step"] >= count
+    model = out / "model"
+    assert (model / "manifest-rows.toml").exists()
+    assert json.loads((model / "default-1.json").read_text())["method"] == "default"
+    own = load_file(out / "close-up" / "network.safetensors")
+    kept = of_close_up(load_file(model / "default-face.safetensors"))
+    assert torch.equal(kept["heads.weight"], own["heads.weight"])
 
 
 def test_photographs_without_faces_are_refused_with_their_reasons(tmp_path):
