@@ -29,6 +29,13 @@ class Stage(StrEnum):
     CALIBRATED = "calibrated"
 
 
+class Seen(StrEnum):
+    """What a network sees; the names of ``views.View``."""
+
+    WHOLE = "whole"
+    CLOSE_UP = "close-up"
+
+
 @train_app.command()
 def default(  # noqa: PLR0917
     data: Annotated[Path, typer.Option(help="Folder of faces_*.npz archives (docs/method.md).")],
@@ -52,13 +59,15 @@ def default(  # noqa: PLR0917
 ) -> None:
     """Train and calibrate the default method; run again to continue an interrupted training.
 
-    Four stages, each also a command of its own: the network of the whole face (OUT: network.safetensors,
+    Stages, each also a command of its own: the network of the whole face (OUT: network.safetensors,
     log.csv, steering.csv, contact sheets), its landmarks (OUT/landmarks), the close-up of mouth and nose
-    (OUT/close-up), each of the latter with a third of the steps, and the calibration (OUT/model). With
-    --minutes half of them are the first stage's, and a quarter each of the next two.
+    (OUT/close-up) and its landmarks (OUT/close-up/landmarks), and the calibration (OUT/model). The
+    three in the middle have a third of the steps each; of --minutes half go to the first stage and a
+    sixth to each of them.
 
     Example: semblance train default --data faces/ --out run/ --device cuda --workers 12 --faces 16
     """
+    from service.appraisal.views import CLOSE_UP, WHOLE
     from service.training.default_method import TrainingPlan
 
     encoder = None if start is not None else ModelStore(model_dir).path(_ENCODER)
@@ -85,7 +94,7 @@ def default(  # noqa: PLR0917
         return stages.Effort(
             steps=max(steps // 3, 1),
             faces=of_faces,
-            minutes=None if minutes is None else minutes / 4,
+            minutes=None if minutes is None else minutes / 6,
             device=device,
             threads=threads,
             workers=workers,
@@ -94,10 +103,15 @@ def default(  # noqa: PLR0917
         )
 
     points, near = out / "landmarks", out / "close-up"
-    whole = stages.once(points, what, lambda: stages.landmarks(weights, data, points, share(4 * faces)))
+    many = share(4 * faces)
+    whole = stages.once(points, what, lambda: stages.landmarks(weights, data, points, WHOLE, many))
     if until is Stage.LANDMARKS:
         return
-    close = stages.once(near, what, lambda: stages.close_up(whole, data, near, share(faces)))
+    stages.once(near, what, lambda: stages.close_up(whole, data, near, share(faces)))
+    lips = near / "landmarks"
+    close = stages.once(
+        lips, what, lambda: stages.landmarks(near / stages.WEIGHTS, data, lips, CLOSE_UP, many)
+    )
     if until is Stage.CALIBRATED:
         for path in stages.calibrated(whole, close, data, out / "model", 400, "research", 5):
             _console.print(path)
@@ -159,6 +173,7 @@ def landmarks(  # noqa: PLR0917
     ] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
     seed: Annotated[int, typer.Option(help="Of all chance.")] = 17,
+    view: Annotated[Seen, typer.Option(help="What the network sees.")] = Seen.WHOLE,
 ) -> None:
     """Train the landmarks of a network to follow pathology; run again to continue.
 
@@ -166,10 +181,13 @@ def landmarks(  # noqa: PLR0917
 
     Example: semblance train landmarks --weights run/network.safetensors --data faces/ --out points/
     """
+    from service.appraisal.views import CLOSE_UP, WHOLE
+
     stages.landmarks(
         weights,
         data,
         out,
+        CLOSE_UP if view is Seen.CLOSE_UP else WHOLE,
         stages.Effort(
             steps=steps,
             faces=faces,

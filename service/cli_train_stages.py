@@ -16,6 +16,7 @@ from service.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from service.appraisal.views import View
     from service.training.default_method import TrainingPlan
 
 WEIGHTS = "network.safetensors"  # in the folder of each stage
@@ -90,8 +91,8 @@ def network(plan: TrainingPlan, data: Path) -> Path:
     return weights
 
 
-def landmarks(weights: Path, data: Path, out: Path, effort: Effort) -> Path:
-    """Train the landmarks of a network of the whole face.
+def landmarks(weights: Path, data: Path, out: Path, view: View, effort: Effort) -> Path:
+    """Train the landmarks of the network of a view.
 
     Raises:
         ConfigurationError: no faces to train on.
@@ -104,6 +105,7 @@ def landmarks(weights: Path, data: Path, out: Path, effort: Effort) -> Path:
 
     plan = LandmarkPlan(
         out=out,
+        view=view,
         steps=effort.steps,
         faces_per_batch=effort.faces,
         minutes=effort.minutes,
@@ -116,11 +118,11 @@ def landmarks(weights: Path, data: Path, out: Path, effort: Effort) -> Path:
     pool = open_pool(data, Split.TRAIN)
     if not pool.members:
         raise ConfigurationError(f"{data}: no faces to train on")
-    whole = AnomalyNetwork()
-    whole.load_state_dict(of_whole(load_tensors(weights)))
-    with _progress(f"landmarks on {len(pool)} faces", plan.steps) as tell:
-        train_landmarks(whole, plan, pool, progress=tell)
-    save_halves(whole.state_dict(), out / WEIGHTS)
+    seeing = AnomalyNetwork(view)
+    seeing.load_state_dict(of_whole(load_tensors(weights)))
+    with _progress(f"{view.name}: landmarks on {len(pool)} faces", plan.steps) as tell:
+        train_landmarks(seeing, plan, pool, progress=tell)
+    save_halves(seeing.state_dict(), out / WEIGHTS)
     console.print(f"weights: {out / WEIGHTS}")
     return out / WEIGHTS
 

@@ -22,15 +22,16 @@ from torch.utils.data import DataLoader, IterableDataset
 from service.appraisal.anomalies import (
     RANDOM,
     Canvas,
+    Change,
     forward_points,
     inter_ocular_distance,
     render,
 )
 from service.appraisal.anomaly_network import AnomalyNetwork
 from service.appraisal.landmark_branch import LandmarkBranch
-from service.appraisal.views import INPUT_SIZE, LANDMARKS, MIRRORED
+from service.appraisal.views import INPUT_SIZE, WHOLE, View
 from service.training import augmentation
-from service.training.examples import in_square, mirrored
+from service.training.examples import in_square, mirrored, placed
 from service.training.faces import FacePool, NormalFace
 from service.training.losses import landmark_loss
 from service.training.morphs import stranger
@@ -40,6 +41,7 @@ _PAINTED = frozenset({"random-blob", "random-texture", "random-line", "random-se
 _MOVES = tuple(name for name in RANDOM if name not in _PAINTED)
 _ALONG, _ANY = "random-contour", 0.7  # some landmarks of one part, and the share of all the other moves
 _UNMOVED = 0.15  # share of faces left as they are
+_TRIES = 4  # to find a displacement in the view
 _CHECKPOINT = "landmarks.pt"
 
 
@@ -48,6 +50,7 @@ class LandmarkPlan:
     """How to train the branch."""
 
     out: Path  # folder for checkpoint and log
+    view: View = WHOLE  # what the network sees of a face
     steps: int = 8_000  # optimiser steps in all
     faces_per_batch: int = 24
     minutes: float | None = None  # wall-clock budget of this run; the rate falls to its end by then
@@ -63,51 +66,68 @@ class LandmarkPlan:
 class LandmarkBatch:
     """Displaced faces with where their landmarks are."""
 
-    images: Tensor  # (B, 3, 256, 256) uint8
-    landmarks: Tensor  # (B, len(LANDMARKS), 2), fractions of the square
-    moved: Tensor  # (B, len(LANDMARKS)), displacement, inter-ocular distances
+    images: Tensor  # (B, 3, S, S) uint8, S the view's size
+    landmarks: Tensor  # (B, landmarks of the view, 2), fractions of the view
+    moved: Tensor  # (B, landmarks of the view), displacement, inter-ocular distances
 
 
 def displaced(
-    face: NormalFace, rng: np.random.Generator
+    face: NormalFace, rng: np.random.Generator, view: View = WHOLE
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """One face with up to three displacements of the random family.
 
     Args:
         face: 256 pixels a side.
         rng: source of all chance.
+        view: what is shown of it.
 
     Returns:
-        Image (256, 256, 3) uint8, landmarks (len(LANDMARKS), 2) as fractions of the square, and
-        how far each was displaced (len(LANDMARKS),) in inter-ocular distances.
+        Image (S, S, 3) uint8, S the view's size, the view's landmarks (N, 2) as fractions of the
+        view, and how far each was displaced (N,) in inter-ocular distances.
     """
     unit = inter_ocular_distance(face.landmarks)
     image, mesh = face.image, face.landmarks.astype(np.float32)
     count = 0 if rng.random() < _UNMOVED else int(rng.integers(1, 4))
     for _ in range(count):
         canvas = Canvas(image=image, landmarks=mesh, unit=unit)
-        name = _MOVES[int(rng.integers(len(_MOVES)))] if rng.random() < _ANY else _ALONG
-        change = RANDOM[name](canvas, float(rng.uniform(0.2, 1.0)), rng)
-        rendered = render(image, change)
+        rendered = render(image, _move(canvas, rng, view))
         image, mesh = rendered.image, forward_points(mesh, rendered.displacement)
-    place = augmentation.placement(INPUT_SIZE, rng)
-    image = augmentation.light(render(image, None, place).image, rng)
+    place = placed(augmentation.placement(INPUT_SIZE, rng), view)
+    image = augmentation.light(render(image, None, place, view.size).image, rng)
     if rng.random() < 0.5:
         image = augmentation.camera(image, rng)
-    chosen = list(LANDMARKS)
-    points = in_square(mesh[chosen], place)
+    chosen = list(view.landmarks)
+    points = in_square(mesh[chosen], place, view.size)
     moved = np.hypot(*(mesh[chosen] - face.landmarks[chosen]).T) / unit
     if rng.random() < 0.5:
         image = image[:, ::-1]
-        points = mirrored(points)
-        moved = moved[list(MIRRORED)]
+        points = mirrored(points, view)
+        moved = moved[list(view.mirrored)]
     return np.ascontiguousarray(image), points, moved.astype(np.float32)
+
+
+def _move(canvas: Canvas, rng: np.random.Generator, view: View) -> Change:
+    """A displacement that takes some of the view's landmarks along, if one is drawn in time."""
+    for _ in range(_TRIES):
+        name = _MOVES[int(rng.integers(len(_MOVES)))] if rng.random() < _ANY else _ALONG
+        change = RANDOM[name](canvas, float(rng.uniform(0.2, 1.0)), rng)
+        field = change.displacement
+        if field is None:
+            break
+        strength = cv2.magnitude(field[..., 0], field[..., 1])
+        at = np.rint(canvas.landmarks[list(view.landmarks)]).astype(int)
+        columns, rows = np.clip(at, 0, np.array(strength.shape[::-1]) - 1).T
+        if strength[rows, columns].max() > 0.5 * strength.max():
+            break
+    return change
 
 
 class DisplacedFaces(IterableDataset[LandmarkBatch]):
     """An endless, seeded stream of batches."""
 
-    def __init__(self, pool: FacePool, *, faces_per_batch: int, first_step: int, seed: int) -> None:
+    def __init__(
+        self, pool: FacePool, *, faces_per_batch: int, first_step: int, seed: int, view: View = WHOLE
+    ) -> None:
         """Keep what is needed to make any batch from its number alone.
 
         Args:
@@ -115,8 +135,10 @@ class DisplacedFaces(IterableDataset[LandmarkBatch]):
             faces_per_batch: how many a batch.
             first_step: number of the first batch, for resuming.
             seed: of all chance.
+            view: what is shown of the faces.
         """
         self._pool = pool
+        self._view = view
         self._faces = faces_per_batch
         self._first = first_step
         self._seed = seed
@@ -133,7 +155,7 @@ class DisplacedFaces(IterableDataset[LandmarkBatch]):
         """The batch of a step."""
         rng = np.random.default_rng((self._seed, step))
         drawn = (self._pool.face(self._pool.draw(rng), INPUT_SIZE) for _ in range(self._faces))
-        made = [displaced(stranger(face, self._pool, rng), rng) for face in drawn]
+        made = [displaced(stranger(face, self._pool, rng), rng, self._view) for face in drawn]
         images, points, moved = (np.stack(part) for part in zip(*made, strict=True))
         return LandmarkBatch(
             images=torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
@@ -223,7 +245,13 @@ def train_landmarks(
     torch.manual_seed(plan.seed)
     cv2.setNumThreads(1)  # a forked worker would wait for OpenCV threads that it does not have
     state = _begin(network, plan)
-    stream = DisplacedFaces(pool, faces_per_batch=plan.faces_per_batch, first_step=state.step, seed=plan.seed)
+    stream = DisplacedFaces(
+        pool,
+        faces_per_batch=plan.faces_per_batch,
+        first_step=state.step,
+        seed=plan.seed,
+        view=plan.view,
+    )
     batches = iter(DataLoader(stream, batch_size=None, num_workers=plan.workers))
     recent: list[float] = []
     began = time.monotonic()

@@ -136,12 +136,12 @@ def test_a_training_that_was_killed_goes_on_and_is_calibrated(archive, tmp_path)
     whole = run(*words[:-2], *quick, "--steps", reached + 2)  # the stages that are left
     assert whole.returncode == 0, whole.stderr
     assert torch.load(checkpoint, weights_only=True)["step"] == reached + 2
-    for stage, count in (("landmarks/landmarks.pt", 1), ("close-up/checkpoint.pt", 1)):
-        assert torch.load(out / stage, weights_only=True)["step"] >= count
+    for made in ("landmarks/landmarks.pt", "close-up/checkpoint.pt", "close-up/landmarks/landmarks.pt"):
+        assert torch.load(out / made, weights_only=True)["step"] >= 1
     model = out / "model"
     assert (model / "manifest-rows.toml").exists()
     assert json.loads((model / "default-1.json").read_text())["method"] == "default"
-    own = load_file(out / "close-up" / "network.safetensors")
+    own = load_file(out / "close-up" / "landmarks" / "network.safetensors")
     kept = of_close_up(load_file(model / "default-face.safetensors"))
     assert torch.equal(kept["heads.weight"], own["heads.weight"])
 
