@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from service.appraisal.anomaly_network import AnomalyNetwork
-from service.appraisal.views import LANDMARKS
+from service.appraisal.views import CLOSE_UP, LANDMARKS
 from service.training.faces import Split, open_pool
 from service.training.landmarks import DisplacedFaces, LandmarkPlan, train_landmarks
 from service.training.losses import landmark_loss
@@ -32,6 +32,22 @@ def test_a_batch_tells_where_displaced_points_are(pool):
     assert torch.equal(
         batch.images, DisplacedFaces(pool, faces_per_batch=12, first_step=9, seed=1).batch(3).images
     )
+
+
+def test_of_a_close_up_most_faces_are_displaced_where_it_looks(pool):
+    batch = DisplacedFaces(pool, faces_per_batch=12, first_step=0, seed=1, view=CLOSE_UP).batch(3)
+    assert batch.images.shape == (12, 3, CLOSE_UP.size, CLOSE_UP.size)
+    assert batch.landmarks.shape == (12, len(CLOSE_UP.chosen), 2)
+    assert float((batch.moved.amax(1) > 0.02).float().mean()) > 0.5
+    middle = batch.landmarks[..., 0].mean()  # lips and nose lie in the middle of it
+    assert middle == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_landmarks_of_a_close_up_are_trained_likewise(tmp_path, pool):
+    network = AnomalyNetwork(CLOSE_UP)
+    before = network.points.maps.weight.clone()
+    train_landmarks(network, replace(plan(tmp_path, 1), view=CLOSE_UP), pool)
+    assert not torch.equal(network.points.maps.weight, before)
 
 
 def test_only_the_branch_learns_and_a_run_goes_on_from_its_checkpoint(tmp_path, pool):
