@@ -60,12 +60,22 @@ def render_heatmap(
     rows, columns = np.flatnonzero(judged.any(1)), np.flatnonzero(judged.any(0))
     if rows.size:
         part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        painted[part] = _paint(painted[part], difference[part], scale)
+        painted[part] = paint(painted[part], difference[part], scale)
     _outline(painted, judged)
     return np.concatenate([painted, _colour_bar(photograph.height, scale)], axis=1)
 
 
-def _paint(rgb: NDArray[np.uint8], difference: NDArray[np.float32], scale: HeatmapScale) -> NDArray[np.uint8]:
+def paint(rgb: NDArray[np.uint8], difference: NDArray[np.float32], scale: HeatmapScale) -> NDArray[np.uint8]:
+    """Paint a difference map over a picture.
+
+    Args:
+        rgb: (H, W, 3) uint8, sRGB.
+        difference: (H, W) float32, NaN where nothing was judged.
+        scale: What the colours mean.
+
+    Returns:
+        (H, W, 3) uint8, sRGB.
+    """
     judged = np.isfinite(difference)
     span = np.float32(scale.high - scale.low)
     strength = np.clip((np.where(judged, difference, scale.low) - np.float32(scale.low)) / span, 0, 1)

@@ -109,5 +109,25 @@ def test_the_rows_build_when_the_files_are_there(tmp_path, name):
     rows[row] = replace(rows[row], file="squeeze.safetensors", sha256=digest)
     built = NORMALISERS[name].build(Workplace(store=ModelStore(tmp_path, manifest=rows)))
     assert isinstance(built, StyleGan2Normaliser)
-    assert built.projection.w_plus == (name == "stylegan2-wplus")
-    assert (built.adaptation is None) == (name == "stylegan2-projected")
+    assert built.projection.w_plus == ("wplus" in name)
+    assert (built.adaptation is None) == name.endswith("-projected")
+    assert built.framing == (FFHQ_FRAMING if "ffhq" in name else Framing())
+
+
+def test_every_ablation_has_a_row_for_both_kinds_of_generator():
+    endings = ("", "-projected", "-wplus", "-wplus-projected")
+    assert {name for name in NORMALISERS if name.startswith("stylegan2")} == {
+        stem + ending for stem in ("stylegan2", "stylegan2-ffhq") for ending in endings
+    }
+
+
+def test_progress_counts_the_steps_of_both_algorithms_and_reaches_the_end(aligned):
+    told = []
+    normaliser = replace(
+        _normaliser(adapted=True),
+        adaptation=AdaptationSettings(steps=3),
+        progress=lambda done, total: told.append((done, total)),
+    )
+    normaliser.normalise([aligned, aligned])
+    assert {total for _, total in told} == {20 + 2 * 3}
+    assert [done for done, _ in told] == [*range(1, 27), 26]
