@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from service.appraisal.appraiser import BATCH
 from service.appraisal.models import ModelStore
-from service.appraisal.validation import BATCH, Validation, read_ratings, usable_methods, validate
+from service.appraisal.validation import Validation, read_ratings, usable_methods, validate
 from service.appraisal.validation_report import write_report
 from service.cli_progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings
@@ -94,7 +95,7 @@ def validate_command(
             errors.print(f"{photo}: rejected: {reasons}", highlight=False, markup=False)
         _show(found, path)
         if calibrate is not None and calibration is not None:
-            made = calibrate_on_ratings(found, calibrate, fit, photos, store)
+            made = calibrate_on_ratings(found, calibrate, fit, photos, store, device=settings.device)
             errors.print(
                 f"calibration {made.version}: {install_calibration(made, calibration)}", highlight=False
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.appraisal.appraiser import Appraiser, pick_device
+from service.appraisal.appraiser import BATCH, Appraiser, pick_device
 from service.appraisal.calibration import LEAST_RATING, MOST_RATING
 from service.appraisal.comparators import COMPARATORS
 from service.appraisal.comparators.backbones import BACKBONES
@@ -31,7 +31,6 @@ from service.records import Appraisal, Region
 
 COLUMNS = ("photo", "rater", "rating")
 LEAST_PHOTOGRAPHS = 6  # three highest and three lowest anchor the scale
-BATCH = 4  # photographs together: of a 1,024 px generator, about what a small GPU holds
 REGIONS = (Region.FACE, Region.ORONASAL)  # those of Table II
 
 

@@ -76,8 +76,8 @@ def test_a_stored_calibration_is_chosen_and_named(run, photos):
 
 
 @pytest.fixture
-def backbone(tmp_path, monkeypatch):
-    """A model directory with a SqueezeNet of random numbers."""
+def backbone(run, tmp_path, monkeypatch):
+    """A model directory with a SqueezeNet of random numbers; `run` clears the setting first."""
     folder = tmp_path / "models"
     folder.mkdir()
     torch.manual_seed(0)
