@@ -107,7 +107,8 @@ def validate_command(
 def _show(found: Validation, path: Path) -> None:
     table = Table(title="Agreement with people, entire face", caption=str(path))
     for column in ("method", "Pearson", "Spearman", "MAE", "W1"):
-        table.add_column(column, justify="left" if column == "method" else "right", overflow="fold")
+        named = column == "method"  # whole: it is what one copies
+        table.add_column(column, justify="left" if named else "right", no_wrap=named)
     for result in found.results:
         if result.region is Region.FACE:
             figures = result.agreement

@@ -172,6 +172,7 @@ def validate(
     panel = _Panel(methods, store, device=device, finder=finder or MediapipeFaceFinder(), steps=steps)
     rejected: dict[str, str] = {}
     rows: list[list[dict[Region, float | None]]] = [[] for _ in methods]
+    progress(0, len(ratings.photos) * len(methods))
     for start in range(0, len(ratings.photos), batch):
         part = ratings.photos[start : start + batch]
         photographs = _read(part, folder, rejected)

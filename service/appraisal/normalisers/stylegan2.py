@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from service.appraisal.alignment import AlignedFace, warp
 from service.appraisal.comparators.backbones import BACKBONES, build_network
 from service.appraisal.tables import Normalised, Normaliser, NormaliserRow, Progress, Workplace, unwatched
+from service.errors import ModelIntegrityError
 
 if TYPE_CHECKING:
     from service.appraisal.stylegan2.generator import Generator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MODEL = "stylegan2-face"
 LOSS_BACKBONE, LOSS_WEIGHTS = "squeezenet", "lpips-0.1-squeeze"
+LEAST_SIDE = 32  # pixels of a generator's pictures; of smaller ones the network's last layers see nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +120,17 @@ def _build(workplace: Workplace, *, framing: Framing, adapted: bool, w_plus: boo
     from service.appraisal.stylegan2.projection import AdaptationSettings, PerceptualLoss, ProjectionSettings
 
     store = workplace.store
+    generator = generator_from(store.tensors(MODEL, key="g_ema"))
+    if generator.shape.size < LEAST_SIDE:
+        raise ModelIntegrityError(
+            f"{MODEL} draws {generator.shape.size} px; LPIPS needs {LEAST_SIDE} at the least"
+        )
     backbone = BACKBONES[LOSS_BACKBONE]
     learned = store.tensors(LOSS_WEIGHTS)
     network = build_network(backbone, store.tensors(backbone.model), len(backbone.ends))
     weights = [learned[f"layer{index}"] for index in range(len(backbone.ends))]
     return StyleGan2Normaliser(
-        generator=generator_from(store.tensors(MODEL, key="g_ema")).to(workplace.device),
+        generator=generator.to(workplace.device),
         loss=PerceptualLoss(network, weights, workplace.device),
         projection=ProjectionSettings(w_plus=w_plus),
         adaptation=AdaptationSettings() if adapted else None,

@@ -76,7 +76,7 @@ def test_methods_of_one_normaliser_share_its_counterparts_and_batches_change_not
         progress=lambda done, total: told.append((done, total)),
     )
     assert sizes == [7, 2]
-    assert told == [(7, 18), (14, 18), (16, 18), (18, 18)]
+    assert told == [(0, 18), (7, 18), (14, 18), (16, 18), (18, 18)]
     assert again.results == found.results
 
 
