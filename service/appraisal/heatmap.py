@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from service.appraisal.photograph import Photograph
 
 MAX_ALPHA = 0.78
+_LEAST_SPAN = 1e-12  # of a scale: differences of identical pictures
 _GREY = (200, 200, 200)
 _PANEL = (24, 24, 24)
 
@@ -39,7 +40,8 @@ def scale_of(difference: NDArray[np.float32]) -> HeatmapScale:
     if values.size == 0:
         return HeatmapScale(low=0.0, high=1.0)
     low, high = float(np.percentile(values, 50)), float(np.percentile(values, 99.5))
-    return HeatmapScale(low=low, high=max(high, low + 1e-6))
+    # Relative: fourth powers of small differences (eq. (1) of paper 000) lie below a millionth.
+    return HeatmapScale(low=low, high=max(high, low * (1 + 1e-6) + _LEAST_SPAN))
 
 
 def render_heatmap(
@@ -122,7 +124,14 @@ def _colour_bar(height: int, scale: HeatmapScale) -> NDArray[np.uint8]:
         value = scale.low + (scale.high - scale.low) * step / 4
         y = margin + (rows - 1) * (1 - step / 4)
         draw.line((unit + bar, y, unit + bar + unit // 3, y), fill=_GREY)
-        label = np.format_float_positional(value, precision=2, fractional=False, trim="-")
+        label = _label(value)
         draw.text((round(unit * 2.9), y), label, fill=_GREY, font=font, anchor="lm")
     draw.text((unit // 2, unit), scale.caption, fill=_GREY, font=font, anchor="lm")
     return np.asarray(image, dtype=np.uint8)
+
+
+def _label(value: float) -> str:
+    """Two digits, short also where a difference is very small."""
+    if 0 < value < 1e-3:
+        return np.format_float_scientific(value, precision=1, trim="-", exp_digits=1)
+    return np.format_float_positional(value, precision=2, fractional=False, trim="-")
