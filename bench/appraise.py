@@ -1,9 +1,11 @@
 """Milliseconds a photograph by method, device and batch, beside the lpips package in the same run.
 
-Run: ``python bench/appraise.py [--model-dir DIR] [--threads 2] [--batch 8]``. The last line is JSON:
-``default_ms_cpu``, ``default_ms_gpu`` (null without a GPU) and ``comparator_vs_lpips``: time of our
-comparators over that of the lpips package for the same comparison, the worst of the backbones
-(batch 1, CPU).
+Run: ``python bench/appraise.py [--model-dir DIR] [--threads 2] [--batch 8] [--pair NAME]``; with
+``--pair stylegan2+deep-squeezenet`` a pair whose files are in the directory is timed as well. The last
+line is JSON: ``default_ms_cpu``, ``default_ms_gpu`` (null without a GPU), ``comparator_vs_lpips``, the
+time of our comparators over that of the lpips package for the same comparison, the worst of the
+backbones (batch 1, CPU), ``comparator_vs_lpips_batched``, the same of whole batches, and ``methods_ms``,
+by method, device and batch.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import json
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lpips
@@ -41,20 +43,25 @@ def main() -> None:
     parser.add_argument("--model-dir", type=Path, help="directory of model files not shipped")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     parser.add_argument("--batch", type=int, default=8, help="photographs together in the batched figures")
+    parser.add_argument(
+        "--pair", action="append", default=[], help="normaliser+comparator to be timed too; may be repeated"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     console = Console(width=120)
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     store = ModelStore(options.model_dir)
-    methods = _time_methods(store, devices, options.batch, console)
-    ratio = _time_comparators(devices, options.batch, console)
+    methods = _time_methods((*METHODS, *options.pair), store, devices, options.batch, console)
+    ratios = _time_comparators(devices, options.batch, console)
     name = "default" if "default" in METHODS else "symmetry"
     print(
         json.dumps(
             {
                 "default_ms_cpu": methods.get((name, "cpu", 1)),
                 "default_ms_gpu": methods.get((name, "cuda", options.batch)),
-                "comparator_vs_lpips": ratio,
+                "comparator_vs_lpips": ratios[1],
+                "comparator_vs_lpips_batched": ratios.get(options.batch),
+                "methods_ms": {"/".join(map(str, key)): ms for key, ms in methods.items()},
                 "method": name,
                 "threads": options.threads,
             }
@@ -69,14 +76,14 @@ def _photograph() -> Photograph:
 
 
 def _time_methods(
-    store: ModelStore, devices: list[str], batch: int, console: Console
+    methods: Sequence[str], store: ModelStore, devices: list[str], batch: int, console: Console
 ) -> dict[tuple[str, str, int], float]:
     table = Table(title="Whole appraisal after decoding, ms a photograph (median)")
     for column in ("method", "device", "batch", "ms"):
         table.add_column(column)
     times: dict[tuple[str, str, int], float] = {}
     photograph = _photograph()
-    for method in METHODS:
+    for method in methods:
         for device in devices:
             try:
                 appraiser = Appraiser(method, store=store, device=device)
@@ -92,8 +99,8 @@ def _time_methods(
     return times
 
 
-def _time_comparators(devices: list[str], batch: int, console: Console) -> float:
-    """Time each backbone against the package; return the worst ratio at batch 1 on the CPU."""
+def _time_comparators(devices: list[str], batch: int, console: Console) -> dict[int, float]:
+    """Time each backbone against the package; return the worst ratio on the CPU by batch."""
     table = Table(title=f"Comparators at {SIZE} px, ms a pair (median)")
     for column in (
         "backbone",
@@ -105,18 +112,18 @@ def _time_comparators(devices: list[str], batch: int, console: Console) -> float
         "ratios",
     ):
         table.add_column(column)
-    worst = 0.0
+    worst: dict[int, float] = {}
     for name, short in (("alexnet", "alex"), ("squeezenet", "squeeze"), ("vgg16", "vgg")):
         for device in devices:
             for count in (1, batch) if name != "vgg16" or device == "cuda" else (1,):
                 figures = _comparator_ms(name, short, device, count)
                 ratios = [figure / figures[0] for figure in figures[1:]]
-                if device == "cpu" and count == 1:
-                    worst = max(worst, *ratios)
+                if device == "cpu":
+                    worst[count] = max(worst.get(count, 0.0), *ratios)
                 cells = [f"{figure / count:.1f}" for figure in figures]
                 table.add_row(name, device, str(count), *cells, ", ".join(f"{r:.2f}" for r in ratios))
     console.print(table)
-    return round(worst, 3)
+    return {count: round(ratio, 3) for count, ratio in worst.items()}
 
 
 def _comparator_ms(name: str, short: str, device: str, count: int) -> list[float]:

@@ -14,6 +14,7 @@ from service.appraisal.change import RegionChange, Verdict, compare_appraisals
 from service.appraisal.models import ModelStore
 from service.appraisal.photograph import read_photograph
 from service.appraisal.repeatability import find_repeatability, repeatability_places
+from service.cli_progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import SemblanceError
 from service.exit_codes import ExitCode, code_of
@@ -43,8 +44,17 @@ def change(
     try:
         settings = load_settings()
         store = ModelStore(settings.model_dir)
-        appraiser = Appraiser(method or settings.method, store=store, device=settings.device)
-        found = appraiser.appraise_batch([read_photograph(before), read_photograph(after)], with_maps=False)
+        progress = step_progress(errors)
+        photographs = [read_photograph(before), read_photograph(after)]
+        appraiser = Appraiser(
+            method or settings.method,
+            store=store,
+            device=settings.device,
+            face_finder=loaded_finder(before),
+            progress=steps_shown(progress),
+        )
+        with progress:
+            found = appraiser.appraise_batch(photographs, with_maps=False)
         known = find_repeatability(appraiser.identity, *repeatability_places(settings.model_dir))
         changes = compare_appraisals(found[0].appraisal, found[1].appraisal, known)
     except (SemblanceError, OSError) as exc:

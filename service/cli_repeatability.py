@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from service.appraisal.appraiser import Appraiser
@@ -19,6 +18,7 @@ from service.appraisal.repeatability import (
     repeatability_places,
     save_repeatability,
 )
+from service.cli_progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import ConfigurationError, SemblanceError
 from service.exit_codes import code_of
@@ -63,13 +63,17 @@ def repeatability(
     errors = Console(stderr=True)
     try:
         settings = load_settings()
-        appraiser = Appraiser(
-            method or settings.method, store=ModelStore(settings.model_dir), device=settings.device
-        )
+        progress = step_progress(errors)
+        task, steps = progress.add_task("taking again", total=None), steps_shown(progress)
         photographs = _photographs(photos or [], data, faces)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-            task = progress.add_task("taking again", total=None)
+        appraiser = Appraiser(
+            method or settings.method,
+            store=ModelStore(settings.model_dir),
+            device=settings.device,
+            face_finder=loaded_finder(photos[0]) if photos else None,
+            progress=steps,
+        )
+        with progress:
             found = measure_repeatability(
                 appraiser,
                 photographs,

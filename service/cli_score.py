@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,12 +13,14 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from service.appraisal.appraiser import Appraised, Appraiser
 from service.appraisal.heatmap import encode_png
+from service.appraisal.layer_sheet import render_layer_sheet
 from service.appraisal.models import ModelStore
+from service.cli_progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import SemblanceError
 from service.exit_codes import ExitCode, code_of
@@ -61,6 +61,13 @@ def score(
         ),
     ] = None,
     heatmap_dir: Annotated[Path | None, typer.Option(help="Write each heatmap there as PNG.")] = None,
+    layer_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write there what each layer of a deep-* or lpips-* comparator sees, small differences "
+            "first: a sheet as PNG and the maps as .npy float32 in the canonical square, NaN = not judged."
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu or cuda; default: SEMBLANCE_DEVICE.", show_default=False)
     ] = None,
@@ -78,22 +85,22 @@ def score(
     errors = Console(stderr=True)
     try:
         settings = load_settings()
+        progress = step_progress(errors)
+        files = list(_files(photos))
         appraiser = Appraiser(
             method or settings.method,
             store=ModelStore(settings.model_dir),
             device=device or settings.device,
+            face_finder=loaded_finder(files[0]) if files else None,
             calibration=calibration,
+            progress=steps_shown(progress),
         )
-        files = list(_files(photos))
-        with _native_logs_muted():
-            appraiser.load()
-            for path in files[:1]:  # some native code logs only when it sees its first face
-                _appraise(path, appraiser)
-        for directory in filter(None, (map_dir, heatmap_dir)):
+        if layer_dir is not None:
+            appraiser.layered()
+        for directory in filter(None, (map_dir, heatmap_dir, layer_dir)):
             directory.mkdir(parents=True, exist_ok=True)
-        rejected = _score_all(
-            files, appraiser, _Wanted(output=output, maps=map_dir, heatmaps=heatmap_dir), errors
-        )
+        wanted = _Wanted(output=output, maps=map_dir, heatmaps=heatmap_dir, layers=layer_dir)
+        rejected = _score_all(files, appraiser, wanted, progress)
     except (SemblanceError, OSError) as exc:
         errors.print(f"[bold red]error:[/] {exc}", highlight=False)
         raise typer.Exit(code_of(exc)) from exc
@@ -107,14 +114,15 @@ class _Wanted:
     output: Output
     maps: Path | None  # directory of the difference maps
     heatmaps: Path | None  # directory of the heatmaps
+    layers: Path | None  # directory of the maps by layer
 
 
-def _score_all(files: Sequence[Path], appraiser: Appraiser, wanted: _Wanted, errors: Console) -> int:
+def _score_all(files: Sequence[Path], appraiser: Appraiser, wanted: _Wanted, progress: Progress) -> int:
     """Score the files one by one and print the results; return how many were rejected."""
     rejected = 0
     names = _Names()
     table = _empty_table(appraiser.identity)
-    with _progress(errors) as progress:
+    with progress:
         task = progress.add_task("scoring", total=len(files))
         for path in files:
             result = _appraise(path, appraiser)
@@ -122,6 +130,7 @@ def _score_all(files: Sequence[Path], appraiser: Appraiser, wanted: _Wanted, err
             stem = names.unique(path)
             map_path = _write_map(result, wanted.maps, stem)
             _write_heatmap(result, wanted.heatmaps, stem)
+            _write_layers(result, appraiser, wanted.layers, stem)
             if wanted.output is Output.JSONL:
                 sys.stdout.write(json.dumps(_line(path, result, map_path), allow_nan=False) + "\n")
                 sys.stdout.flush()
@@ -131,20 +140,6 @@ def _score_all(files: Sequence[Path], appraiser: Appraiser, wanted: _Wanted, err
     if wanted.output is Output.TABLE:
         Console().print(table)
     return rejected
-
-
-@contextmanager
-def _native_logs_muted() -> Iterator[None]:
-    """Keep what native libraries write to file descriptor 2 while they load off the screen."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as null:
-            os.dup2(null.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _appraise(path: Path, appraiser: Appraiser) -> Appraised:
@@ -224,6 +219,13 @@ def _write_heatmap(result: Appraised, directory: Path | None, stem: str) -> None
         (directory / f"{stem}.png").write_bytes(encode_png(result.maps.heatmap))
 
 
+def _write_layers(result: Appraised, appraiser: Appraiser, directory: Path | None, stem: str) -> None:
+    if directory is not None and result.maps is not None:
+        layers = appraiser.layer_differences(result.maps)
+        np.save(directory / f"{stem}.npy", np.stack(layers))
+        (directory / f"{stem}.png").write_bytes(encode_png(render_layer_sheet(result.maps, layers)))
+
+
 def _empty_table(method: MethodIdentity) -> Table:
     calibrated = f", calibration {method.calibration}" if method.calibration else ""
     table = Table(
@@ -257,16 +259,3 @@ def _add_row(table: Table, path: Path, result: Appraised) -> None:
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def _progress(console: Console) -> Progress:
-    """Progress on standard error, and only where someone watches."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

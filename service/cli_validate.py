@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from service.appraisal.appraiser import BATCH
 from service.appraisal.models import ModelStore
 from service.appraisal.validation import Validation, read_ratings, usable_methods, validate
 from service.appraisal.validation_report import write_report
+from service.cli_progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import ConfigurationError, SemblanceError
 from service.exit_codes import code_of
@@ -33,6 +34,9 @@ def validate_command(
         str, typer.Option(help="Normaliser of the pairs that are compared when no method is named.")
     ] = "symmetry",
     draws: Annotated[int, typer.Option(min=50, help="Bootstrap resamples.")] = 2000,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Photographs appraised together: more is faster on a large GPU.")
+    ] = BATCH,
     calibrate: Annotated[
         str | None,
         typer.Option(help="Method to calibrate on these ratings; needs --calibration.", show_default=False),
@@ -47,7 +51,7 @@ def validate_command(
 ) -> None:
     """Compare scores with human ratings: Pearson, Spearman, MAE, W1, agreement of the raters.
 
-    Writes report.html, agreement.csv and scores.csv. Without --method, the product's method and
+    Writes report.html, agreement.csv, scores.csv and rejected.csv. Without --method, the product's method and
     every pair of the normaliser with a comparator whose model files are there are compared.
 
     With --calibrate the ratings also become a calibration of one method: from then on, wherever
@@ -56,8 +60,10 @@ def validate_command(
 
     For example `semblance validate ratings.csv --photos photos/ --out report/`.
 
-    Exit codes: 0 done; 1 a photograph or model file is at fault; 2 wrong usage, ratings,
-    setting or method.
+    Photographs that cannot be judged are left out and named, with the reasons.
+
+    Exit codes: 0 done; 1 a model file is at fault; 2 wrong usage, ratings, setting or method, a
+    photograph that is not there, or too few that can be judged.
     """
     errors = Console(stderr=True)
     try:
@@ -67,41 +73,42 @@ def validate_command(
             raise ConfigurationError("--calibrate and --calibration belong together")
         names = tuple(method or (settings.method, *usable_methods(normaliser, store)))
         names = tuple(dict.fromkeys((*names, *((calibrate,) if calibrate else ()))))
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=errors,
-            transient=True,
-            disable=not errors.is_terminal,
-        ) as progress:
-            task = progress.add_task("appraising", total=None)
+        rated = read_ratings(ratings)
+        out.mkdir(parents=True, exist_ok=True)
+        progress = step_progress(errors)
+        task, steps = progress.add_task("appraising", total=None), steps_shown(progress)
+        with progress:
             found = validate(
-                read_ratings(ratings),
+                rated,
                 photos,
                 names,
                 store,
                 device=settings.device,
                 draws=draws,
+                batch=batch,
+                finder=loaded_finder(photos / rated.photos[0]),
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
+                steps=steps,
             )
         path = write_report(found, photos, out)
+        for photo, reasons in found.rejected:
+            errors.print(f"{photo}: rejected: {reasons}", highlight=False, markup=False)
+        _show(found, path)
         if calibrate is not None and calibration is not None:
-            made = calibrate_on_ratings(found, calibrate, fit, photos, store)
+            made = calibrate_on_ratings(found, calibrate, fit, photos, store, device=settings.device)
             errors.print(
                 f"calibration {made.version}: {install_calibration(made, calibration)}", highlight=False
             )
     except (SemblanceError, OSError) as exc:
         errors.print(f"[bold red]error:[/] {exc}", highlight=False)
         raise typer.Exit(code_of(exc)) from exc
-    _show(found, path)
 
 
 def _show(found: Validation, path: Path) -> None:
     table = Table(title="Agreement with people, entire face", caption=str(path))
     for column in ("method", "Pearson", "Spearman", "MAE", "W1"):
-        table.add_column(column, justify="left" if column == "method" else "right", overflow="fold")
+        named = column == "method"  # whole: it is what one copies
+        table.add_column(column, justify="left" if named else "right", no_wrap=named)
     for result in found.results:
         if result.region is Region.FACE:
             figures = result.agreement

@@ -33,8 +33,16 @@ from service.appraisal.regions import region_masks
 from service.appraisal.score import region_scores, score
 from service.appraisal.settings import AppraisalSettings
 from service.appraisal.site import at_site, calibration_of, with_calibration
-from service.appraisal.tables import Normalised, Workplace, lookup
-from service.errors import PhotographError, UnsupportedPhotographError
+from service.appraisal.tables import (
+    LayeredComparator,
+    Normalised,
+    Normaliser,
+    Progress,
+    Workplace,
+    lookup,
+    unwatched,
+)
+from service.errors import ConfigurationError, PhotographError, UnsupportedPhotographError
 from service.records import (
     Appraisal,
     AppraisalStatus,
@@ -44,6 +52,9 @@ from service.records import (
     RejectionReason,
 )
 
+BATCH = (
+    4  # photographs that commands appraise together: of a 1,024 px generator, about what a small GPU holds
+)
 _NAMESPACE = UUID("0d9c4a06-8f3b-5c1e-9a57-4be2d1c7f630")
 
 
@@ -57,6 +68,7 @@ class AppraisalMaps:
     difference: NDArray[np.float32]  # (H, W) float32, photograph coordinates, NaN where nothing was judged
     heatmap: NDArray[np.uint8]  # (H, W + panel, 3) uint8, sRGB, with a colour bar
     face: AlignedFace  # the face in the canonical square, with the way back
+    judged: AlignedFace  # the same as the method saw it: what lay before it replaced
     counterpart: Normalised  # what the normaliser made of it; its own class tells how
 
 
@@ -99,8 +111,10 @@ class Appraiser:
         device: str = "auto",
         face_finder: FaceFinder | None = None,
         occlusion_finder: OcclusionFinder | None = None,
+        normaliser: Normaliser | None = None,
         size: int | None = None,
         calibration: str | None = None,
+        progress: Progress = unwatched,
     ) -> None:
         """Build the method.
 
@@ -111,9 +125,11 @@ class Appraiser:
             device: "auto", "cpu" or "cuda".
             face_finder: Finds faces and landmarks.
             occlusion_finder: Finds what lies before faces; the method's own otherwise, if it has one.
+            normaliser: Makes the normal counterparts: the method's own, built before; None builds it.
             size: Side of the canonical square for an uncalibrated pair; the method's own otherwise.
             calibration: Version of one of the calibrations stored for the method; None takes the
                 method's, or the site's in its place.
+            progress: Called by a normaliser that takes long, with steps done and in all.
 
         Raises:
             UnknownMethodError: No such method.
@@ -132,12 +148,17 @@ class Appraiser:
             row = replace(row, size=size)
         self._size = row.size
         self.identity = identify(row, self._settings, store)
-        normaliser = lookup(NORMALISERS, row.normaliser, "normaliser")
-        comparator = lookup(COMPARATORS, row.comparator, "comparator")
-        needs_models = bool(normaliser.models or comparator.models or row.occlusion)
-        place = Workplace(store=store, device=pick_device(device) if needs_models else "cpu", size=row.size)
-        self._normaliser = normaliser.build(place)
-        self._comparator = comparator.build(place)
+        first = lookup(NORMALISERS, row.normaliser, "normaliser")
+        second = lookup(COMPARATORS, row.comparator, "comparator")
+        needs_models = bool(first.models or second.models or row.occlusion)
+        place = Workplace(
+            store=store,
+            device=pick_device(device) if needs_models else "cpu",
+            size=row.size,
+            progress=progress,
+        )
+        self._normaliser = normaliser or first.build(place)
+        self._comparator = second.build(place)
         self._gate = occlusion_finder
         if occlusion_finder is None and row.occlusion:
             self._gate = _occlusion_gate(row.occlusion, place)
@@ -146,6 +167,31 @@ class Appraiser:
     def load(self) -> None:
         """Load the face models now rather than with the first photograph."""
         self._finder.load()
+
+    def layered(self) -> LayeredComparator:
+        """Return the method's comparator, which can tell differences by their scale.
+
+        Raises:
+            ConfigurationError: It cannot.
+        """
+        if not isinstance(self._comparator, LayeredComparator):
+            raise ConfigurationError(
+                f"method {self.identity.name} has no maps by layer; pairs with deep-* and lpips-* have"
+            )
+        return self._comparator
+
+    def layer_differences(self, maps: AppraisalMaps) -> tuple[NDArray[np.float32], ...]:
+        """Return what an appraisal's comparator saw layer by layer: small differences first (Fig. 5).
+
+        Returns:
+            One (S, S) float32 a layer, NaN where nothing was judged.
+
+        Raises:
+            ConfigurationError: The method's comparator has no layers.
+        """
+        judged = np.isfinite(maps.difference_aligned)
+        found = self.layered().compare_layers(maps.judged, maps.counterpart)
+        return tuple(np.where(judged, part, np.float32(np.nan)).astype(np.float32) for part in found)
 
     def appraise_bytes(self, data: bytes, *, sop_instance_uid: str = "") -> Appraised:
         """Appraise a DICOM Part 10 file or an image file; what cannot be decoded is a rejection."""
@@ -262,6 +308,7 @@ class Appraiser:
             difference=full,
             heatmap=render_heatmap(photograph, full, scale),
             face=face,
+            judged=accepted.bare,
             counterpart=other,
         )
         return Appraised(appraisal=appraisal, maps=maps)

@@ -79,12 +79,15 @@ def isotonic_knots(scores: Sequence[float], ratings: Sequence[float]) -> tuple[t
     """Fit the rating as a non-decreasing function of the score (pool adjacent violators).
 
     Raises:
-        ConfigurationError: Fewer than two different scores.
+        ConfigurationError: Fewer than two different scores, or the ratings fall with the score: the fit
+            would be next to constant and rate everybody alike.
     """
     from sklearn.isotonic import IsotonicRegression
 
     if len(set(scores)) < 2:
         raise ConfigurationError("a calibration needs at least two different scores")
+    if float(np.cov(np.asarray(scores), np.asarray(ratings))[0, 1]) <= 0:
+        raise ConfigurationError("the ratings do not rise with the score")
     fit = IsotonicRegression(y_min=LEAST_RATING, y_max=MOST_RATING, out_of_bounds="clip")
     fit.fit(np.asarray(scores), np.asarray(ratings))
     return tuple((float(x), float(y)) for x, y in zip(fit.X_thresholds_, fit.y_thresholds_, strict=True))

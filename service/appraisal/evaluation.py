@@ -77,16 +77,12 @@ def agreement(
         raise ConfigurationError("the scores are constant")
     scaled = to_ratings(x, y)
     resample = np.random.default_rng(seed).integers(0, len(x), (draws, len(x)))
-
-    def estimate(figure: Callable[[Values, Values], float], machine: Values) -> Estimate:
-        return _bootstrap(figure, machine, y, resample)
-
     return Agreement(
         photographs=len(x),
-        pearson=estimate(lambda a, b: float(np.corrcoef(a, b)[0, 1]), x),
-        spearman=estimate(_spearman, x),
-        mae=estimate(lambda a, b: float(np.abs(a - b).mean()), scaled),
-        w1=estimate(lambda a, b: float(stats.wasserstein_distance(a, b)), scaled),
+        pearson=_bootstrap(_pearson, x, y, resample),
+        spearman=_bootstrap(_spearman, x, y, resample),
+        mae=_bootstrap(_mean_absolute_error, scaled, y, resample),
+        w1=_bootstrap(_wasserstein, scaled, y, resample),
     )
 
 
@@ -177,14 +173,32 @@ def detection(
     )
 
 
-def _spearman(a: Values, b: Values) -> float:
-    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+def _pearson(a: Values, b: Values) -> Values:
+    """Of each row of two (draws, photographs) tables."""
+    a, b = (values - values.mean(1, keepdims=True) for values in (a, b))
+    return np.asarray((a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1)))
+
+
+def _spearman(a: Values, b: Values) -> Values:
+    return _pearson(stats.rankdata(a, axis=1), stats.rankdata(b, axis=1))
+
+
+def _mean_absolute_error(a: Values, b: Values) -> Values:
+    return np.asarray(np.abs(a - b).mean(1))
+
+
+def _wasserstein(a: Values, b: Values) -> Values:
+    """First Wasserstein distance of samples of one size: the mean distance of their order statistics."""
+    return np.asarray(np.abs(np.sort(a, 1) - np.sort(b, 1)).mean(1))
 
 
 def _bootstrap(
-    figure: Callable[[Values, Values], float], x: Values, y: Values, resample: NDArray[np.int64]
+    figure: Callable[[Values, Values], Values], x: Values, y: Values, resample: NDArray[np.int64]
 ) -> Estimate:
-    drawn = [figure(x[rows], y[rows]) for rows in resample if np.ptp(x[rows]) > 0 and np.ptp(y[rows]) > 0]
+    drawn_x, drawn_y = x[resample], y[resample]
+    varied = (np.ptp(drawn_x, axis=1) > 0) & (np.ptp(drawn_y, axis=1) > 0)
     tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(drawn, [tail, 100 - tail]) if drawn else (np.nan, np.nan)
-    return Estimate(value=figure(x, y), low=float(low), high=float(high))
+    low, high = np.nan, np.nan
+    if varied.any():
+        low, high = np.percentile(figure(drawn_x[varied], drawn_y[varied]), [tail, 100 - tail])
+    return Estimate(value=float(figure(x[None], y[None])[0]), low=float(low), high=float(high))

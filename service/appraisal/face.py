@@ -185,6 +185,10 @@ class RememberingFaceFinder:
         """Load what the finder behind it needs."""
         self._finder.load()
 
+    def forget(self) -> None:
+        """Let go of all pictures."""
+        self._known.clear()
+
 
 _Box = tuple[float, float, float, float]
 

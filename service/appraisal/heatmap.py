@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from service.appraisal.photograph import Photograph
 
 MAX_ALPHA = 0.78
+_LEAST_SPAN = 1e-12  # of a scale: differences of identical pictures
 _GREY = (200, 200, 200)
 _PANEL = (24, 24, 24)
 
@@ -39,7 +40,8 @@ def scale_of(difference: NDArray[np.float32]) -> HeatmapScale:
     if values.size == 0:
         return HeatmapScale(low=0.0, high=1.0)
     low, high = float(np.percentile(values, 50)), float(np.percentile(values, 99.5))
-    return HeatmapScale(low=low, high=max(high, low + 1e-6))
+    # Relative: fourth powers of small differences (eq. (1) of paper 000) lie below a millionth.
+    return HeatmapScale(low=low, high=max(high, low * (1 + 1e-6) + _LEAST_SPAN))
 
 
 def render_heatmap(
@@ -60,12 +62,22 @@ def render_heatmap(
     rows, columns = np.flatnonzero(judged.any(1)), np.flatnonzero(judged.any(0))
     if rows.size:
         part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        painted[part] = _paint(painted[part], difference[part], scale)
+        painted[part] = paint(painted[part], difference[part], scale)
     _outline(painted, judged)
     return np.concatenate([painted, _colour_bar(photograph.height, scale)], axis=1)
 
 
-def _paint(rgb: NDArray[np.uint8], difference: NDArray[np.float32], scale: HeatmapScale) -> NDArray[np.uint8]:
+def paint(rgb: NDArray[np.uint8], difference: NDArray[np.float32], scale: HeatmapScale) -> NDArray[np.uint8]:
+    """Paint a difference map over a picture.
+
+    Args:
+        rgb: (H, W, 3) uint8, sRGB.
+        difference: (H, W) float32, NaN where nothing was judged.
+        scale: What the colours mean.
+
+    Returns:
+        (H, W, 3) uint8, sRGB.
+    """
     judged = np.isfinite(difference)
     span = np.float32(scale.high - scale.low)
     strength = np.clip((np.where(judged, difference, scale.low) - np.float32(scale.low)) / span, 0, 1)
@@ -112,7 +124,14 @@ def _colour_bar(height: int, scale: HeatmapScale) -> NDArray[np.uint8]:
         value = scale.low + (scale.high - scale.low) * step / 4
         y = margin + (rows - 1) * (1 - step / 4)
         draw.line((unit + bar, y, unit + bar + unit // 3, y), fill=_GREY)
-        label = np.format_float_positional(value, precision=2, fractional=False, trim="-")
+        label = _label(value)
         draw.text((round(unit * 2.9), y), label, fill=_GREY, font=font, anchor="lm")
     draw.text((unit // 2, unit), scale.caption, fill=_GREY, font=font, anchor="lm")
     return np.asarray(image, dtype=np.uint8)
+
+
+def _label(value: float) -> str:
+    """Two digits, short also where a difference is very small."""
+    if 0 < value < 1e-3:
+        return np.format_float_scientific(value, precision=1, trim="-", exp_digits=1)
+    return np.format_float_positional(value, precision=2, fractional=False, trim="-")

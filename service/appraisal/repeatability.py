@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.appraisal.appraiser import Appraiser
+from service.appraisal.appraiser import BATCH, Appraiser
 from service.appraisal.evaluation import rater_agreement
 from service.appraisal.photograph import Photograph, photograph_from_rgb
 from service.appraisal.retake import Picture, jpeg, light, perspective, scale
@@ -98,14 +98,16 @@ def measure_repeatability(
     """
     tables = {region: np.full((len(photographs), len(CONDITIONS)), np.nan) for region in Region}
     total = len(photographs) * len(CONDITIONS)
+    conditions = list(CONDITIONS.values())
     for row, photograph in enumerate(photographs):
-        for column, again in enumerate(CONDITIONS.values()):
-            taken = photograph_from_rgb(again(photograph.rgb))
-            (result,) = appraiser.appraise_batch([taken], with_maps=False)
-            for part in result.appraisal.regions:
-                if part.score is not None:
-                    tables[part.region][row, column] = part.score
-            progress(row * len(CONDITIONS) + column + 1, total)
+        for start in range(0, len(conditions), BATCH):
+            part = conditions[start : start + BATCH]
+            taken = [photograph_from_rgb(again(photograph.rgb)) for again in part]
+            for column, result in enumerate(appraiser.appraise_batch(taken, with_maps=False), start=start):
+                for region in result.appraisal.regions:
+                    if region.score is not None:
+                        tables[region.region][row, column] = region.score
+            progress(row * len(conditions) + start + len(part), total)
     return _summarise(appraiser.identity, tables)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,13 @@ class Normalised:
     notes: tuple[str, ...] = ()  # what was left out and why, for the appraisal's warnings
 
 
+Progress = Callable[[int, int], None]  # called with what is done and what there is to do
+
+
+def unwatched(done: int, total: int) -> None:
+    """The progress that nobody watches."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Workplace:
     """What a row may need to be built."""
@@ -34,6 +41,7 @@ class Workplace:
     store: ModelStore
     device: str = "cpu"  # "cpu" or "cuda"
     size: int = 256  # side of the canonical square in pixels
+    progress: Progress = unwatched  # called by what takes long with steps done and in all
 
 
 class Normaliser(Protocol):
@@ -51,6 +59,15 @@ class Comparator(Protocol):
         self, faces: Sequence[AlignedFace], normalised: Sequence[Normalised]
     ) -> Sequence[NDArray[np.float32]]:
         """Return one difference map a face, in order: (S, S) float32, >= 0, higher = more anomalous."""
+        ...
+
+
+@runtime_checkable
+class LayeredComparator(Comparator, Protocol):
+    """A comparator that can tell differences by their scale, one map a layer of its network."""
+
+    def compare_layers(self, face: AlignedFace, normalised: Normalised) -> Sequence[NDArray[np.float32]]:
+        """Return the maps of one face, small scales first: (S, S) float32, >= 0."""
         ...
 
 

@@ -7,23 +7,27 @@ photographs, any name of the rater, and 1 (least normal) to 7 (most normal).
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.appraisal.appraiser import Appraiser
+from service.appraisal.appraiser import BATCH, Appraiser, pick_device
 from service.appraisal.calibration import LEAST_RATING, MOST_RATING
 from service.appraisal.comparators import COMPARATORS
 from service.appraisal.comparators.backbones import BACKBONES
 from service.appraisal.evaluation import Agreement, RaterAgreement, agreement, rater_agreement
 from service.appraisal.face import FaceFinder, MediapipeFaceFinder, RememberingFaceFinder
+from service.appraisal.methods import find_method
 from service.appraisal.models import ModelState, ModelStore
+from service.appraisal.normalisers import NORMALISERS
+from service.appraisal.normalisers.remembering import RememberingNormaliser
 from service.appraisal.photograph import Photograph, read_photograph
+from service.appraisal.tables import Progress, Workplace, lookup, unwatched
 from service.errors import ConfigurationError, PhotographError
-from service.records import Region
+from service.records import Appraisal, Region
 
 COLUMNS = ("photo", "rater", "rating")
 LEAST_PHOTOGRAPHS = 6  # three highest and three lowest anchor the scale
@@ -134,10 +138,15 @@ def validate(
     *,
     device: str = "auto",
     draws: int = 2000,
+    batch: int = BATCH,
     finder: FaceFinder | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = unwatched,
+    steps: Progress = unwatched,
 ) -> Validation:
     """Score the photographs by every method and compare with the ratings.
+
+    Methods of one normaliser share its counterparts, which are made once; no more than a batch of
+    photographs is in memory.
 
     Args:
         ratings: Of the photographs.
@@ -146,65 +155,114 @@ def validate(
         store: Where model files are found.
         device: "auto", "cpu" or "cuda".
         draws: Bootstrap resamples.
+        batch: Photographs appraised together.
         finder: Finds the faces.
         progress: Called with appraisals done and in all.
+        steps: Called by a normaliser that takes long, with steps done and in all.
 
     Raises:
-        ConfigurationError: A photograph is missing, or too few can be judged.
+        ConfigurationError: A photograph is missing, too few can be judged, or too few people rated one.
         UnknownMethodError: No such method.
         ModelError: A model file is missing or wrong.
     """
     missing = [photo for photo in ratings.photos if not (folder / photo).is_file()]
     if missing:
         raise ConfigurationError(f"{len(missing)} photographs are not in {folder}: {', '.join(missing[:5])}")
-    photographs, rejected = _read_all(ratings.photos, folder)
-    shared = RememberingFaceFinder(finder or MediapipeFaceFinder())
-    done, total = 0, len(photographs) * len(methods)
-    scored: list[MethodScores] = []
-    for method in methods:
-        appraiser = Appraiser(method, store=store, device=device, face_finder=shared)
-        rows: list[dict[Region, float | None]] = []
-        for photo, photograph in zip(ratings.photos, photographs, strict=True):
-            rows.append(_scores(appraiser, photo, photograph, rejected))
-            done += 1
-            progress(done, total)
-        scores = {region: tuple(row[region] for row in rows) for region in REGIONS}
-        scored.append(MethodScores(method=method, scores=scores))
+    raters = rater_agreement(ratings.table)
+    panel = _Panel(methods, store, device=device, finder=finder or MediapipeFaceFinder(), steps=steps)
+    rejected: dict[str, str] = {}
+    rows: list[list[dict[Region, float | None]]] = [[] for _ in methods]
+    progress(0, len(ratings.photos) * len(methods))
+    for start in range(0, len(ratings.photos), batch):
+        part = ratings.photos[start : start + batch]
+        photographs = _read(part, folder, rejected)
+        for index, row in enumerate(rows):
+            row.extend(panel.scores(index, photographs, rejected))
+            progress(start * len(methods) + (index + 1) * len(part), len(ratings.photos) * len(methods))
+        panel.forget()
+    scored = tuple(
+        MethodScores(method=method, scores={region: tuple(one[region] for one in row) for region in REGIONS})
+        for method, row in zip(methods, rows, strict=True)
+    )
     return Validation(
         ratings=ratings,
-        raters=rater_agreement(ratings.table),
-        scores=tuple(scored),
-        results=tuple(_compare(one, region, ratings, draws) for one in scored for region in REGIONS),
-        rejected=tuple(rejected.items()),
+        raters=raters,
+        scores=scored,
+        results=tuple(
+            _compare(one, region, ratings, draws, rejected) for one in scored for region in REGIONS
+        ),
+        rejected=tuple((photo, rejected[photo]) for photo in ratings.photos if photo in rejected),
     )
 
 
-def _read_all(photos: Sequence[str], folder: Path) -> tuple[list[Photograph | None], dict[str, str]]:
-    photographs: list[Photograph | None] = []
-    rejected: dict[str, str] = {}
+class _Panel:
+    """Several methods on the same photographs: faces are found, and counterparts made, once for all."""
+
+    def __init__(
+        self, methods: Sequence[str], store: ModelStore, *, device: str, finder: FaceFinder, steps: Progress
+    ) -> None:
+        self._finder = RememberingFaceFinder(finder)
+        self._normalisers: dict[tuple[str, int], RememberingNormaliser] = {}
+        self._appraisers = []
+        for method in methods:
+            row = find_method(method)
+            key = (row.normaliser, row.size)
+            if key not in self._normalisers:
+                self._normalisers[key] = _normaliser(*key, store=store, device=device, steps=steps)
+            self._appraisers.append(
+                Appraiser(
+                    method,
+                    store=store,
+                    device=device,
+                    face_finder=self._finder,
+                    normaliser=self._normalisers[key],
+                )
+            )
+
+    def scores(
+        self, method: int, photographs: Mapping[str, Photograph | None], rejected: dict[str, str]
+    ) -> list[dict[Region, float | None]]:
+        """Scores of photographs by one method; why those without one are rejected goes to `rejected`."""
+        there = {photo: photograph for photo, photograph in photographs.items() if photograph is not None}
+        found = self._appraisers[method].appraise_batch(list(there.values()), with_maps=False)
+        by_photo = {photo: result.appraisal for photo, result in zip(there, found, strict=True)}
+        rejected |= {photo: ", ".join(one.reasons) for photo, one in by_photo.items() if one.reasons}
+        return [_scores(by_photo.get(photo)) for photo in photographs]
+
+    def forget(self) -> None:
+        """Let go of the photographs seen so far."""
+        self._finder.forget()
+        for normaliser in self._normalisers.values():
+            normaliser.forget()
+
+
+def _normaliser(
+    name: str, size: int, *, store: ModelStore, device: str, steps: Progress
+) -> RememberingNormaliser:
+    row = lookup(NORMALISERS, name, "normaliser")
+    place = pick_device(device) if row.models else "cpu"
+    return RememberingNormaliser(row.build(Workplace(store=store, device=place, size=size, progress=steps)))
+
+
+def _read(photos: Sequence[str], folder: Path, rejected: dict[str, str]) -> dict[str, Photograph | None]:
+    found: dict[str, Photograph | None] = {}
     for photo in photos:
         try:
-            photographs.append(read_photograph(folder / photo))
+            found[photo] = read_photograph(folder / photo)
         except PhotographError as exc:
-            photographs.append(None)
+            found[photo] = None
             rejected[photo] = str(exc)
-    return photographs, rejected
+    return found
 
 
-def _scores(
-    appraiser: Appraiser, photo: str, photograph: Photograph | None, rejected: dict[str, str]
-) -> dict[Region, float | None]:
-    none: dict[Region, float | None] = dict.fromkeys(REGIONS)
-    if photograph is None:
-        return none
-    (result,) = appraiser.appraise_batch([photograph], with_maps=False)
-    if result.appraisal.reasons:
-        rejected[photo] = ", ".join(reason.value for reason in result.appraisal.reasons)
-    found = {part.region: part.score for part in result.appraisal.regions}
+def _scores(appraisal: Appraisal | None) -> dict[Region, float | None]:
+    found = {part.region: part.score for part in appraisal.regions} if appraisal else {}
     return {region: found.get(region) for region in REGIONS}
 
 
-def _compare(scores: MethodScores, region: Region, ratings: Ratings, draws: int) -> MethodResult:
+def _compare(
+    scores: MethodScores, region: Region, ratings: Ratings, draws: int, rejected: Mapping[str, str]
+) -> MethodResult:
     pairs = [
         (score, float(mean))
         for score, mean in zip(scores.scores[region], ratings.means(), strict=True)
@@ -212,7 +270,9 @@ def _compare(scores: MethodScores, region: Region, ratings: Ratings, draws: int)
     ]
     if len(pairs) < LEAST_PHOTOGRAPHS:
         raise ConfigurationError(
-            f"{scores.method}: {len(pairs)} photographs could be judged, {LEAST_PHOTOGRAPHS} are the least"
+            f"{scores.method}, {region.value}: {len(pairs)} photographs could be judged, "
+            f"{LEAST_PHOTOGRAPHS} are the least; rejected: "
+            + ("; ".join(f"{photo} ({why})" for photo, why in list(rejected.items())[:5]) or "none")
         )
     found = agreement([score for score, _ in pairs], [mean for _, mean in pairs], draws=draws)
     return MethodResult(method=scores.method, region=region, agreement=found)

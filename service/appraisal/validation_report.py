@@ -21,6 +21,7 @@ from service.appraisal.photograph import read_photograph
 from service.appraisal.validation import MethodResult, Validation
 from service.records import Region
 
+_TITLES = {Region.ORONASAL: "oral/nasal region", Region.FACE: "entire face"}  # Table II's order
 _WORST = 8  # cases shown
 _THUMBNAIL_PX = 220
 
@@ -53,8 +54,18 @@ class Case:
     picture: str  # JPEG, base64
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One method against people in one region."""
+
+    method: str
+    region: str
+    chart: str  # PNG, base64: scatter plot and histograms
+    cases: tuple[Case, ...]
+
+
 def write_report(validation: Validation, folder: Path, out: Path) -> Path:
-    """Write `report.html`, `agreement.csv` and `scores.csv`.
+    """Write `report.html`, `agreement.csv`, `scores.csv` and `rejected.csv`.
 
     Args:
         validation: What was found.
@@ -67,8 +78,7 @@ def write_report(validation: Validation, folder: Path, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     _write_agreement(validation, out / "agreement.csv")
     _write_scores(validation, out / "scores.csv")
-    best = best_method(validation)
-    human, machine, photos = _pairs(validation, best)
+    _write_rejected(validation, out / "rejected.csv")
     environment = Environment(
         loader=PackageLoader("service.appraisal"), autoescape=True, undefined=StrictUndefined
     )
@@ -77,34 +87,46 @@ def write_report(validation: Validation, folder: Path, out: Path) -> Path:
         raters=len(validation.ratings.raters),
         rater_agreement=validation.raters,
         rejected=validation.rejected,
-        tables=(*_layer_tables(validation), _method_table(validation)),
-        chosen=best,
-        chart=_chart(human, machine),
-        cases=_worst_cases(human, machine, photos, folder),
+        tables=(*_layer_tables(validation), *(_method_table(validation, region) for region in _TITLES)),
+        comparisons=[_comparison(validation, region, folder) for region in _TITLES],
     )
     path = out / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def best_method(validation: Validation) -> str:
-    """Return the method of the highest Pearson correlation over the whole face."""
-    whole = [result for result in validation.results if result.region is Region.FACE]
+def best_method(validation: Validation, region: Region = Region.FACE) -> str:
+    """Return the method of the highest Pearson correlation in a region."""
+    whole = [result for result in validation.results if result.region is region]
     return max(whole, key=lambda result: result.agreement.pearson.value).method
 
 
-def _pairs(validation: Validation, method: str) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+def _comparison(validation: Validation, region: Region, folder: Path) -> Comparison:
+    """The best method of a region against people."""
+    method = best_method(validation, region)
+    human, machine, photos = _pairs(validation, method, region)
+    return Comparison(
+        method=method,
+        region=_TITLES[region],
+        chart=_chart(human, machine),
+        cases=tuple(_worst_cases(human, machine, photos, folder)),
+    )
+
+
+def _pairs(
+    validation: Validation, method: str, region: Region
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
     """Human means, machine ratings and names of the photographs a method judged."""
-    scores = next(one.scores[Region.FACE] for one in validation.scores if one.method == method)
+    scores = next(one.scores[region] for one in validation.scores if one.method == method)
     kept = [index for index, score in enumerate(scores) if score is not None]
     human = validation.ratings.means()[kept]
     raw = np.array([scores[index] for index in kept], dtype=np.float64)
     return human, to_ratings(raw, human), [validation.ratings.photos[index] for index in kept]
 
 
-def _method_table(validation: Validation) -> ReportTable:
-    """Table III: W1, MAE, Spearman and Pearson of every method over the whole face."""
-    results = [result for result in validation.results if result.region is Region.FACE]
+def _method_table(validation: Validation, region: Region) -> ReportTable:
+    """Table III: W1, MAE, Spearman and Pearson of every method in one region."""
+    results = [result for result in validation.results if result.region is region]
     columns = ("w1", "mae", "spearman", "pearson")
     tops = {
         column: (min if column in ("w1", "mae") else max)(_figure(r, column).value for r in results)
@@ -115,7 +137,7 @@ def _method_table(validation: Validation) -> ReportTable:
         for result in results
     )
     header = ("method", "W1", "MAE", "Spearman", "Pearson")
-    return ReportTable(title="Methods, entire face (Table III)", header=header, rows=rows)
+    return ReportTable(title=f"Methods, {_TITLES[region]} (Table III)", header=header, rows=rows)
 
 
 def _layer_tables(validation: Validation) -> tuple[ReportTable, ...]:
@@ -124,7 +146,7 @@ def _layer_tables(validation: Validation) -> tuple[ReportTable, ...]:
     if not stems:
         return ()
     tables = []
-    for region, title in ((Region.ORONASAL, "oral/nasal region"), (Region.FACE, "entire face")):
+    for region, title in _TITLES.items():
         found = {
             (r.method.rpartition("-l")[0], _layer(r.method)): r.agreement.pearson
             for r in validation.results
@@ -234,3 +256,8 @@ def _write_scores(validation: Validation, path: Path) -> None:
                     writer.writerow(
                         [photo, mean, one.method, region.value, "" if score is None else round(score, 6)]
                     )
+
+
+def _write_rejected(validation: Validation, path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("photo", "reasons"), *validation.rejected])

@@ -9,14 +9,15 @@ people rated as normal.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from service.appraisal.appraiser import Appraiser
+from service.appraisal.appraiser import BATCH, Appraiser
 from service.appraisal.calibration import (
     LEAST_RATING,
     MOST_RATING,
@@ -79,6 +80,7 @@ def calibrate_on_ratings(
     folder: Path,
     store: ModelStore,
     *,
+    device: str = "auto",
     finder: FaceFinder | None = None,
 ) -> Calibration:
     """Fit a calibration; its version follows from the method, the fit and all scores and ratings.
@@ -89,6 +91,7 @@ def calibrate_on_ratings(
         fit: How the rating becomes a function of the score.
         folder: Where the photographs are.
         store: Where model files are found.
+        device: "auto", "cpu" or "cuda".
         finder: Finds the faces.
 
     Raises:
@@ -107,8 +110,13 @@ def calibrate_on_ratings(
     knots = _FITS[fit]([score for score, _ in pairs], [mean for _, mean in pairs])
     row = at_site(find_method(method), store)
     base = calibration_of(row, store)
-    normal = [p for p, m in zip(validation.ratings.photos, means, strict=True) if m >= NORMAL_RATING]
-    cohort = base or _cohort(row, [folder / photo for photo in normal], store, finder)
+    judged = zip(validation.ratings.photos, means, scored.scores[Region.FACE], strict=True)
+    normal = [photo for photo, mean, score in judged if mean >= NORMAL_RATING and score is not None]
+    cohort = base or _cohort(
+        row,
+        [folder / photo for photo in normal],
+        lambda: Appraiser(row.name, store=store, device=device, face_finder=finder),
+    )
     weights = _weights(row, store)
     digest = hashlib.sha256(repr((method, fit, pairs, weights)).encode()).hexdigest()[:8]
     return replace(
@@ -143,7 +151,7 @@ def install_calibration(calibration: Calibration, directory: Path) -> Path:
 
 
 def _cohort(
-    method: Method, photographs: Sequence[Path], store: ModelStore, finder: FaceFinder | None
+    method: Method, photographs: Sequence[Path], appraiser_of: Callable[[], Appraiser]
 ) -> Calibration:
     """Distribution of the scores of photographs rated as normal."""
     if len(photographs) < LEAST_NORMAL:
@@ -151,14 +159,16 @@ def _cohort(
             f"{len(photographs)} photographs are rated {NORMAL_RATING:g} or more; {method.name} has no "
             f"normal cohort of its own and needs {LEAST_NORMAL}"
         )
-    appraiser = Appraiser(method.name, store=store, face_finder=finder)
-    results = appraiser.appraise_batch([read_photograph(path) for path in photographs])
+    appraiser = appraiser_of()
     scores: dict[Region, list[float]] = {region: [] for region in Region}
-    maps = [result.maps.difference_aligned for result in results if result.maps is not None]
-    for result in results:
-        for part in result.appraisal.regions:
-            if part.score is not None:
-                scores[part.region].append(part.score)
+    maps: list[NDArray[np.float32]] = []
+    for start in range(0, len(photographs), BATCH):
+        taken = [read_photograph(path) for path in photographs[start : start + BATCH]]
+        for result in appraiser.appraise_batch(taken):
+            maps += [result.maps.difference_aligned] if result.maps is not None else []
+            for part in result.appraisal.regions:
+                if part.score is not None:
+                    scores[part.region].append(part.score)
     if len(scores[Region.FACE]) < LEAST_NORMAL:
         raise ConfigurationError(f"of the normal photographs only {len(scores[Region.FACE])} can be judged")
     return Calibration(

@@ -4,13 +4,17 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import typer
 from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import squeezenet1_1
 from typer.testing import CliRunner
 
 from service.cli_models import app as models
 from service.cli_score import score
 from service.exit_codes import ExitCode
+from service.training.model_card import entry_of, put_rows
 from tests.unit.appraisal.photographs import native, part10, portrait
 
 KEYS = ["path", "status", "score", "rating", "percentile", "regions", "reasons", "difference_map"]
@@ -69,6 +73,48 @@ def test_a_stored_calibration_is_chosen_and_named(run, photos):
     chosen = run("score", "--method", "symmetry", "--calibration", "symmetry-1", photos / "a.png")
     assert chosen.exit_code == 0, chosen.output
     assert "calibration symmetry-1" in " ".join(chosen.stdout.split())
+
+
+@pytest.fixture
+def backbone(run, tmp_path, monkeypatch):
+    """A model directory with a SqueezeNet of random numbers; `run` clears the setting first."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    torch.manual_seed(0)
+    save_file(squeezenet1_1(weights=None).state_dict(), folder / "own.safetensors")
+    entry = entry_of(
+        "squeezenet1_1-imagenet", folder / "own.safetensors", line="site", licence="x", intended_use="x"
+    )
+    put_rows([entry], folder)
+    monkeypatch.setenv("SEMBLANCE_MODEL_DIR", str(folder))
+
+
+@pytest.mark.usefixtures("backbone")
+def test_differences_are_shown_layer_by_layer(run, photos, tmp_path):
+    method = ("--method", "symmetry+deep-squeezenet")
+    done = run("score", *method, "--layer-dir", "layers", "--map-dir", "maps", photos / "a.png")
+    assert done.exit_code == 0, done.output
+    layers = np.load(tmp_path / "layers" / "a.npy")
+    assert layers.shape == (7, 256, 256)
+    assert layers.dtype == np.float32
+    assert np.isnan(layers[0]).any()
+    assert (layers[np.isfinite(layers)] >= 0).all()
+    assert (np.isnan(layers) == np.isnan(layers[0])).all()
+    sheet = np.asarray(Image.open(tmp_path / "layers" / "a.png"))
+    assert sheet.shape == (2 * 276, 5 * 256, 3)  # photograph, counterpart and seven layers, five in a row
+    assert sheet[20:276, :256].std() > 10
+    assert not np.array_equal(sheet[20:276, 512:768], sheet[20:276, 768:1024])
+    (one,) = np.load(tmp_path / "maps" / "a.npy").reshape(1, *portrait().shape[:2])
+    filters = np.array([64, 128, 256, 384, 384, 512, 512])
+    whole = np.tensordot(filters / filters.sum(), layers, 1)
+    assert np.nanmean(whole) == pytest.approx(np.nanmean(one), rel=0.05)
+
+
+def test_a_method_without_layers_is_told_so_before_anything_is_done(run, photos):
+    refused = run("score", "--method", "symmetry", "--layer-dir", "layers", photos / "a.png")
+    assert refused.exit_code == ExitCode.USAGE
+    assert "no maps by layer" in " ".join(refused.stderr.split())
+    assert not refused.stdout
 
 
 def test_a_table_is_printed_and_all_appraised_is_exit_0(run, photos):

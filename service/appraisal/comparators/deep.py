@@ -91,6 +91,17 @@ class DeepComparator:
         maps = self.difference(_batch(pictures, self._device), _batch(others, self._device))
         return list(np.asarray(maps.cpu().numpy(), dtype=np.float32))
 
+    def compare_layers(self, face: AlignedFace, normalised: Normalised) -> Sequence[NDArray[np.float32]]:
+        """Return one map a layer looked at, as each layer's own comparator gives it (Fig. 5)."""
+        parts, filters = self.layer_maps(
+            _batch([face.rgb], self._device), _batch([normalised.rgb], self._device)
+        )
+        shares = filters if self._weights is None else (1,) * len(parts)
+        return [
+            np.asarray((part[0] / share).cpu().numpy(), dtype=np.float32)
+            for part, share in zip(parts, shares, strict=True)
+        ]
+
     def difference(self, ones: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
         """Compare batches of pictures.
 

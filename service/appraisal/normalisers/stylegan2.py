@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from service.appraisal.alignment import AlignedFace, warp
 from service.appraisal.comparators.backbones import BACKBONES, build_network
-from service.appraisal.tables import Normalised, Normaliser, NormaliserRow, Workplace
+from service.appraisal.tables import Normalised, Normaliser, NormaliserRow, Progress, Workplace, unwatched
+from service.errors import ModelIntegrityError
 
 if TYPE_CHECKING:
     from service.appraisal.stylegan2.generator import Generator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MODEL = "stylegan2-face"
 LOSS_BACKBONE, LOSS_WEIGHTS = "squeezenet", "lpips-0.1-squeeze"
+LEAST_SIDE = 32  # pixels of a generator's pictures; of smaller ones the network's last layers see nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ class StyleGan2Normaliser:
     adaptation: AdaptationSettings | None  # None: the projected face is the result
     framing: Framing = field(default_factory=Framing)
     device: str = "cpu"
+    progress: Progress = unwatched  # called with the steps done and those there are at most
 
     def normalise(self, faces: Sequence[AlignedFace]) -> Sequence[Normalised]:
         """Return the generator's counterpart of each face; Algorithm 1 runs on all together."""
@@ -71,17 +74,30 @@ class StyleGan2Normaliser:
         crops = [_crop(face, frame, size) for face, frame in zip(faces, frames, strict=True)]
         stacked = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)
         pictures = stacked.float() / 127.5 - 1
-        found = project(self.generator, self.loss, pictures, self.projection)
+        own_steps = 0 if self.adaptation is None else self.adaptation.steps
+        total = self.projection.steps + len(faces) * own_steps
+        found = project(
+            self.generator, self.loss, pictures, self.projection, progress=self._part_of(total, 0)
+        )
         results = []
         for index, (face, frame) in enumerate(zip(faces, frames, strict=True)):
             one = slice(index, index + 1)
             made = found.pictures[one]
             if self.adaptation is not None:
                 own = replace(found, w=found.w[one], noise=tuple(n[one] for n in found.noise), pictures=made)
-                made, _ = adapt(self.generator, self.loss, pictures[one], own, self.adaptation)
+                before = self.projection.steps + index * own_steps
+                watched = self._part_of(total, before)
+                made, _ = adapt(
+                    self.generator, self.loss, pictures[one], own, self.adaptation, progress=watched
+                )
             rgb = ((made[0].permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
             results.append(_back(np.asarray(rgb, dtype=np.uint8), frame, face.size))
+        self.progress(total, total)
         return results
+
+    def _part_of(self, total: int, before: int) -> Progress:
+        """Progress of one search, as part of the steps of all."""
+        return lambda done, _: self.progress(before + done, total)
 
 
 def _crop(face: AlignedFace, frame: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
@@ -104,32 +120,44 @@ def _build(workplace: Workplace, *, framing: Framing, adapted: bool, w_plus: boo
     from service.appraisal.stylegan2.projection import AdaptationSettings, PerceptualLoss, ProjectionSettings
 
     store = workplace.store
+    generator = generator_from(store.tensors(MODEL, key="g_ema"))
+    if generator.shape.size < LEAST_SIDE:
+        raise ModelIntegrityError(
+            f"{MODEL} draws {generator.shape.size} px; LPIPS needs {LEAST_SIDE} at the least"
+        )
     backbone = BACKBONES[LOSS_BACKBONE]
     learned = store.tensors(LOSS_WEIGHTS)
     network = build_network(backbone, store.tensors(backbone.model), len(backbone.ends))
     weights = [learned[f"layer{index}"] for index in range(len(backbone.ends))]
     return StyleGan2Normaliser(
-        generator=generator_from(store.tensors(MODEL, key="g_ema")).to(workplace.device),
+        generator=generator.to(workplace.device),
         loss=PerceptualLoss(network, weights, workplace.device),
         projection=ProjectionSettings(w_plus=w_plus),
         adaptation=AdaptationSettings() if adapted else None,
         framing=framing,
         device=workplace.device,
+        progress=workplace.progress,
     )
 
 
-def _row(name: str, *, framing: Framing, adapted: bool = True, w_plus: bool = False) -> NormaliserRow:
+def _row(name: str, *, framing: Framing, adapted: bool, w_plus: bool) -> NormaliserRow:
     return NormaliserRow(
         name=name,
-        version="1",
+        version="2",
         models=(MODEL, BACKBONES[LOSS_BACKBONE].model, LOSS_WEIGHTS),
         build=partial(_build, framing=framing, adapted=adapted, w_plus=w_plus),
     )
 
 
-ROWS = (
-    _row("stylegan2", framing=Framing()),
-    _row("stylegan2-projected", framing=Framing(), adapted=False),
-    _row("stylegan2-wplus", framing=Framing(), w_plus=True),
-    _row("stylegan2-ffhq", framing=FFHQ_FRAMING),
+# Both generators with every ablation: with and without W+, with and without adaptation.
+ROWS = tuple(
+    _row(
+        stem + ("-wplus" if w_plus else "") + ("" if adapted else "-projected"),
+        framing=framing,
+        adapted=adapted,
+        w_plus=w_plus,
+    )
+    for stem, framing in (("stylegan2", Framing()), ("stylegan2-ffhq", FFHQ_FRAMING))
+    for w_plus in (False, True)
+    for adapted in (True, False)
 )

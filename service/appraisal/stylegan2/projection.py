@@ -3,14 +3,15 @@
 Algorithm 1 looks for w and noise maps whose picture is closest by LPIPS, with the noise kept
 uncorrelated at every scale (Karras et al. 2020, appendix D, whose learning rate ramp and decay of
 the noise on w are used). Algorithm 2 freezes w and adapts the generator's weights with LPIPS + L2.
-Both work on batches and stop when the loss no longer falls.
+Algorithm 1 works on batches, in which every picture finds what it would find by itself; both stop
+when the loss no longer falls.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,9 +22,11 @@ from torch.nn import functional
 from service.appraisal.acceleration import Acceleration, for_optimising
 from service.appraisal.comparators.backbones import IMAGENET_MEAN, IMAGENET_SD
 from service.appraisal.stylegan2.generator import Generator
+from service.appraisal.tables import Progress, unwatched
 
 _EPSILON = 1e-10
 _LEAST_NOISE_SIDE = 8  # the pyramid of the regularisation ends there
+_LOSS_SIDE = 256  # larger pictures are reduced to it before their features are taken (appendix D)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class ProjectionSettings:
     learning_rate: float = 0.1
     ramp_up: float = 0.05  # part of the steps
     ramp_down: float = 0.25
-    latent_noise: float = 0.05  # added to w, in units of its spread, decaying
+    latent_noise: float = 0.05  # SD of what is added to each component of w, in units of w's spread, decaying
     latent_noise_end: float = 0.75  # part of the steps after which none is added
     w_plus: bool = False  # one w for each layer
     window: int = 100  # steps without a fall by `tolerance` that end it
@@ -63,6 +66,7 @@ class Projection:
     noise: tuple[Tensor, ...]  # one (B, 1, side, side) a layer
     pictures: Tensor  # (B, 3, S, S), -1..1
     losses: tuple[float, ...]  # image loss at each step, mean over the batch
+    steps: tuple[int, ...]  # of each picture, until it converged
 
 
 class PerceptualLoss:
@@ -84,8 +88,11 @@ class PerceptualLoss:
         self._sd = torch.tensor(IMAGENET_SD, device=device).view(1, 3, 1, 1)
 
     def features(self, pictures: Tensor) -> list[Tensor]:
-        """Unit-length features of (B, 3, S, S) pictures, -1..1."""
-        values = ((pictures.float() + 1) / 2 - self._mean) / self._sd
+        """Unit-length features of (B, 3, S, S) pictures, -1..1, reduced to 256 px where they are larger."""
+        values = pictures.float()
+        if values.shape[-1] > _LOSS_SIDE:
+            values = functional.interpolate(values, size=(_LOSS_SIDE, _LOSS_SIDE), mode="area")
+        values = ((values + 1) / 2 - self._mean) / self._sd
         found = []
         for layer in self._layers:
             values = layer(values)
@@ -138,8 +145,8 @@ def project(
     loss: PerceptualLoss,
     pictures: Tensor,
     settings: ProjectionSettings,
-    progress: Callable[[int, int], None] = lambda done, total: None,
     *,
+    progress: Progress = unwatched,
     acceleration: Acceleration | None = None,
 ) -> Projection:
     """Algorithm 1: find the latents and noise maps closest to the pictures.
@@ -157,18 +164,19 @@ def project(
     make = fast.compiled(partial(_pictures_and_features, generator, loss, fast))
     mean, spread = generator.mean_latent(settings.mean_draws, settings.seed)
     draws = torch.Generator().manual_seed(settings.seed)
-    noise = [n.requires_grad_(True) for n in generator.draw_noise(count, draws, device)]
+    # What is drawn is the same for every picture, so that none depends on those beside it.
+    noise = [n.repeat(count, 1, 1, 1).requires_grad_(True) for n in generator.draw_noise(1, draws, device)]
     target = _target(loss, pictures, fast)
     start = _closest(generator, loss, target, mean, settings, fast) if settings.starts else mean[None]
     w = start[:, None].repeat(count // len(start), generator.shape.styles if settings.w_plus else 1, 1)
     w.requires_grad_(True)
     optimiser = torch.optim.Adam([w, *noise], lr=settings.learning_rate, betas=(0.9, 0.999))
-    losses: list[float] = []
+    found = _Found(w=w, noise=noise, settings=settings)
     for step in range(settings.steps):
         optimiser.param_groups[0]["lr"] = learning_rate(step + 1, settings)
         left = max(0.0, 1.0 - step / settings.steps / settings.latent_noise_end)
-        jitter = settings.latent_noise * spread * left**2 / math.sqrt(w.shape[-1])
-        moved = w + jitter * torch.randn(w.shape, generator=draws).to(device)
+        jitter = settings.latent_noise * spread * left**2
+        moved = w + jitter * torch.randn(w[:1].shape, generator=draws).to(device)
         image = loss.distance(make(_styles(moved), noise)[1], target)
         total = image + settings.noise_weight * noise_regularisation(noise)
         optimiser.zero_grad(set_to_none=True)
@@ -178,18 +186,11 @@ def project(
             for plane in noise:
                 plane.sub_(plane.mean((2, 3), keepdim=True))
                 plane.mul_(plane.square().mean((2, 3), keepdim=True).clamp_min(_EPSILON).rsqrt())
-        losses.append(float(image.detach().mean()))
+        found.take(image.detach())
         progress(step + 1, settings.steps)
-        if _converged(losses, settings.window, settings.tolerance):
+        if found.all_converged:
             break
-    with torch.no_grad():
-        found = generator.synthesise(_styles(w), noise)
-    return Projection(
-        w=_styles(w).detach(),
-        noise=tuple(plane.detach() for plane in noise),
-        pictures=found.clamp(-1, 1),
-        losses=tuple(losses),
-    )
+    return found.projection(generator)
 
 
 def adapt(
@@ -199,11 +200,12 @@ def adapt(
     projection: Projection,
     settings: AdaptationSettings,
     *,
+    progress: Progress = unwatched,
     acceleration: Acceleration | None = None,
 ) -> tuple[Tensor, tuple[float, ...]]:
     """Algorithm 2: adapt a copy of the generator to one face, w and noise frozen.
 
-    The generator itself is left as it is.
+    The generator itself is never touched, so it is as it was however this ends.
 
     Args:
         generator: Frozen.
@@ -211,6 +213,7 @@ def adapt(
         picture: (1, 3, S, S) float32, -1..1.
         projection: Of that picture alone.
         settings: Of the search.
+        progress: Called with steps done and in all.
         acceleration: Precision and compilation; None takes what suits the device.
 
     Returns:
@@ -222,13 +225,14 @@ def adapt(
     make = fast.compiled(partial(_pictures_and_features, adapted, loss, fast))
     target = _target(loss, picture, fast)
     losses: list[float] = []
-    for _ in range(settings.steps):
+    for step in range(settings.steps):
         made, features = make(projection.w, projection.noise)
         total = loss.distance(features, target).sum() + (made - picture).square().mean()
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
         optimiser.step()
         losses.append(float(total.detach()))
+        progress(step + 1, settings.steps)
         if _converged(losses, settings.window, settings.tolerance):
             break
     with torch.no_grad():
@@ -280,6 +284,49 @@ def _target(loss: PerceptualLoss, pictures: Tensor, fast: Acceleration) -> list[
 def _styles(w: Tensor) -> Tensor:
     """(B, 1, D) stands for one w; (B, styles, D) is W+."""
     return w[:, 0] if w.shape[1] == 1 else w
+
+
+class _Found:
+    """What each picture of a batch came to when its own search ended."""
+
+    def __init__(self, *, w: Tensor, noise: Sequence[Tensor], settings: ProjectionSettings) -> None:
+        self._w, self._noise, self._settings = w, noise, settings
+        self._losses: list[list[float]] = [[] for _ in range(len(w))]
+        self._ended: dict[int, tuple[Tensor, list[Tensor]]] = {}
+
+    def take(self, image: Tensor) -> None:
+        """Note the loss of each picture after a step; keep those whose loss no longer falls as they are."""
+        for index, value in enumerate(image.tolist()):
+            if index in self._ended:
+                continue
+            self._losses[index].append(value)
+            if _converged(self._losses[index], self._settings.window, self._settings.tolerance):
+                self._ended[index] = self._now(index)
+
+    @property
+    def all_converged(self) -> bool:
+        return len(self._ended) == len(self._losses)
+
+    @torch.no_grad()
+    def projection(self, generator: Generator) -> Projection:
+        """Put the pictures together again, those that have not converged as they are now."""
+        each = [self._ended.get(index) or self._now(index) for index in range(len(self._losses))]
+        w = _styles(torch.stack([one for one, _ in each]))
+        noise = tuple(torch.stack(planes) for planes in zip(*(own for _, own in each), strict=True))
+        steps = tuple(len(losses) for losses in self._losses)
+        return Projection(
+            w=w,
+            noise=noise,
+            pictures=generator.synthesise(w, noise).clamp(-1, 1),
+            losses=tuple(
+                sum(losses[min(step, len(losses) - 1)] for losses in self._losses) / len(steps)
+                for step in range(max(steps))
+            ),
+            steps=steps,
+        )
+
+    def _now(self, index: int) -> tuple[Tensor, list[Tensor]]:
+        return self._w[index].detach().clone(), [plane[index].detach().clone() for plane in self._noise]
 
 
 def _converged(losses: Sequence[float], window: int, tolerance: float) -> bool:

@@ -97,6 +97,8 @@ def test_isotonic_fit_is_monotone_and_within_the_scale():
     assert all(1 <= y <= 7 for _, y in knots)
     with pytest.raises(ConfigurationError):
         isotonic_knots([1.0, 1.0], [2.0, 3.0])
+    with pytest.raises(ConfigurationError, match="rise"):
+        isotonic_knots([1.0, 2.0, 3.0, 4.0], [6.0, 4.0, 5.0, 2.0])
 
 
 def test_statistics_of_a_cohort():

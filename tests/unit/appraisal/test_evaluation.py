@@ -28,6 +28,24 @@ def test_figures_agree_with_scipy():
         assert figure.low < figure.value < figure.high < 1
 
 
+def test_intervals_are_percentiles_of_figures_of_resampled_photographs():
+    rng = np.random.default_rng(3)
+    ratings = rng.uniform(1, 7, 12).round(1)
+    scores = 0.3 * ratings + rng.normal(0, 0.3, 12)
+    result = agreement(scores, ratings, draws=80, seed=5)
+    rows = np.random.default_rng(5).integers(0, 12, (80, 12))
+    scaled = to_ratings(scores, ratings)
+    by_scipy = {
+        "pearson": [stats.pearsonr(scores[i], ratings[i]).statistic for i in rows],
+        "spearman": [stats.spearmanr(scores[i], ratings[i]).statistic for i in rows],
+        "mae": [np.abs(scaled[i] - ratings[i]).mean() for i in rows],
+        "w1": [stats.wasserstein_distance(scaled[i], ratings[i]) for i in rows],
+    }
+    for name, drawn in by_scipy.items():
+        figure = getattr(result, name)
+        assert (figure.low, figure.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
+
+
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     rng = np.random.default_rng(1)
     hits = 0

@@ -3,7 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from service.appraisal.heatmap import HeatmapScale, encode_png, render_heatmap, scale_of
+from service.appraisal.heatmap import HeatmapScale, _label, encode_png, paint, render_heatmap, scale_of
 
 SCALE = HeatmapScale(low=1.0, high=3.0)
 
@@ -47,3 +47,19 @@ def test_a_scale_from_the_map_itself():
     assert scale_of(np.full((3, 3), np.nan, np.float32)).high > 0
     flat = scale_of(np.ones((3, 3), np.float32))
     assert flat.high > flat.low
+
+
+def test_very_small_differences_are_painted_on_a_scale_of_their_own_and_labelled(photograph):
+    small = _map(photograph) * np.float32(1e-9)
+    scale = scale_of(small)
+    assert scale.high < 4e-9
+    assert np.array_equal(
+        paint(photograph.rgb, small, scale),
+        paint(photograph.rgb, _map(photograph), scale_of(_map(photograph))),
+    )
+    assert [_label(v) for v in (0, 1.25e-7, 3e-12, 0.5, 12.0)] == ["0", "1.2e-7", "3e-12", "0.5", "12"]
+
+
+def test_identical_pictures_have_nothing_painted(photograph):
+    nothing = np.zeros(photograph.rgb.shape[:2], np.float32)
+    assert np.array_equal(paint(photograph.rgb, nothing, scale_of(nothing)), photograph.rgb)

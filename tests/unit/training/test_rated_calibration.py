@@ -119,6 +119,18 @@ def test_a_method_without_a_cohort_needs_normal_photographs(tmp_path):
         calibrate_on_ratings(validation, "symmetry+pse", Fit.ANCHORS, tmp_path, ModelStore())
 
 
+def test_photographs_that_could_not_be_judged_are_no_part_of_the_cohort(folder, finder, tmp_path):
+    for path in folder.glob("*.png"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "p0.png").write_bytes(b"no picture")
+    scores = [None, *(3.0 + 0.1 * i for i in range(1, STAINS))]
+    validation = _validation(scores, [6.0 + 0.1 * i for i in range(STAINS)], "symmetry+pse")
+    made = calibrate_on_ratings(
+        validation, "symmetry+pse", Fit.ANCHORS, tmp_path, ModelStore(), finder=finder
+    )
+    assert f"the {STAINS - 1} photographs rated 6 or more" in made.basis
+
+
 def test_the_appraiser_rates_as_the_raters_do_from_the_model_directory(folder, finder, tmp_path):
     app = typer.Typer()
     app.command()(validate_command)

@@ -42,19 +42,22 @@ def test_layers_have_the_channels_of_the_row(name):
         assert values.shape[1] == channels
 
 
-@pytest.mark.parametrize("name", ["alexnet", "squeezenet", "mobilenet"])
-def test_equations_1_and_2_against_numpy(name):
+@pytest.mark.parametrize("unit", [False, True], ids=["raw", "unit"])
+@pytest.mark.parametrize("name", ["alexnet", "squeezenet", "vgg16", "mobilenet"])
+def test_equations_1_and_2_against_numpy(name, unit):
     one, other = _pictures()
     network = _network(name)
-    result = DeepComparator(network, DeepSettings()).difference(one, other).numpy()
+    result = DeepComparator(network, DeepSettings(unit=unit)).difference(one, other).numpy()
     mean = np.array([0.485, 0.456, 0.406])[:, None, None]
     deviation = np.array([0.229, 0.224, 0.225])[:, None, None]
     a, b = (torch.from_numpy((x.numpy() - mean) / deviation).float() for x in (one, other))
     total, count = np.zeros_like(result, dtype=np.float64), 0
     for layer in network:
         a, b = layer(a), layer(b)
+        lengths = [np.linalg.norm(x.numpy(), axis=1) if unit else 1.0 for x in (a, b)]
         for k in range(a.shape[1]):
-            difference = (a[:, k] - b[:, k]).numpy().astype(np.float64)
+            difference = a[:, k].numpy() / lengths[0] - b[:, k].numpy() / lengths[1]
+            difference = difference.astype(np.float64)
             product = difference * difference
             squared = torch.from_numpy(product * product)[:, None]
             total += torch.nn.functional.interpolate(squared, size=(64, 64), mode="bilinear")[:, 0].numpy()
@@ -117,43 +120,96 @@ def test_a_batch_equals_one_by_one():
     assert torch.allclose(together, apart, rtol=1e-3, atol=1e-9)
 
 
-@pytest.fixture
-def store(tmp_path):
-    """A store whose SqueezeNet is a random one."""
-    import torchvision
+NETWORKS = ("alexnet", "squeezenet", "vgg16", "mobilenet")
+ROWS = [  # all of one network; of the others one raw, one unit, and one that looks at a layer
+    name
+    for name in COMPARATORS
+    if "ptq" not in name
+    and ("squeezenet" in name or name.endswith(("alexnet", "vgg16", "mobilenet", "-unit-l2")))
+]
 
-    torch.manual_seed(1)
-    network = torchvision.models.squeezenet1_1(weights=None)
-    path = tmp_path / "squeezenet.safetensors"
-    save_file({k: v.half() for k, v in network.state_dict().items()}, path)
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store whose backbones are random ones; of VGG-16 and AlexNet only the convolutions."""
     import hashlib
 
-    entry = ModelEntry(
-        id="squeezenet1_1-imagenet",
-        file=path.name,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest()[:8],
-        licence="none",
-        intended_use="tests",
-        line="external",
-    )
-    return ModelStore(tmp_path, manifest={**read_manifest(), entry.id: entry})
+    import torchvision
+
+    folder = tmp_path_factory.mktemp("backbones")
+    entries = {}
+    for name in NETWORKS:
+        backbone = BACKBONES[name]
+        torch.manual_seed(1)
+        network = getattr(torchvision.models, backbone.builder)(weights=None).features
+        tensors = {
+            f"features.{k}": v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()
+        }
+        path = folder / f"{name}.safetensors"
+        save_file(tensors, path)
+        entries[backbone.model] = ModelEntry(
+            id=backbone.model,
+            file=path.name,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest()[:8],
+            licence="none",
+            intended_use="tests",
+            line="external",
+        )
+    return ModelStore(folder, manifest={**read_manifest(), **entries})
 
 
-@pytest.mark.parametrize("name", [n for n in COMPARATORS if n.endswith("-squeezenet") or "squeezenet-" in n])
-def test_every_squeezenet_row_builds_and_sees_a_spot(store, aligned, name):
+def test_the_table_has_every_network_layer_by_layer_raw_and_unit():
+    for name in NETWORKS:
+        layers = ["", *(f"-l{layer}" for layer in range(1, len(BACKBONES[name].ends) + 1))]
+        for kind in (
+            f"deep-{name}",
+            f"deep-{name}-unit",
+            *([f"lpips-{name}"] if name in LPIPS_NAMES else []),
+        ):
+            assert all(kind + layer in COMPARATORS for layer in layers)
+
+
+def _spotted(aligned):
+    """A face and the same with a dark square, each with the face as its counterpart."""
     from dataclasses import replace
 
     from service.appraisal.tables import Normalised
 
-    comparator = COMPARATORS[name].build(Workplace(store=store))
     spotted = aligned.rgb.copy()
     spotted[150:170, 170:190] = (60, 30, 30)
     normal = Normalised(rgb=aligned.rgb, valid=np.ones((256, 256), bool))
-    none, some = comparator.compare([aligned, replace(aligned, rgb=spotted)], [normal, normal])
+    return [aligned, replace(aligned, rgb=spotted)], [normal, normal]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_build_and_see_a_spot(store, aligned, name):
+    comparator = COMPARATORS[name].build(Workplace(store=store))
+    none, some = comparator.compare(*_spotted(aligned))
     assert none.shape == some.shape == (256, 256)
     assert some.dtype == np.float32
     assert float(none.max()) <= 1e-6
     assert some[150:170, 170:190].mean() > 3 * some[20:60, 20:60].mean()
+
+
+@pytest.mark.parametrize("kind", ["deep-squeezenet", "deep-squeezenet-unit", "lpips-squeezenet"])
+def test_maps_by_layer_are_those_of_the_layers_own_comparators(store, aligned, kind):
+    (_, face), (_, normal) = _spotted(aligned)
+    place = Workplace(store=store)
+    maps = COMPARATORS[kind].build(place).compare_layers(face, normal)
+    assert len(maps) == 7
+    for number in (1, 4, 7):
+        (own,) = COMPARATORS[f"{kind}-l{number}"].build(place).compare([face], [normal])
+        assert maps[number - 1] == pytest.approx(own, rel=1e-3, abs=1e-9)
+
+
+def test_early_layers_show_where_a_small_difference_is_and_late_ones_spread_it(store, aligned):
+    """Fig. 5: the share of a map that lies on a small spot falls from the first layer to the last."""
+    (_, face), (_, normal) = _spotted(aligned)
+    maps = COMPARATORS["deep-squeezenet"].build(Workplace(store=store)).compare_layers(face, normal)
+    shares = [float(part[150:170, 170:190].sum() / part.sum()) for part in maps]
+    assert shares[0] > 0.8
+    assert shares[0] > shares[2] > shares[-1]
+    assert shares[-1] < 0.5
 
 
 def test_the_whole_hash_of_a_model_goes_into_the_identity(store):

@@ -15,7 +15,7 @@ from service.appraisal.normalisers import NORMALISERS
 from service.appraisal.normalisers.stylegan2 import FFHQ_FRAMING, MODEL, Framing, StyleGan2Normaliser
 from service.appraisal.stylegan2.projection import AdaptationSettings, PerceptualLoss, ProjectionSettings
 from service.appraisal.tables import Workplace
-from service.errors import ConfigurationError, ModelNotFoundError
+from service.errors import ConfigurationError, ModelIntegrityError, ModelNotFoundError
 from tests.unit.appraisal.stylegan2.generators import small_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -94,20 +94,57 @@ def test_a_directory_may_not_replace_the_products_models(tmp_path):
         ModelStore(tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name in NORMALISERS if name.startswith("stylegan2")])
-def test_the_rows_build_when_the_files_are_there(tmp_path, name):
+def _store(directory, generator, name="stylegan2"):
+    """A directory with that generator and a random SqueezeNet."""
     import torchvision
 
-    save_file(_generator().state_dict(), tmp_path / "faces.safetensors")
+    save_file(generator.state_dict(), directory / "faces.safetensors")
     tensors = torchvision.models.squeezenet1_1(weights=None).state_dict()
-    save_file(tensors, tmp_path / "squeeze.safetensors")
-    _manifest(tmp_path, [(MODEL, "faces.safetensors")])
-    plain = ModelStore(tmp_path)
+    save_file(tensors, directory / "squeeze.safetensors")
+    _manifest(directory, [(MODEL, "faces.safetensors")])
+    plain = ModelStore(directory)
     rows = {row: plain.entry(row) for row in NORMALISERS[name].models}
-    digest = hashlib.sha256((tmp_path / "squeeze.safetensors").read_bytes()).hexdigest()
+    digest = hashlib.sha256((directory / "squeeze.safetensors").read_bytes()).hexdigest()
     row = "squeezenet1_1-imagenet"
     rows[row] = replace(rows[row], file="squeeze.safetensors", sha256=digest)
-    built = NORMALISERS[name].build(Workplace(store=ModelStore(tmp_path, manifest=rows)))
+    return ModelStore(directory, manifest=rows)
+
+
+def test_a_generator_too_small_for_the_loss_is_refused(tmp_path):
+    with pytest.raises(ModelIntegrityError, match="16 px"):
+        NORMALISERS["stylegan2"].build(Workplace(store=_store(tmp_path, small_generator(size=16))))
+
+
+@pytest.mark.parametrize("name", [name for name in NORMALISERS if name.startswith("stylegan2")])
+def test_the_rows_build_when_the_files_are_there_and_work(tmp_path, name, aligned):
+    built = NORMALISERS[name].build(Workplace(store=_store(tmp_path, _generator(), name)))
     assert isinstance(built, StyleGan2Normaliser)
-    assert built.projection.w_plus == (name == "stylegan2-wplus")
-    assert (built.adaptation is None) == (name == "stylegan2-projected")
+    assert built.projection.w_plus == ("wplus" in name)
+    assert (built.adaptation is None) == name.endswith("-projected")
+    assert built.framing == (FFHQ_FRAMING if "ffhq" in name else Framing())
+    short = replace(
+        built,
+        projection=replace(built.projection, steps=2, mean_draws=10),
+        adaptation=built.adaptation and replace(built.adaptation, steps=2),
+    )
+    (made,) = short.normalise([aligned])
+    assert made.rgb.shape == aligned.rgb.shape
+
+
+def test_every_ablation_has_a_row_for_both_kinds_of_generator():
+    endings = ("", "-projected", "-wplus", "-wplus-projected")
+    assert {name for name in NORMALISERS if name.startswith("stylegan2")} == {
+        stem + ending for stem in ("stylegan2", "stylegan2-ffhq") for ending in endings
+    }
+
+
+def test_progress_counts_the_steps_of_both_algorithms_and_reaches_the_end(aligned):
+    told = []
+    normaliser = replace(
+        _normaliser(adapted=True),
+        adaptation=AdaptationSettings(steps=3),
+        progress=lambda done, total: told.append((done, total)),
+    )
+    normaliser.normalise([aligned, aligned])
+    assert {total for _, total in told} == {20 + 2 * 3}
+    assert [done for done, _ in told] == [*range(1, 27), 26]

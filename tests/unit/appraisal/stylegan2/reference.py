@@ -69,19 +69,26 @@ def to_rgb(p, name, x, style, skip):
 
 
 def mapping(p, z, layers):
+    """What each layer gives, by its name."""
     x = z / np.sqrt((z**2).mean() + 1e-8)
+    made = {"style.0": x}
     for i in range(1, layers + 1):
         x = linear(x, p[f"style.{i}.weight"], p[f"style.{i}.bias"], 0.01, active=True)
-    return x
+        made[f"style.{i}"] = x
+    return made
 
 
 def synthesis(p, styles, noise, levels):
-    """(3, S, S) from (n, D) styles and one (s, s) noise map a layer."""
+    """What each layer gives, by its name, from (n, D) styles and one (s, s) noise map a layer."""
     x = styled(p, "conv1", p["input.input"][0], styles[0], noise[0])
     colour = to_rgb(p, "to_rgb1", x, styles[1], None)
+    made = {"conv1": x, "to_rgb1": colour}
     for level in range(levels):
         a, b = 2 * level, 2 * level + 1
         x = styled(p, f"convs.{a}", x, styles[a + 1], noise[a + 1], upsample=True)
+        made[f"convs.{a}"] = x
         x = styled(p, f"convs.{b}", x, styles[b + 1], noise[b + 1])
+        made[f"convs.{b}"] = x
         colour = to_rgb(p, f"to_rgbs.{level}", x, styles[a + 3], colour)
-    return colour
+        made[f"to_rgbs.{level}"] = colour
+    return made

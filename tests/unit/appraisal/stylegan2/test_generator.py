@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from service.appraisal.conversion import convert_model
 from service.appraisal.stylegan2.generator import (
     CONFIG_E,
     CONFIG_F,
@@ -23,7 +24,7 @@ from service.appraisal.stylegan2.layers import (
 )
 from service.errors import ModelIntegrityError
 from tests.unit.appraisal.stylegan2 import reference
-from tests.unit.appraisal.stylegan2.generators import small_generator
+from tests.unit.appraisal.stylegan2.generators import as_tensorflow, as_torch, small_generator
 
 SHAPE = GeneratorShape(size=16, style_dim=8, mapping_layers=3, most_channels=6)
 
@@ -95,22 +96,55 @@ def test_colour_is_added_to_the_enlarged_colour_before():
     _close(layer(x, style, skip)[0], reference.to_rgb(p, "t", *args))
 
 
-def test_the_whole_generator_layer_by_layer(generator):
+def _made(generator, work):
+    """What each layer gives while the work runs, by its name."""
+    made = {}
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, out, name=name: made.__setitem__(name, out))
+        for name, module in generator.named_modules()
+    ]
+    with torch.no_grad():
+        work()
+    for hook in hooks:
+        hook.remove()
+    return made
+
+
+# Config-e and -f with a 64th of their feature maps: the first narrows from 64 px on, the second from 128.
+NARROW = {
+    "config-e": {"size": 128, "channel_base": CONFIG_E // 64, "most_channels": 8},
+    "config-f": {"size": 128, "channel_base": CONFIG_F // 64, "most_channels": 8},
+    "small": {"size": 16, "most_channels": 6},
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_every_layer_of_mapping_and_synthesis_against_numpy(name):
+    generator = small_generator(mapping_layers=8, **NARROW[name])
+    shape = generator.shape
+    levels = len(generator.to_rgbs)
+    widths = [shape.channels(4 * 2**level) for level in range(levels + 1)]
+    assert widths == {"config-e": [8, 8, 8, 8, 4, 2], "config-f": [8] * 5 + [4], "small": [6] * 3}[name]
     p = _arrays(generator)
-    z = torch.randn(2, 8, generator=torch.Generator().manual_seed(1))
-    noise = generator.draw_noise(2, torch.Generator().manual_seed(2), "cpu")
-    w = generator.map(z)
-    pictures = generator.synthesise(w, noise)
-    assert pictures.shape == (2, 3, 16, 16)
-    for b in range(2):
-        expected = reference.mapping(p, z[b].double().numpy(), 3)
-        _close(w[b], expected)
+    count = 2 if name == "small" else 1  # numpy takes seconds a picture
+    z = torch.randn(count, 8, generator=torch.Generator().manual_seed(1))
+    noise = generator.draw_noise(count, torch.Generator().manual_seed(2), "cpu")
+    made = _made(generator, lambda: generator.synthesise(generator.map(z), noise))
+    for b in range(count):
+        mapped = reference.mapping(p, z[b].double().numpy(), 8)
         planes = [n[b, 0].double().numpy() for n in noise]
-        _close(pictures[b], reference.synthesis(p, [expected] * SHAPE.styles, planes, 2))
+        expected = mapped | reference.synthesis(p, [mapped["style.8"]] * shape.styles, planes, levels)
+        assert len(expected) == 9 + 2 + 3 * levels
+        for layer, values in expected.items():
+            _close(made[layer][b], values)
+
+
+def test_w_plus_steers_each_layer_by_its_own_style(generator):
     styles = torch.randn(1, SHAPE.styles, 8, generator=torch.Generator().manual_seed(3))
+    noise = generator.draw_noise(1, torch.Generator().manual_seed(2), "cpu")
     planes = [n[0, 0].double().numpy() for n in noise]
-    expected = reference.synthesis(p, list(styles[0].double().numpy()), planes, 2)
-    _close(generator.synthesise(styles, [n[:1] for n in noise])[0], expected)
+    expected = reference.synthesis(_arrays(generator), list(styles[0].double().numpy()), planes, 2)
+    _close(generator.synthesise(styles, noise)[0], expected["to_rgbs.1"])
 
 
 @pytest.mark.parametrize(
@@ -153,6 +187,53 @@ def test_checkpoints_of_rosinality_and_safetensors_load(generator, tmp_path):
     z = torch.randn(1, 8, generator=torch.Generator().manual_seed(5))
     for name in ("rosinality.pt", "ours.safetensors"):
         assert torch.equal(load_generator(tmp_path / name).map(z), generator.map(z))
+
+
+FORMATS = ("safetensors", "rosinality", "TensorFlow", "PyTorch")
+
+
+@pytest.mark.parametrize("base", [CONFIG_E, CONFIG_F], ids=["config-e", "config-f"])
+@pytest.mark.parametrize("size", [256, 512, 1024])
+def test_official_sizes_load_from_every_format_and_draw(size, base, tmp_path, monkeypatch):
+    """With a sixteenth of the feature maps, to take seconds; names and layers are the official ones."""
+    made = small_generator(
+        size=size, style_dim=32, mapping_layers=8, channel_base=base // 16, most_channels=32
+    )
+    state = made.state_dict()
+    assert len(state) == {256: 110, 512: 124, 1024: 138}[size]
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "safetensors.safetensors")
+    torch.save({"g_ema": state}, tmp_path / "rosinality.pt")
+    as_tensorflow(tmp_path / "TensorFlow.pkl", made, monkeypatch)
+    as_torch(tmp_path / "PyTorch.pkl", made, monkeypatch)
+    draws = torch.Generator().manual_seed(1)
+    noise = made.draw_noise(1, draws, "cpu")
+    with torch.inference_mode():
+        expected = made.synthesise(made.map(torch.ones(1, 32)), noise)
+        assert expected.shape == (1, 3, size, size)
+        for name in FORMATS:
+            (path,) = tmp_path.glob(f"{name}.*")
+            if path.suffix == ".pkl":
+                path = convert_model(path, tmp_path / "converted.safetensors").path
+            loaded = load_generator(path)
+            assert loaded.shape == made.shape
+            assert torch.equal(loaded.synthesise(loaded.map(torch.ones(1, 32)), noise), expected)
+
+
+@pytest.mark.parametrize(
+    ("base", "side_1024"), [(CONFIG_E, 16), (CONFIG_F, 32)], ids=["config-e", "config-f"]
+)
+def test_the_official_generator_of_1024_pixels_in_full_width(base, side_1024, tmp_path):
+    torch.manual_seed(0)
+    made = Generator(GeneratorShape(size=1024, channel_base=base)).eval().requires_grad_(False)
+    save_file({k: v.half().contiguous() for k, v in made.state_dict().items()}, tmp_path / "g.safetensors")
+    loaded = load_generator(tmp_path / "g.safetensors")
+    assert loaded.shape == made.shape
+    assert loaded.convs[-1].conv.weight.shape == (1, side_1024, side_1024, 3, 3)
+    noise = loaded.draw_noise(1, torch.Generator().manual_seed(1), "cpu")
+    with torch.inference_mode():
+        drawn = loaded.synthesise(loaded.map(torch.ones(1, 512)), noise)
+    assert drawn.shape == (1, 3, 1024, 1024)
+    assert torch.isfinite(drawn).all()
 
 
 @pytest.mark.parametrize("damage", ["style.1.weight", "input.input", "convs.3.conv.weight", "to_rgb1.bias"])

@@ -12,6 +12,7 @@ from service.appraisal.stylegan2.projection import (
     PerceptualLoss,
     Projection,
     ProjectionSettings,
+    _Found,
     adapt,
     learning_rate,
     noise_regularisation,
@@ -119,8 +120,28 @@ def test_w_plus_has_a_style_for_each_layer_and_comes_close(generator, loss, know
     assert plus.losses[-1] < 0.25 * plus.losses[0]
 
 
-def test_a_batch_finds_what_one_by_one_finds_and_repeats_itself(generator, loss, known):
-    few = replace(SETTINGS, steps=5, latent_noise=0.0)
+def test_the_settings_are_the_papers():
+    """N = 10^4 draws and alpha = 10^5 of Algorithm 1; steps, rate and noise of Karras et al., appendix D."""
+    settings = ProjectionSettings()
+    assert (settings.mean_draws, settings.noise_weight) == (10_000, 1e5)
+    assert (settings.steps, settings.learning_rate, settings.starts) == (1000, 0.1, 0)
+    assert (settings.ramp_up, settings.ramp_down) == (0.05, 0.25)
+    assert (settings.latent_noise, settings.latent_noise_end) == (0.05, 0.75)
+
+
+@pytest.mark.parametrize("w_plus", [False, True])
+def test_a_batch_finds_what_one_by_one_finds(generator, loss, known, w_plus):
+    few = replace(SETTINGS, steps=12, w_plus=w_plus)
+    together = project(generator, loss, known[1], few)
+    for index in range(2):
+        alone = project(generator, loss, known[1][index : index + 1], few)
+        assert torch.allclose(together.w[index], alone.w[0], atol=0.01)
+        assert torch.allclose(together.pictures[index], alone.pictures[0], atol=0.01)
+    assert not torch.allclose(together.w[0], together.w[1], atol=0.05)
+
+
+def test_a_projection_repeats_itself(generator, loss, known):
+    few = replace(SETTINGS, steps=5)
     one, again = (project(generator, loss, known[1], few) for _ in range(2))
     assert torch.equal(one.pictures, again.pictures)
     assert one.w.shape == (2, 16)
@@ -128,7 +149,51 @@ def test_a_batch_finds_what_one_by_one_finds_and_repeats_itself(generator, loss,
 
 def test_the_search_stops_when_the_loss_no_longer_falls(generator, loss, known):
     stuck = replace(SETTINGS, learning_rate=0.0, window=10, latent_noise=0.0)
-    assert len(project(generator, loss, known[1], stuck).losses) == 20
+    told = []
+    found = project(generator, loss, known[1], stuck, progress=lambda done, total: told.append((done, total)))
+    assert len(found.losses) == 20
+    assert found.steps == (20, 20)
+    assert told == [(step, 150) for step in range(1, 21)]
+
+
+def test_each_picture_of_a_batch_stops_by_itself(generator):
+    """The first picture's loss stands still; the second's falls on: the first is kept as it was."""
+    settings = replace(SETTINGS, window=5)
+    w = torch.zeros(2, 1, 16)
+    noise = generator.draw_noise(2, torch.Generator().manual_seed(0), "cpu")
+    found = _Found(w=w, noise=noise, settings=settings)
+    for step in range(30):
+        w += 1
+        found.take(torch.tensor([1.0, 0.9**step]))
+        assert not found.all_converged
+    made = found.projection(generator)
+    assert made.steps == (10, 30)
+    assert made.w[:, 0].tolist() == [10, 30]
+    assert len(made.losses) == 30
+    assert made.losses[-1] == pytest.approx((1 + 0.9**29) / 2)
+
+
+def test_the_noise_on_w_is_of_the_size_of_its_spread_and_decays(generator, loss, known, monkeypatch):
+    """N(0, .05 sigma_w t^2) on each component, sigma_w^2 the mean squared distance from the mean latent."""
+    seen = []
+    original = generator.synthesise
+    monkeypatch.setattr(generator, "synthesise", lambda w, noise: seen.append(w) or original(w, noise))
+    settings = replace(SETTINGS, learning_rate=0.0, steps=40, window=40)
+    project(generator, loss, known[1], settings)
+    mean, spread = generator.mean_latent(settings.mean_draws, settings.seed)
+    moved = torch.stack([w.detach() for w in seen[:40]]) - mean
+    assert torch.equal(moved[:, 0], moved[:, 1])  # none of a batch depends on the others
+    assert float(moved[:10].square().mean().sqrt()) == pytest.approx(
+        0.05 * spread * float(np.sqrt(np.mean([(1 - t / 30) ** 4 for t in range(10)]))), rel=0.2
+    )
+    assert (moved[30:] == 0).all()
+
+
+def test_large_pictures_are_reduced_before_they_are_compared(loss):
+    large = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    small = torch.nn.functional.avg_pool2d(large, 2)
+    for ours, theirs in zip(loss.features(large), loss.features(small), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 def test_adaptation_comes_closer_and_leaves_the_generator_alone(generator, loss, known):
@@ -142,6 +207,50 @@ def test_adaptation_comes_closer_and_leaves_the_generator_alone(generator, loss,
     assert all(torch.equal(v, before[k]) for k, v in generator.state_dict().items())
     assert not any(p.requires_grad for p in generator.parameters())
     assert isinstance(projected, Projection)
+
+
+@pytest.fixture
+def projected(generator, loss, known):
+    return project(generator, loss, known[1][:1], replace(SETTINGS, steps=2))
+
+
+def test_adaptation_lowers_lpips_plus_l2_with_w_frozen(generator, loss, known, projected):
+    picture, w = known[1][:1], projected.w.clone()
+    with torch.no_grad():
+        made = generator.synthesise(projected.w, projected.noise)
+        lpips = loss.distance(loss.features(made), loss.features(picture))
+        first = float(lpips.sum() + (made - picture).square().mean())
+    told = []
+    _, losses = adapt(
+        generator,
+        loss,
+        picture,
+        projected,
+        AdaptationSettings(steps=6),
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert losses[0] == pytest.approx(first, rel=1e-4)
+    assert torch.equal(projected.w, w)
+    assert told == [(step, 6) for step in range(1, 7)]
+
+
+def test_adaptation_stops_when_the_loss_no_longer_falls(generator, loss, known, projected):
+    stuck = AdaptationSettings(learning_rate=0.0, window=4, steps=50)
+    _, losses = adapt(generator, loss, known[1][:1], projected, stuck)
+    assert len(losses) == 8
+
+
+def test_the_generator_is_as_it_was_when_adaptation_breaks_off(generator, loss, known, projected):
+    before = {k: v.clone() for k, v in generator.state_dict().items()}
+
+    def interrupt(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        adapt(generator, loss, known[1][:1], projected, AdaptationSettings(steps=6), progress=interrupt)
+    assert all(torch.equal(v, before[k]) for k, v in generator.state_dict().items())
+    assert not any(p.requires_grad for p in generator.parameters())
 
 
 def test_noise_regularisation_by_hand_in_numpy():
