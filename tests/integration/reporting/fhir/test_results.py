@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 
 from reporting.fhir.http import Api
 from reporting.fhir.withdrawal import withdraw
 from service.database.fhir_records import SaveOutcome
 from service.database.pool import transaction
-from service.records import RejectionReason
+from service.records import ExclusionReason, Region, RegionScore, RejectionReason
 from tests.integration.reporting.fhir.conftest import Client, Save
-from tests.unit.reporting.photographs import rejected
+from tests.unit.reporting.photographs import appraised, rejected
 
 
 def test_an_appraisal_is_eight_resources_that_can_be_read(client: Client, save: Save) -> None:
@@ -137,3 +138,23 @@ def test_photographs_of_one_study_at_the_same_time_lose_nothing(
     assert study["numberOfInstances"] == 12
     assert client.get("Patient").json()["total"] == 1
     assert client.get("Device").json()["total"] == 1
+
+
+def test_the_sides_are_compared_where_both_have_a_score(client: Client, save: Save) -> None:
+    scores = {Region.LEFT_EYE: 1.25, Region.RIGHT_EYE: 2.0, Region.LEFT_CHEEK: 3.0, Region.RIGHT_CHEEK: None}
+    made = tuple(
+        RegionScore(
+            region=region, score=score, z=None, judged=1.0 if score else 0.0,
+            reason=None if score else ExclusionReason.OCCLUDED,
+        )
+        for region, score in scores.items()
+    )  # fmt: skip
+    saved = appraised()
+    save(replace(saved, appraisal=replace(saved.appraisal, regions=made)))
+    (entry,) = client.get("Observation?component-code-value-quantity=d-eye$-0.75").json()["entry"]
+    components = {c["code"]["coding"][0]["code"]: c for c in entry["resource"]["component"]}
+    assert components["d-eye"]["valueQuantity"]["value"] == -0.75
+    reasons = components["d-cheek"]["dataAbsentReason"]["coding"]
+    assert [reason["code"] for reason in reasons] == ["not-performed", "r-occluded"]
+    rated = {c["code"] for c in client.get("CodeSystem/semblance").json()["concept"]}
+    assert {"d-eye", "d-cheek"} <= rated
