@@ -1,6 +1,10 @@
-"""How Alembic runs our migrations: one at a time, never waiting long for a lock, never running long.
+"""How Alembic runs our migrations: one at a time, never waiting long for a lock, nor running long unasked.
 
-The caller hands over an open SQLAlchemy connection in ``config.attributes["connection"]``.
+A migration whose work grows with the data says so by ``migrations.rewriting.take_alone``, and has no
+time-out; any other that takes longer than a minute is a mistake, and is stopped.
+
+The caller hands over an open SQLAlchemy connection in ``config.attributes["connection"]``, and the
+``statement_timeout`` (as PostgreSQL writes it) beside it.
 """
 
 from __future__ import annotations
@@ -10,7 +14,6 @@ from alembic import context
 # Arbitrary and fixed: whoever migrates holds it, others wait.
 _ADVISORY_LOCK = 5_373_170_001
 _LOCK_TIMEOUT = "4s"
-_STATEMENT_TIMEOUT = "60s"
 
 
 def run() -> None:
@@ -18,7 +21,8 @@ def run() -> None:
     connection = context.config.attributes["connection"].execution_options(no_parameters=True)
     connection.exec_driver_sql(f"SELECT pg_advisory_lock({_ADVISORY_LOCK})")
     connection.exec_driver_sql(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
-    connection.exec_driver_sql(f"SET statement_timeout = '{_STATEMENT_TIMEOUT}'")
+    statement_timeout = context.config.attributes["statement_timeout"]
+    connection.exec_driver_sql(f"SET statement_timeout = '{statement_timeout}'")
     connection.commit()
     try:
         context.configure(connection=connection, transaction_per_migration=True)

@@ -171,6 +171,17 @@ REGION_Z_SCORES: dict[Region, Concept] = {
 }
 
 
+# How far the sides differ: score of the patient's left less that of the right; (left, right) -> concept.
+ASYMMETRIES: dict[tuple[Region, Region], Concept] = {
+    (Region.LEFT_EYE, Region.RIGHT_EYE): _own(
+        "d-eye", "Asymmetry of the eyes, score of the left less the right"
+    ),
+    (Region.LEFT_CHEEK, Region.RIGHT_CHEEK): _own(
+        "d-cheek", "Asymmetry of the cheeks, score of the left less the right"
+    ),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """Where on the face: an anatomic concept, with laterality and a modifier where one is needed."""
@@ -267,4 +278,5 @@ OWN_CONCEPTS: tuple[Concept, ...] = (
     *EXCLUSION_REASONS.values(),
     *REGION_SCORES.values(),
     *REGION_Z_SCORES.values(),
+    *ASYMMETRIES.values(),
 )

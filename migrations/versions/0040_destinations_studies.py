@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from migrations.rewriting import take_alone
+
 revision = "0040"
 down_revision: str | None = "0021"
 branch_labels: str | None = None
@@ -51,4 +53,5 @@ CREATE INDEX commitment_request_instances ON commitment_request USING gin (sop_i
 
 def upgrade() -> None:
     """Add the column, the indexes and the tables."""
+    take_alone("delivery", "commitment_request")
     op.execute(_SCHEMA)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from migrations.rewriting import take_alone
+
 revision = "0060"
 down_revision: str | None = "0040"
 branch_labels: str | None = None
@@ -74,4 +76,5 @@ INSERT INTO seal_pending SELECT 'ledger', ledger_id FROM ledger;
 
 def upgrade() -> None:
     """Create the tables."""
+    take_alone("instance", "ledger")
     op.execute(_SCHEMA)

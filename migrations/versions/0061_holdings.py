@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from migrations.rewriting import take_alone
+
 revision = "0061"
 down_revision: str | None = "0060"
 branch_labels: str | None = None
@@ -78,4 +80,5 @@ INSERT INTO held_pending (sop_instance_uid, sha256, instance_id, is_result)
 
 def upgrade() -> None:
     """Create the index and queue what is held already."""
+    take_alone("instance", "delivery")
     op.execute(_SCHEMA)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from migrations.rewriting import take_alone
+
 revision = "0071"
 down_revision: str | None = "0070"
 branch_labels: str | None = None
@@ -29,4 +31,5 @@ INSERT INTO seal_pending SELECT 'fhir', resource_id FROM fhir_resource WHERE typ
 
 def upgrade() -> None:
     """Add the triggers."""
+    take_alone("fhir_resource", "seal", "seal_pending")
     op.execute(_SCHEMA)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from migrations.rewriting import take_alone
+
 revision = "0072"
 down_revision: str | None = "0071"
 branch_labels: str | None = None
@@ -117,6 +119,9 @@ CREATE INDEX fhir_reference_resource ON fhir_reference (resource_id);
 
 def upgrade() -> None:
     """Add the templates, lay the components into the rows, and index each slot."""
+    take_alone(
+        "fhir_resource", "fhir_history", "fhir_observation", "fhir_component", "fhir_token", "fhir_reference"
+    )
     op.execute(_TEMPLATES)
     op.execute(_COMPONENTS)
     op.execute(_CODINGS)

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from alembic import op
 
+from migrations.rewriting import take_alone
+
 revision = "0075"
 down_revision: str | None = "0074"
 branch_labels: str | None = None
 depends_on: str | None = None
 
 _CODES = """
-LOCK TABLE fhir_observation IN SHARE ROW EXCLUSIVE MODE;  -- a code written meanwhile would be missed
 CREATE TABLE fhir_observed_code (
     system                 text COLLATE "C" NOT NULL,
     code                   text COLLATE "C" NOT NULL,
@@ -43,5 +44,6 @@ CREATE INDEX fhir_observation_patient_code
 
 def upgrade() -> None:
     """Add the table, what fills it, and the index by code."""
+    take_alone("fhir_observation")
     op.execute(_CODES)
     op.execute(_INDEXES)

@@ -26,7 +26,7 @@ from reporting.fhir.http import (
     Response,
     served_type,
 )
-from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome
+from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome, status_of
 from reporting.fhir.render import dumps, loads
 from reporting.fhir.router import handle
 from service.database.pool import transaction
@@ -238,8 +238,8 @@ def _refusal(error: FhirError) -> Response:
         return _problem(error.status, error.issues, error.headers)
     if isinstance(error, FhirVersionConflictError):
         issue = Issue(code=IssueType.CONFLICT, diagnostics=str(error), expression="http.if-match")
-        return _problem(412, (issue,))
-    return _problem(422, (Issue(code=IssueType.INVALID, diagnostics=str(error)),))
+        return _problem(status_of(error), (issue,))
+    return _problem(status_of(error), (Issue(code=IssueType.INVALID, diagnostics=str(error)),))
 
 
 def _problem(status: int, issues: tuple[Issue, ...], headers: tuple[tuple[str, str], ...] = ()) -> Response:

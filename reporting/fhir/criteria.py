@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from reporting.fhir.extract import fold, interval, split_reference
 from reporting.fhir.outcome import FhirProblemError, IssueType
@@ -27,7 +27,9 @@ from service.database.fhir_records import (
 )
 from service.errors import FhirError
 
-_PREFIXED = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.*)$", re.DOTALL)
+_PREFIXED = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.*)", re.DOTALL)
+_NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
+MOST_LINKS = 8  # of a chain: each is a query within the one before
 _UCUM = "http://unitsofmeasure.org"
 
 
@@ -43,7 +45,9 @@ def criterion(row: ResourceType, name: str, text: str, base_url: str) -> Criteri
         FhirProblemError: 400: it is malformed, or a modifier is not served.
     """
     head, dot, chained = name.partition(".")
-    base_name, _, modifier = head.partition(":")
+    base_name, colon, modifier = head.partition(":")
+    if colon and not modifier:
+        raise bad(name, "has a colon and no modifier")
     parameter = row.parameters[base_name]
     if dot:
         return _chained(parameter, modifier, chained, text, base_url)
@@ -67,12 +71,13 @@ def criterion(row: ResourceType, name: str, text: str, base_url: str) -> Criteri
             f"{base_name} does not take the modifier :{modifier}",
             f"http.{name}",
         )
-    values = tuple(_value(row, parameter, part, name) for part in _split(text, ","))
+    values = tuple(_value(row, parameter, part, name) for part in _alternatives(text, name))
     return Criterion(parameter=parameter, modifier=Modifier(modifier), values=values)
 
 
 def has_criterion(row: ResourceType, name: str, text: str, base_url: str) -> Criterion:
     """``_has:[type]:[reference]:[parameter]`` (section 3.1.1.4.4), which may nest."""
+    _check_links(name)
     parts = name.split(":", 3)
     source = RESOURCE_TYPES.get(parts[1]) if len(parts) == 4 else None
     if source is None:
@@ -101,13 +106,21 @@ def _split(text: str, separator: str) -> list[str]:
     return re.split(r"(?<!\\)" + re.escape(separator), text)
 
 
+def _alternatives(text: str, name: str) -> list[str]:
+    """Values of which one is enough, none of them empty."""
+    parts = _split(text, ",")
+    if "" in parts:
+        raise bad(name, "has an empty value beside a comma")
+    return parts
+
+
 def _plain(text: str) -> str:
     return re.sub(r"\\([,|$\\])", r"\1", text)
 
 
 def _value(row: ResourceType, parameter: SearchParameter, text: str, name: str) -> Value:
     if parameter.type is SearchType.TOKEN:
-        return _token(text)
+        return _token(text, name)
     if parameter.type is SearchType.URI:
         return TokenValue(system=None, code=_plain(text))
     if parameter.type is SearchType.DATE:
@@ -122,14 +135,16 @@ def _value(row: ResourceType, parameter: SearchParameter, text: str, name: str) 
     value = _value(row, row.parameters[parameter.parts[1]], parts[1], name)
     if not isinstance(value, QuantityValue):
         raise bad(name, "has a quantity after $")
-    return CompositeValue(code=_token(parts[0]), value=value)
+    return CompositeValue(code=_token(parts[0], name), value=value)
 
 
-def _token(text: str) -> TokenValue:
+def _token(text: str, name: str) -> TokenValue:
     parts = _split(text, "|")
+    if len(parts) > 2 or not any(parts):
+        raise bad(name, "is code, system|code, |code or system| (a bar within one is written \\|)")
     if len(parts) == 1:
         return TokenValue(system=None, code=_plain(parts[0]))
-    system, code = _plain(parts[0]), _plain("|".join(parts[1:]))
+    system, code = _plain(parts[0]), _plain(parts[1])
     return TokenValue(system=system, code=code or None)
 
 
@@ -152,12 +167,9 @@ def _date(text: str, name: str) -> DateValue:
 def _quantity(text: str, name: str) -> QuantityValue:
     parts = _split(text, "|")
     comparator, digits = _comparator(parts[0])
-    try:
-        value = Decimal(digits)
-    except InvalidOperation as exc:
-        raise bad(name, "is [prefix]number or [prefix]number|system|code") from exc
-    if not value.is_finite() or len(parts) not in (1, 3) or abs(value.adjusted()) > 100:
+    if not _NUMBER.fullmatch(digits) or len(parts) not in (1, 3) or abs(Decimal(digits).adjusted()) > 100:
         raise bad(name, "is [prefix]number or [prefix]number|system|code")
+    value = Decimal(digits)
     if len(parts) == 3 and parts[1] not in ("", _UCUM):
         raise bad(name, f"has units of {_UCUM}")
     half = Decimal(5).scaleb(int(value.as_tuple().exponent) - 1)
@@ -169,7 +181,7 @@ def _reference_criterion(
     parameter: SearchParameter, modifier: str, name: str, text: str, base_url: str
 ) -> Criterion:
     if modifier == "identifier":
-        tokens = tuple(_token(part) for part in _split(text, ","))
+        tokens = tuple(_token(part, name) for part in _alternatives(text, name))
         if parameter.column:  # the resource it refers to has the identifier
             inner = RESOURCE_TYPES[parameter.targets[0]].parameters["identifier"]
             chain = ChainValue(
@@ -185,7 +197,7 @@ def _reference_criterion(
             f"http.{name}",
         )
     types = (modifier,) if modifier else parameter.targets
-    values = tuple(_reference(_plain(part), types, name, base_url) for part in _split(text, ","))
+    values = tuple(_reference(_plain(part), types, name, base_url) for part in _alternatives(text, name))
     return Criterion(parameter=parameter, values=values)
 
 
@@ -193,6 +205,8 @@ def _reference(text: str, types: tuple[str, ...], name: str, base_url: str) -> R
     target = split_reference(text, base_url)
     if target is None or not target[1]:
         raise bad(name, "is an id, Type/id or a URL")
+    if target[0] and types and target[0] not in types:
+        raise bad(name, f"refers to {' or '.join(types)}")
     if target[0]:
         return ReferenceValue(target_types=(target[0],), target_id=target[1])
     if "://" in target[1] or target[1].startswith("urn:"):
@@ -200,8 +214,18 @@ def _reference(text: str, types: tuple[str, ...], name: str, base_url: str) -> R
     return ReferenceValue(target_types=types, target_id=target[1])
 
 
+def _check_links(name: str) -> None:
+    if name.count(".") + name.count("_has:") > MOST_LINKS:
+        raise FhirProblemError(
+            400, IssueType.TOO_COSTLY, f"a chain has at most {MOST_LINKS} links", f"http.{name[:60]}"
+        )
+
+
 def _chained(parameter: SearchParameter, modifier: str, chained: str, text: str, base_url: str) -> Criterion:
     name = f"{parameter.name}.{chained}"
+    _check_links(name)
+    if modifier and modifier not in parameter.targets:
+        raise bad(name, f"chains to {' or '.join(parameter.targets) or 'no type that can be named'}")
     if parameter.type is not SearchType.REFERENCE:
         raise bad(name, "chains from a parameter that is no reference")
     served = [t for t in parameter.targets if t in RESOURCE_TYPES]

@@ -9,6 +9,7 @@ from reporting.fhir.search_table import FHIR_VERSION
 from reporting.fhir.validate import check
 from reporting.identifiers import named_uid
 from reporting.terminology import (
+    ASYMMETRIES,
     CODE_SYSTEM,
     CODE_SYSTEM_VERSION,
     EXCLUSION_REASONS,
@@ -36,6 +37,7 @@ def definitions() -> list[dict[str, Any]]:
         _value_set("rejection-reasons", "Why a photograph was not judged", tuple(REJECTION_REASONS.values())),
         _value_set("exclusion-reasons", "Why a region has no score", tuple(EXCLUSION_REASONS.values())),
         _value_set("region-scores", "Scores of regions of the face", tuple(REGION_SCORES.values())),
+        _value_set("asymmetries", "Asymmetries of the face", tuple(ASYMMETRIES.values())),
         _value_set("region-z-scores", "z-scores of regions of the face", tuple(REGION_Z_SCORES.values())),
         _profile(),
         _study_completeness(),

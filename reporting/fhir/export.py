@@ -6,6 +6,7 @@ transaction time, so any replica serves it, it can be fetched again, and it is t
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,11 +17,12 @@ from uuid import UUID, uuid4
 
 from reporting.fhir.bundles import url_with
 from reporting.fhir.http import NDJSON, PLAIN_JSON, Api, Request, Response, moment_of
+from reporting.fhir.options import once_each, unknown_options
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.render import dumps
 from reporting.fhir.restrict import may_chain
-from reporting.fhir.search_request import parse
+from reporting.fhir.search_request import RESULT_PARAMETERS, parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
 from service.database import fhir_exports, fhir_resources, fhir_search
 from service.database.fhir_exports import Export
@@ -33,7 +35,9 @@ KEPT_S = 24 * 3600.0
 PLAN_S = 2.0  # of one request; a poll more goes on where it ended
 _NOT_EXPORTED = ("AuditEvent", "Subscription")  # about the use of this server, not its content
 _FORMATS = {"application/fhir+ndjson", "application/ndjson", "ndjson"}
-_PARAMETERS = {"_outputFormat", "_since", "_type", "_typeFilter", "_format"}
+_PLACE = re.compile(r"[0-9]{1,6}", re.ASCII)
+_NEXT_FILTER = re.compile(r",(?=[A-Z][A-Za-z]+\?)")  # a comma may be within a filter too
+_PARAMETERS = {"_outputFormat", "_since", "_type", "_typeFilter", "_format", "_pretty"}
 
 
 def export_system(api: Api, request: Request) -> Response:
@@ -51,16 +55,14 @@ def _start(api: Api, request: Request, path: str, possible: tuple[str, ...]) -> 
     request = replace(request, query=operation_pairs(request))
     if "respond-async" not in request.headers.get("prefer", ""):
         raise FhirProblemError(400, IssueType.REQUIRED, "send Prefer: respond-async", "http.prefer")
-    unknown = {name for name, _ in request.query} - _PARAMETERS
-    if unknown and request.prefers("handling") != "lenient":
-        raise FhirProblemError(
-            400, IssueType.NOT_SUPPORTED, f"not served: {', '.join(sorted(unknown))}", "http.query"
-        )
+    # Bulk Data asks to refuse what is not served, unless the client says handling=lenient
+    unknown_options(request.query, _PARAMETERS, strict=request.prefers("handling") != "lenient")
     wanted_format = (request.option("_outputFormat") or "ndjson").replace(" ", "+")
     if wanted_format not in _FORMATS:
         raise FhirProblemError(
             400, IssueType.VALUE, "_outputFormat is application/fhir+ndjson", "http._outputFormat"
         )
+    once_each(request.query, ("_since", "_outputFormat"))
     types = _types(request, possible)
     since = request.option("_since")
     if since is not None:
@@ -83,6 +85,8 @@ def _start(api: Api, request: Request, path: str, possible: tuple[str, ...]) -> 
 def _types(request: Request, possible: tuple[str, ...]) -> list[str]:
     named = [t for name, value in request.query if name == "_type" for t in value.split(",") if t]
     unknown = [t for t in named if t not in possible]
+    if not named and any(name == "_type" for name, _ in request.query):
+        raise FhirProblemError(400, IssueType.VALUE, "_type names no type", "http._type")
     if unknown:
         raise FhirProblemError(
             400, IssueType.VALUE, f"_type: {', '.join(unknown)} is not exported", "http._type"
@@ -106,13 +110,25 @@ def _filters(api: Api, request: Request, types: Sequence[str]) -> dict[str, list
     """Searches by type, any of which a resource must match."""
     filters: dict[str, list[str]] = {}
     for name, value in request.query:
-        for each in value.split(",") if name == "_typeFilter" else ():
+        for each in _NEXT_FILTER.split(value) if name == "_typeFilter" else ():
             resource_type, _, query = each.partition("?")
-            if resource_type not in types:
+            pairs = parse_qsl(query, keep_blank_values=True)
+            if resource_type not in types or not pairs:
                 raise FhirProblemError(
                     400, IssueType.VALUE, "_typeFilter is Type?search of an exported type", "http._typeFilter"
                 )
-            asked = parse(resource_type, parse_qsl(query), strict=True, base_url=api.base_url)
+            try:
+                asked = parse(resource_type, pairs, strict=True, base_url=api.base_url)
+            except FhirProblemError as exc:
+                raise FhirProblemError(400, IssueType.VALUE, str(exc), "http._typeFilter") from exc
+            shaping = [given for given, _ in pairs if given.partition(":")[0] in RESULT_PARAMETERS]
+            if shaping:
+                raise FhirProblemError(
+                    400,
+                    IssueType.NOT_SUPPORTED,
+                    f"{', '.join(shaping)} selects no resource",
+                    "http._typeFilter",
+                )
             may_chain(request.principal, asked.search.criteria)
             filters.setdefault(resource_type, []).append(query)
     return filters
@@ -193,7 +209,7 @@ def file(api: Api, request: Request) -> Response:
     """``GET $export-file/[id]/[place]``: one file, streamed."""
     export = _job(api, request)
     place = request.parameters["place"]
-    if export.files is None or not place.isdigit() or int(place) >= len(export.files):
+    if export.files is None or not _PLACE.fullmatch(place) or int(place) >= len(export.files):
         raise FhirProblemError(404, IssueType.NOT_FOUND, "there is no such file", "http.path")
     plan = export.files[int(place)]
     lines = _filtered(api, export, plan["type"]) if plan.get("filtered") else _rows(api, export, plan)

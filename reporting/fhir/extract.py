@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
 from service.database.fhir_records import (
     ComponentEntry,
@@ -27,12 +28,14 @@ from service.errors import FhirError
 Json = Mapping[str, Any]  # a parsed FHIR element: JSON is as typed as this
 
 UNDATED = "0001-01-01"  # in the hot columns: what has no date sorts last and is found by none
+_MOST_KEY_BYTES = 2000  # PostgreSQL's btree holds keys up to 2,704
 END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 _STEP = re.compile(r"(?P<name>\w+)(?:\[(?P<key>\w+)=(?P<value>[^\]]+)\])?$")
 _DATE = re.compile(
     r"(?P<year>\d{4})(-(?P<month>\d\d)(-(?P<day>\d\d)"
     r"(T(?P<hour>\d\d):(?P<minute>\d\d)(:(?P<second>\d\d)(\.(?P<fraction>\d+))?)?"
-    r"(?P<zone>Z|[+-]\d\d:\d\d)?)?)?)?$"
+    r"(?P<zone>Z|[+-]\d\d:\d\d)?)?)?)?\Z",
+    re.ASCII,
 )
 
 
@@ -71,16 +74,28 @@ def interval(text: str) -> tuple[datetime, datetime]:
     try:
         low = datetime(
             int(match["year"]), int(match["month"] or 1), int(match["day"] or 1),
-            int(match["hour"] or 0), int(match["minute"] or 0), int(match["second"] or 0),
+            int(match["hour"] or 0), int(match["minute"] or 0), _second(match["second"]),
             int((match["fraction"] or "0").ljust(6, "0")[:6]), tzinfo=_zone(match["zone"]),
         ).astimezone(UTC)  # fmt: skip
-        return low, low + _span(match, low)
+        return low, _after(match, low)
     except (ValueError, OverflowError) as exc:
         raise FhirError(f"{text!r} is no date: {exc}") from exc
 
 
+def _second(text: str | None) -> int:
+    return 59 if text == "60" else int(text or 0)  # a leap second (R4 dateTime) is counted to the one before
+
+
 def _zone(text: str | None) -> Any:
     return UTC if text in (None, "Z") else datetime.fromisoformat(f"2000-01-01T00:00:00{text}").tzinfo
+
+
+def _after(match: re.Match[str], low: datetime) -> datetime:
+    """End of the interval; the last moment there is for one that ends with the year 9999 ("for ever")."""
+    try:
+        return low + _span(match, low)
+    except (ValueError, OverflowError):
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _span(match: re.Match[str], low: datetime) -> timedelta:
@@ -179,24 +194,28 @@ class _Index:
     def add(self, parameter: SearchParameter, resource: Json) -> None:
         """Collect the values of a parameter."""
         for path in parameter.paths:
+            where = f"{resource['resourceType']}.{path}"
             for value in values_at(resource, path):
-                self._add_value(parameter, value)
+                try:
+                    self._add_value(parameter, value)
+                except FhirError as exc:
+                    raise FhirProblemError(422, IssueType.VALUE, str(exc), where) from exc
 
     def _add_value(self, parameter: SearchParameter, value: Any) -> None:
         number = parameter.number
         if parameter.type is SearchType.TOKEN:
             found = self.codings if parameter.column == "o.codings" else self.tokens
             for system, code in tokens_of(value, parameter.system):
-                found.append(TokenEntry(param=number, system=system, code=code))
+                found.append(TokenEntry(param=number, system=_key(system), code=_key(code)))
         elif parameter.type is SearchType.URI:
-            self.tokens.append(TokenEntry(param=number, system="", code=str(value)))
+            self.tokens.append(TokenEntry(param=number, system="", code=_key(str(value))))
         elif parameter.type is SearchType.REFERENCE:
             self._add_reference(parameter, value)
         elif parameter.type is SearchType.DATE:
             low, high = _period(value)
             self.dates.append(DateEntry(param=number, low=low, high=high))
         elif parameter.type is SearchType.STRING and value:
-            self.strings.append(StringEntry(param=number, value=str(value), folded=fold(str(value))))
+            self.strings.append(StringEntry(param=number, value=str(value), folded=_key(fold(str(value)))))
 
     def _add_reference(self, parameter: SearchParameter, value: Json) -> None:
         number = parameter.number
@@ -205,10 +224,16 @@ class _Index:
             # of an element that refers to anything, a parameter may be about some types only
             if target is not None and (target[0] in ("", *parameter.targets) or not parameter.targets):
                 self.references.append(
-                    ReferenceEntry(param=number, target_type=target[0], target_id=target[1])
+                    ReferenceEntry(param=number, target_type=target[0], target_id=_key(target[1]))
                 )
         for system, code in tokens_of(value.get("identifier") or {}, ""):
-            self.tokens.append(TokenEntry(param=number, system=system, code=code))
+            self.tokens.append(TokenEntry(param=number, system=_key(system), code=_key(code)))
+
+
+def _key(text: str) -> str:
+    if len(text.encode()) > _MOST_KEY_BYTES:
+        raise FhirError(f"what a resource is found by has at most {_MOST_KEY_BYTES} bytes")
+    return text
 
 
 def tokens_of(value: Any, system: str) -> Iterator[tuple[str, str]]:

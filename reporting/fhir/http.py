@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Protocol
 
 from reporting.fhir.access import Principal
+from reporting.fhir.options import whole_number
 from reporting.fhir.outcome import FhirProblemError, IssueType
-from reporting.fhir.render import dumps, loads
+from reporting.fhir.render import check_texts, dumps, loads
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
 from service.config import Settings
 from service.database.fhir_records import StoredResource
@@ -23,6 +25,7 @@ NDJSON = "application/fhir+ndjson"
 FORM = "application/x-www-form-urlencoded"
 _JSON_NAMES = {"json", FHIR_JSON, PLAIN_JSON, "text/json", "application/json+fhir"}
 MOST_BODY_BYTES = 16 * 1024 * 1024
+_VERSION_TAG = re.compile(r"(W/)?\"?(?P<version>[0-9]+)\"?", re.ASCII)
 
 
 class Authorizer(Protocol):
@@ -108,17 +111,24 @@ class Request:
         Raises:
             FhirProblemError: 415 for another format, 400 when it is no JSON object.
         """
-        content_type = self.headers.get("content-type", FHIR_JSON).partition(";")[0].strip().lower()
-        if content_type not in _JSON_NAMES:
+        given = self.headers.get("content-type", FHIR_JSON).lower()
+        content_type = given.partition(";")[0].strip()
+        if content_type not in _JSON_NAMES or not _is_r4(given):
             raise FhirProblemError(
                 415,
                 IssueType.NOT_SUPPORTED,
-                f"bodies are {FHIR_JSON}, not {content_type}",
+                f"bodies are {FHIR_JSON} of FHIR 4.0, not {given}",
                 "http.content-type",
+            )
+        coding = self.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in ("", "identity"):
+            raise FhirProblemError(
+                415, IssueType.NOT_SUPPORTED, f"bodies are not read as {coding}", "http.content-encoding"
             )
         parsed = loads(self.body)
         if not isinstance(parsed, dict):
             raise FhirProblemError(400, IssueType.STRUCTURE, "the body is not a JSON object", "http.body")
+        check_texts(parsed)
         return parsed
 
 
@@ -164,11 +174,10 @@ def not_modified(request: Request, stored: StoredResource) -> bool:
         return False
     try:
         moment = parsedate_to_datetime(since)
-    except ValueError:
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return False
-    return stored.last_updated.replace(microsecond=0) <= (
-        moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    )
+    return stored.last_updated.replace(microsecond=0) <= moment
 
 
 def expected_version(request: Request) -> int | None:
@@ -180,10 +189,23 @@ def expected_version(request: Request) -> int | None:
     tag = request.headers.get("if-match")
     if tag is None or tag.strip() == "*":
         return None
-    digits = tag.strip().removeprefix("W/").strip('"')
-    if not digits.isdigit():
+    match = _VERSION_TAG.fullmatch(tag.strip())
+    if match is None:
         raise FhirProblemError(400, IssueType.VALUE, 'If-Match is W/"<version>"', "http.if-match")
-    return int(digits)
+    return whole_number(match["version"], "if-match")
+
+
+def _is_r4(media_type: str) -> bool:
+    """Whether a media type, in lower case, is of FHIR 4.0 or names no version (R4 http, fhirVersion)."""
+    parameters = [part.strip().partition("=") for part in media_type.split(";")]
+    versions = [value for name, _, value in parameters if name == "fhirversion"]
+    return all(version.strip(' "') in ("4.0", "4.0.1") for version in versions)
+
+
+def _is_wanted(media_range: str) -> bool:
+    """Whether a part of Accept, in lower case, asks for R4, and not for anything but that (``q=0``)."""
+    qualities = [part.strip()[2:] for part in media_range.split(";") if part.strip().startswith("q=")]
+    return _is_r4(media_range) and not any(re.fullmatch(r"0(\.0*)?", quality) for quality in qualities)
 
 
 def served_type(request: Request) -> str:
@@ -192,16 +214,10 @@ def served_type(request: Request) -> str:
     Raises:
         FhirProblemError: 406: nothing we can make is asked for.
     """
-    asked = request.option("_format")
-    if asked is not None:
-        name = asked.replace(" ", "+").partition(";")[0].lower()
-        if name in _JSON_NAMES:
-            return FHIR_JSON
-        raise FhirProblemError(
-            406, IssueType.NOT_SUPPORTED, f"_format {asked!r}: only JSON is served", "http._format"
-        )
+    if json_format(request.query):
+        return FHIR_JSON
     accept = request.headers.get("accept", "*/*").lower()
-    names = [part.partition(";")[0].strip() for part in accept.split(",")]
+    names = [part.partition(";")[0].strip() for part in accept.split(",") if _is_wanted(part)]
     if not accept.strip() or FHIR_JSON in names or "*/*" in names or "application/*" in names:
         return FHIR_JSON
     if _JSON_NAMES & set(names):
@@ -209,6 +225,21 @@ def served_type(request: Request) -> str:
     if NDJSON in names or "application/ndjson" in names:
         return NDJSON
     raise FhirProblemError(406, IssueType.NOT_SUPPORTED, f"only {FHIR_JSON} is served", "http.accept")
+
+
+def json_format(pairs: Iterable[tuple[str, str]]) -> bool:
+    """Whether ``_format`` asks for JSON; False where it is not given.
+
+    Raises:
+        FhirProblemError: 406: it asks for what we cannot make.
+    """
+    given = [value for name, value in pairs if name == "_format" and value]
+    for asked in given:
+        if asked.replace(" ", "+").partition(";")[0].lower() not in _JSON_NAMES:
+            raise FhirProblemError(
+                406, IssueType.NOT_SUPPORTED, f"_format {asked!r}: only JSON is served", "http._format"
+            )
+    return bool(given)
 
 
 def require(row: ResourceType, interaction: Interaction) -> None:
@@ -234,6 +265,6 @@ def moment_of(text: str, name: str) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError as exc:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
         raise FhirProblemError(400, IssueType.VALUE, f"{name} is an instant", f"http.{name}") from exc
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -7,6 +7,7 @@ from typing import Any
 import service
 from reporting.fhir.definitions import WITHDRAW
 from reporting.fhir.http import FHIR_JSON, PLAIN_JSON, Api, Request, Response, answer
+from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.search_table import (
     FHIR_VERSION,
     RESOURCE_TYPES,
@@ -17,6 +18,7 @@ from reporting.fhir.search_table import (
 from reporting.identifiers import named_uid
 from service.database.fhir_records import SearchParameter, SearchType
 
+OPTIONS = frozenset({"mode"})
 RELEASE_DATE = "2026-11-21"  # of the capabilities, not of the process
 
 _PATIENT_EXPORT = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/patient-export"
@@ -32,8 +34,10 @@ OPERATIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-def capabilities(api: Api, _request: Request) -> Response:
-    """``GET metadata``."""
+def capabilities(api: Api, request: Request) -> Response:
+    """``GET metadata``: in full, whatever part of it ``mode`` asks for; terminology is not served."""
+    if (request.option("mode") or "full") not in ("full", "normative"):
+        raise FhirProblemError(400, IssueType.NOT_SUPPORTED, "mode is full or normative", "http.mode")
     return answer(capability_statement(api))
 
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
-from reporting.fhir.bundles import bundle, link, search_entry, url_with
+from reporting.fhir.bundles import bundle, link, outcome_entry, search_entry, subset, url_with
 from reporting.fhir.extract import interval
-from reporting.fhir.http import Api, Request, Response, moment_of
+from reporting.fhir.http import Api, Request, Response, json_format, moment_of
+from reporting.fhir.options import FORM_OPTIONS, once_each, unknown_options, whole_number
 from reporting.fhir.outcome import FhirProblemError, IssueType
-from reporting.fhir.paging import PAGE_PARAMETER, seal, unseal
+from reporting.fhir.paging import PAGE_PARAMETER, opened, seal
 from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.reading import visible
 from reporting.fhir.render import dumps
@@ -19,43 +20,62 @@ from reporting.fhir.restrict import may_chain, restriction
 from reporting.fhir.results import observation_id_of
 from reporting.fhir.search_request import DEFAULT_COUNT, MOST_COUNT, parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
+from reporting.fhir.searching import included_with
 from service.database import appraisals, fhir_compartment, fhir_resources, fhir_search
-from service.database.fhir_records import Search
+from service.database.fhir_records import Criterion, Modifier, Search
 from service.database.pool import transaction
 from service.errors import FhirError, RecordNotFoundError
 
 MOST_LAST = 100
 _SUPPORTING = ("Device", "Practitioner")
+_NOT_OF_LAST_N = ("_sort", "_count", "_total")  # newest first, ``max`` of each, all of them at once
+EVERYTHING_OPTIONS = frozenset({"_type", "_since", "start", "end", "_count"})
 
 
 def last_n(api: Api, request: Request) -> Response:
     """``Observation/$lastn``: the newest of every code, ``max`` of each (R4)."""
     grant = request.principal.grant("Observation", "s")
     asked = operation_pairs(request)
-    pairs = [(name, value) for name, value in asked if name != "max"]
-    wanted = parse("Observation", pairs, strict=request.strict, base_url=api.base_url).search
-    names = {criterion.parameter.name for criterion in wanted.criteria}
-    if not names & {"patient", "subject"}:
-        raise FhirProblemError(400, IssueType.REQUIRED, "$lastn needs patient or subject", "http.patient")
-    may_chain(request.principal, wanted.criteria)
-    most = dict(asked).get("max") or "1"
-    if not most.isdigit() or not 1 <= int(most) <= MOST_LAST:
+    json_format(asked)
+    once_each(asked, ("max",))
+    most = whole_number(dict(asked).get("max") or "1", "max", least=1)
+    if most > MOST_LAST:
         raise FhirProblemError(400, IssueType.VALUE, f"max is 1 to {MOST_LAST}", "http.max")
-    criteria, either = restriction("Observation", grant, api.base_url)
-    search = Search(resource_type="Observation", criteria=(*wanted.criteria, *criteria), either=either)
+    unserved = [(name, value) for name, value in asked if name in _NOT_OF_LAST_N]
+    notes = unknown_options(unserved, ("max",), strict=request.strict)
+    used = [(name, value) for name, value in asked if name not in _NOT_OF_LAST_N]
+    criteria = [(name, value) for name, value in used if name != "max"]
+    wanted = parse("Observation", criteria, strict=request.strict, base_url=api.base_url)
+    notes = (*notes, *wanted.ignored)
+    if not any(_names_patient(criterion) for criterion in wanted.search.criteria):
+        raise FhirProblemError(400, IssueType.REQUIRED, "$lastn needs patient or subject", "http.patient")
+    may_chain(request.principal, wanted.search.criteria)
+    more, either = restriction("Observation", grant, api.base_url)
+    search = Search(resource_type="Observation", criteria=(*wanted.search.criteria, *more), either=either)
     with transaction(api.pool) as connection:
-        found = fhir_search.last_n(connection, search, int(most))
-    self_url = url_with(f"{api.base_url}/Observation/$lastn", asked)
-    return Response(
-        body=bundle(
-            "searchset",
-            [search_entry(api.base_url, stored, "match") for stored in found],
-            links=[link("self", self_url)],
-            total=len(found),
-        ),
-        touched=tuple(f"Observation/{stored.resource_id}" for stored in found),
-        patients=tuple({stored.patient for stored in found if stored.patient}),
+        found = fhir_search.last_n(connection, search, most)
+        included = included_with(connection, request, wanted, found)
+    left_out = {issue.expression.removeprefix("http.") for issue in notes}
+    self_url = url_with(
+        f"{api.base_url}/Observation/$lastn", [pair for pair in used if pair[0] not in left_out]
     )
+    entries = [
+        search_entry(api.base_url, stored, "match", subset(stored, wanted.summary, wanted.elements))
+        for stored in found
+    ]
+    entries += [search_entry(api.base_url, stored, "include") for stored in included]
+    if notes:
+        entries.append(outcome_entry(notes))
+    everything = [*found, *included]
+    return Response(
+        body=bundle("searchset", entries, links=[link("self", self_url)], total=len(found)),
+        touched=tuple(f"{stored.resource_type}/{stored.resource_id}" for stored in everything),
+        patients=tuple({stored.patient for stored in everything if stored.patient}),
+    )
+
+
+def _names_patient(criterion: Criterion) -> bool:
+    return criterion.parameter.name in ("patient", "subject") and criterion.modifier is not Modifier.MISSING
 
 
 def everything(api: Api, request: Request) -> Response:
@@ -64,16 +84,19 @@ def everything(api: Api, request: Request) -> Response:
     grant = request.principal.grant("Patient", "r")
     path = f"Patient/{patient}/$everything"
     pairs, after = list(operation_pairs(request)), 0
+    json_format(pairs)
     asked = tuple(pairs)
-    token = request.option(PAGE_PARAMETER)
-    if token is not None:
-        pairs, cursor = unseal(api.page_key, path, token)
+    page_asked = opened(api.page_key, path, pairs)
+    if page_asked is not None:
+        pairs, cursor = page_asked
         after = int(str(cursor[0]))
-    options = dict(pairs)
+    notes = unknown_options(pairs, EVERYTHING_OPTIONS | FORM_OPTIONS, strict=request.strict)
+    once_each(pairs, EVERYTHING_OPTIONS - {"_type"})
+    options = dict(pairs) | {"_type": ",".join(value for name, value in pairs if name == "_type" and value)}
     types = [t for t in _types(options.get("_type")) if request.principal.may_all(t, "r")]
     since = moment_of(options["_since"], "_since") if "_since" in options else None
     start, end = _care(options)
-    count = _count(options.get("_count", str(DEFAULT_COUNT)))
+    count = min(whole_number(options.get("_count", str(DEFAULT_COUNT)), "_count", least=1), MOST_COUNT)
     with transaction(api.pool) as connection:
         owner = fhir_resources.read(connection, "Patient", patient)
         if owner is None or not visible(connection, api, owner, grant):
@@ -88,12 +111,15 @@ def everything(api: Api, request: Request) -> Response:
             if request.principal.may_all(t, "r") and (not options.get("_type") or t in types)
         ]
         others = fhir_compartment.supporting(connection, [s.row_id for s in page], wider)
-    links = [link("self", url_with(f"{api.base_url}/{path}", asked))]
+    served = EVERYTHING_OPTIONS | {PAGE_PARAMETER}
+    links = [link("self", url_with(f"{api.base_url}/{path}", [pair for pair in asked if pair[0] in served]))]
     if len(found) > count and page:
         token = seal(api.page_key, path, pairs, (str(page[-1].row_id),))
         links.append(link("next", f"{api.base_url}/{path}?{PAGE_PARAMETER}={token}"))
     entries = [search_entry(api.base_url, stored, "match") for stored in page]
     entries += [search_entry(api.base_url, stored, "include") for stored in others]
+    if notes:
+        entries.append(outcome_entry(notes))
     return Response(
         body=bundle("searchset", entries, links=links),
         touched=tuple(f"{stored.resource_type}/{stored.resource_id}" for stored in page),
@@ -121,13 +147,9 @@ def _care(options: Mapping[str, str]) -> tuple[datetime | None, datetime | None]
             bounds.append(interval(options[name].replace(" ", "+"))[place] if name in options else None)
         except FhirError as exc:
             raise FhirProblemError(400, IssueType.VALUE, str(exc), f"http.{name}") from exc
+    if bounds[0] is not None and bounds[1] is not None and bounds[0] >= bounds[1]:
+        raise FhirProblemError(400, IssueType.VALUE, "start is not after end", "http.start")
     return bounds[0], bounds[1]
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise FhirProblemError(400, IssueType.VALUE, "_count is a number from 1", "http._count")
-    return min(int(text), MOST_COUNT)
 
 
 def heatmap(api: Api, request: Request) -> Response:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from service.errors import FhirError
+from service.errors import FhirError, FhirVersionConflictError
 
 
 class IssueType(StrEnum):
@@ -24,6 +24,7 @@ class IssueType(StrEnum):
     NOT_FOUND = "not-found"
     MULTIPLE_MATCHES = "multiple-matches"
     TOO_COSTLY = "too-costly"
+    INCOMPLETE = "incomplete"
     TOO_LONG = "too-long"
     CONFLICT = "conflict"
     DUPLICATE = "duplicate"
@@ -69,6 +70,13 @@ class FhirProblemError(FhirError):
         self.issues = issues or (Issue(code=code, diagnostics=diagnostics, expression=expression),)
         self.headers = headers
         super().__init__("; ".join(issue.diagnostics for issue in self.issues))
+
+
+def status_of(error: FhirError) -> int:
+    """HTTP status that an error is answered with."""
+    if isinstance(error, FhirProblemError):
+        return error.status
+    return 412 if isinstance(error, FhirVersionConflictError) else 422
 
 
 def operation_outcome(issues: tuple[Issue, ...]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import json
 import zlib
 from collections.abc import Sequence
 
+from reporting.fhir.options import FORM_OPTIONS
 from reporting.fhir.outcome import FhirProblemError, IssueType
 
 _TAG_BYTES = 16
@@ -41,7 +42,7 @@ def unseal(key: bytes, kind: str, token: str) -> tuple[list[tuple[str, str]], tu
         FhirProblemError: It is not one of ours, or of another kind.
     """
     try:
-        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except ValueError as exc:
         raise _refused() from exc
     tag, payload = raw[:_TAG_BYTES], raw[_TAG_BYTES:]
@@ -51,6 +52,27 @@ def unseal(key: bytes, kind: str, token: str) -> tuple[list[tuple[str, str]], tu
     if sealed_kind != kind:
         raise _refused()
     return [(name, value) for name, value in pairs], tuple(after)
+
+
+def opened(
+    key: bytes, kind: str, given: Sequence[tuple[str, str]]
+) -> tuple[list[tuple[str, str]], tuple[str | None, ...]] | None:
+    """Parameters and place of the page that is asked for; None for a first page.
+
+    Raises:
+        FhirProblemError: The link is not one of ours, or something was added to it: a link is followed as it
+            is, but for the form of the answer.
+    """
+    tokens = [value for name, value in given if name == PAGE_PARAMETER]
+    if not tokens:
+        return None
+    others = [name for name, _ in given if name not in FORM_OPTIONS | {PAGE_PARAMETER}]
+    if others or len(tokens) > 1:
+        name = (others or [PAGE_PARAMETER])[0]
+        raise FhirProblemError(
+            400, IssueType.INVALID, f"a page link is followed as it is: it takes no {name}", f"http.{name}"
+        )
+    return unseal(key, kind, tokens[0])
 
 
 def _refused() -> FhirProblemError:

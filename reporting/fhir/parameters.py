@@ -78,6 +78,10 @@ def resource_pairs(given: list[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return pairs
 
 
+def _is_coding(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(k, ""), str) for k in ("system", "code"))
+
+
 def _texts(value: Any, where: str) -> list[str]:
     if isinstance(value, bool):
         return [str(value).lower()]
@@ -87,7 +91,7 @@ def _texts(value: Any, where: str) -> list[str]:
         if isinstance(value.get("reference"), str):
             return [value["reference"]]
         codings = value.get("coding", [value] if "code" in value else [])
-        if isinstance(codings, list) and codings and all(isinstance(c, dict) for c in codings):
+        if isinstance(codings, list) and codings and all(_is_coding(c) for c in codings):
             return [",".join(f"{c['system']}|{c.get('code', '')}" if "system" in c else str(c.get("code", ""))
                              for c in codings)]  # fmt: skip
     raise FhirProblemError(400, IssueType.NOT_SUPPORTED, "a value of a type that is not served here", where)

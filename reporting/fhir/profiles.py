@@ -19,7 +19,11 @@ def profile_issues(resource: Mapping[str, Any], url: str) -> Iterator[Issue]:
     profile = profiles().get(url.partition("|")[0])
     if profile is None:
         text = f"the profile {url} is not known here"
-        yield Issue(code=IssueType.NOT_SUPPORTED, diagnostics=text, expression="Resource.meta.profile")
+        yield Issue(
+            code=IssueType.NOT_SUPPORTED,
+            diagnostics=text,
+            expression=f"{resource['resourceType']}.meta.profile",
+        )
         return
     if profile["type"] != resource["resourceType"]:
         yield Issue(

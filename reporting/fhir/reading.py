@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from reporting.fhir.access import Grant
@@ -15,14 +16,19 @@ from reporting.fhir.http import (
     require,
     version_headers,
 )
+from reporting.fhir.options import whole_number
 from reporting.fhir.outcome import FhirProblemError, IssueType
-from reporting.fhir.paging import PAGE_PARAMETER, seal, unseal
+from reporting.fhir.paging import PAGE_PARAMETER, opened, seal
 from reporting.fhir.restrict import restriction
-from reporting.fhir.search_request import DEFAULT_COUNT, MOST_COUNT, Summary, parse
+from reporting.fhir.search_request import DEFAULT_COUNT, MOST_COUNT, parse, shape
 from reporting.fhir.search_table import Interaction
 from service.database import fhir_resources, fhir_search
 from service.database.fhir_records import Search, StoredResource
 from service.database.pool import Connection, transaction
+
+READ_OPTIONS = frozenset({"_summary", "_elements"})
+HISTORY_OPTIONS = frozenset({"_count", "_since", PAGE_PARAMETER})
+_VERSION = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 def read(api: Api, request: Request) -> Response:
@@ -44,7 +50,7 @@ def vread(api: Api, request: Request) -> Response:
     grant = request.principal.grant(row.name, "r")
     version = request.parameters["version"]
     stored = None
-    if version.isdigit() and len(version) < 10:
+    if _VERSION.fullmatch(version):
         with transaction(api.pool) as connection:
             stored = fhir_resources.read_version(connection, row.name, request.parameters["id"], int(version))
             if stored is not None and not visible(connection, api, stored, grant):
@@ -74,15 +80,10 @@ def _answer(request: Request, stored: StoredResource | None) -> Response:
         raise FhirProblemError(404, IssueType.NOT_FOUND, f"there is no {name}", "http.path")
     touched = (f"{stored.resource_type}/{stored.resource_id}",)
     patients = (stored.patient,) if stored.patient else ()
+    summary, elements = shape(stored.resource_type, request.query)
     if not_modified(request, stored):
         return Response(status=304, headers=version_headers(stored), touched=touched, patients=patients)
-    summary = request.option("_summary") or "false"
-    elements = frozenset(filter(None, (request.option("_elements") or "").split(",")))
-    if summary not in tuple(Summary):
-        raise FhirProblemError(
-            400, IssueType.VALUE, f"_summary is one of {', '.join(Summary)}", "http._summary"
-        )
-    body = subset(stored, Summary(summary), elements)
+    body = subset(stored, summary, elements)
     return Response(body=body.encode(), headers=version_headers(stored), touched=touched, patients=patients)
 
 
@@ -123,12 +124,12 @@ def _history(
 ) -> Response:
     kind = f"history {path}"
     pairs, before = list(request.query), None
-    token = request.option(PAGE_PARAMETER)
-    if token is not None:
-        pairs, after = unseal(api.page_key, kind, token)
+    opened_page = opened(api.page_key, kind, pairs)
+    if opened_page is not None:
+        pairs, after = opened_page
         before = (datetime.fromisoformat(str(after[0])), str(after[1]), int(str(after[2])))
     options = dict(pairs)
-    count = _count(options.get("_count", str(DEFAULT_COUNT)))
+    count = min(whole_number(options.get("_count", str(DEFAULT_COUNT)), "_count"), MOST_COUNT)
     since = moment_of(options["_since"], "_since") if "_since" in options else None
     resource_type, _, resource_id = path.partition("/")
     versions = fhir_resources.history(
@@ -141,7 +142,8 @@ def _history(
         patient=grant.patient,
     )
     page = versions[:count]
-    links = [link("self", url_with(f"{api.base_url}/{path}/_history", request.query))]
+    used = [(name, value) for name, value in request.query if name in HISTORY_OPTIONS]
+    links = [link("self", url_with(f"{api.base_url}/{path}/_history", used))]
     if len(versions) > count and page:
         last = page[-1]
         after_last = (last.last_updated.isoformat(), last.resource_id, str(last.version_id))
@@ -153,9 +155,3 @@ def _history(
         touched=tuple(f"{v.resource_type}/{v.resource_id}" for v in page),
         patients=tuple({v.patient for v in page if v.patient}),
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdigit():
-        raise FhirProblemError(400, IssueType.VALUE, "_count is a number", "http._count")
-    return min(int(text), MOST_COUNT)

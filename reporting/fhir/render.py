@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,10 @@ import simplejson
 from reporting.fhir.extract import index_of
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from service.database.fhir_records import Draft
+
+_MOST_DEPTH = 64  # real resources stay below 20
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+_MOST_NUMBER = 100  # characters of a number, and its exponent
 
 
 def dumps(value: Any) -> str:
@@ -28,10 +33,42 @@ def loads(text: str | bytes) -> Any:
     try:
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
         return simplejson.loads(
-            decoded, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_once_each
+            decoded, parse_float=_decimal, parse_constant=_no_constant, object_pairs_hook=_once_each
         )
     except (ValueError, RecursionError) as exc:
-        raise FhirProblemError(400, IssueType.STRUCTURE, f"the body is not JSON: {exc}") from exc
+        text_of = f"the body is not JSON: {exc}"
+        raise FhirProblemError(400, IssueType.STRUCTURE, text_of, "http.body") from exc
+
+
+def check_texts(value: Any) -> None:
+    """Check what of a parsed body no column and no validator could hold.
+
+    Raises:
+        FhirProblemError: 400: a text with NUL or half a surrogate pair, or elements nested too deep.
+    """
+    waiting = [(value, 0)]
+    while waiting:
+        inner, depth = waiting.pop()
+        if depth > _MOST_DEPTH:
+            raise FhirProblemError(
+                400, IssueType.STRUCTURE, f"elements are nested more than {_MOST_DEPTH} deep", "http.body"
+            )
+        if isinstance(inner, dict):
+            waiting += [(each, depth + 1) for pair in inner.items() for each in pair]
+        elif isinstance(inner, list):
+            waiting += [(each, depth + 1) for each in inner]
+        elif isinstance(inner, str) and _NO_TEXT.search(inner):
+            raise FhirProblemError(
+                400, IssueType.VALUE, "a text holds NUL or half a surrogate pair", "http.body"
+            )
+
+
+def _decimal(text: str) -> Decimal:
+    """A number, within what a decimal of R4 can be: beyond it, what reads an integer of it never ends."""
+    value = Decimal(text)
+    if len(text) > _MOST_NUMBER or abs(value.adjusted()) > _MOST_NUMBER:
+        raise ValueError("a number is out of range")
+    return value
 
 
 def _no_constant(name: str) -> None:

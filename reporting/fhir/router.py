@@ -20,8 +20,9 @@ from reporting.fhir import (
 )
 from reporting.fhir.access import EVERYTHING, NOBODY
 from reporting.fhir.http import Api, Handler, Request, Response
-from reporting.fhir.outcome import FhirProblemError, IssueType
-from service.errors import FhirError
+from reporting.fhir.options import FORM_OPTIONS, once_each, unknown_options
+from reporting.fhir.outcome import FhirProblemError, IssueType, status_of
+from service.errors import DatabaseUnavailableError, FhirError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +34,19 @@ class Route:
     handler: Handler
     public: bool = False  # needs no token
     name: str = ""  # interaction or operation, for the audit and the documents
+    options: frozenset[str] | None = (
+        frozenset()
+    )  # of the query, beside the form; None: its handler checks them
 
 
 ROUTES: tuple[Route, ...] = (
     Route(
-        method="GET", pattern=("metadata",), handler=metadata.capabilities, public=True, name="capabilities"
+        method="GET",
+        pattern=("metadata",),
+        handler=metadata.capabilities,
+        public=True,
+        name="capabilities",
+        options=metadata.OPTIONS,
     ),
     Route(method="GET", pattern=("openapi.json",), handler=openapi.document, public=True, name="openapi"),
     Route(
@@ -48,10 +57,22 @@ ROUTES: tuple[Route, ...] = (
         name="smart-configuration",
     ),
     Route(method="POST", pattern=("auth", "token"), handler=smart.token, public=True, name="token"),
-    Route(method="GET", pattern=("$export",), handler=export.export_system, name="$export"),
-    Route(method="GET", pattern=("Patient", "$export"), handler=export.export_patients, name="$export"),
-    Route(method="POST", pattern=("$export",), handler=export.export_system, name="$export"),
-    Route(method="POST", pattern=("Patient", "$export"), handler=export.export_patients, name="$export"),
+    Route(method="GET", pattern=("$export",), handler=export.export_system, name="$export", options=None),
+    Route(
+        method="GET",
+        pattern=("Patient", "$export"),
+        handler=export.export_patients,
+        name="$export",
+        options=None,
+    ),
+    Route(method="POST", pattern=("$export",), handler=export.export_system, name="$export", options=None),
+    Route(
+        method="POST",
+        pattern=("Patient", "$export"),
+        handler=export.export_patients,
+        name="$export",
+        options=None,
+    ),
     Route(method="GET", pattern=("$export-status", "{id}"), handler=export.status, name="$export-status"),
     Route(method="DELETE", pattern=("$export-status", "{id}"), handler=export.cancel, name="$export-cancel"),
     Route(
@@ -59,8 +80,20 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(method="POST", pattern=(), handler=transactions.transaction_bundle, name="transaction"),
     Route(method="GET", pattern=("Binary", "{id}"), handler=operations.heatmap, name="read"),
-    Route(method="GET", pattern=("Observation", "$lastn"), handler=operations.last_n, name="$lastn"),
-    Route(method="POST", pattern=("Observation", "$lastn"), handler=operations.last_n, name="$lastn"),
+    Route(
+        method="GET",
+        pattern=("Observation", "$lastn"),
+        handler=operations.last_n,
+        name="$lastn",
+        options=None,
+    ),
+    Route(
+        method="POST",
+        pattern=("Observation", "$lastn"),
+        handler=operations.last_n,
+        name="$lastn",
+        options=None,
+    ),
     Route(
         method="POST",
         pattern=("Observation", "{id}", "$withdraw"),
@@ -72,31 +105,66 @@ ROUTES: tuple[Route, ...] = (
         pattern=("Patient", "{id}", "$everything"),
         handler=operations.everything,
         name="$everything",
+        options=None,
     ),
     Route(
         method="POST",
         pattern=("Patient", "{id}", "$everything"),
         handler=operations.everything,
         name="$everything",
+        options=None,
     ),
-    Route(method="POST", pattern=("{type}", "$validate"), handler=validation.validate, name="$validate"),
     Route(
-        method="POST", pattern=("{type}", "{id}", "$validate"), handler=validation.validate, name="$validate"
+        method="POST",
+        pattern=("{type}", "$validate"),
+        handler=validation.validate,
+        name="$validate",
+        options=validation.OPTIONS,
+    ),
+    Route(
+        method="POST",
+        pattern=("{type}", "{id}", "$validate"),
+        handler=validation.validate,
+        name="$validate",
+        options=validation.OPTIONS,
     ),
     Route(method="POST", pattern=("{type}",), handler=writing.create, name="create"),
     Route(method="PUT", pattern=("{type}", "{id}"), handler=writing.update, name="update"),
-    Route(method="GET", pattern=("{type}",), handler=searching.search, name="search-type"),
-    Route(method="POST", pattern=("{type}", "_search"), handler=searching.search_by_post, name="search-type"),
-    Route(method="GET", pattern=("{type}", "_history"), handler=reading.type_history, name="history-type"),
-    Route(method="GET", pattern=("{type}", "{id}"), handler=reading.read, name="read"),
+    Route(method="GET", pattern=("{type}",), handler=searching.search, name="search-type", options=None),
+    Route(
+        method="POST",
+        pattern=("{type}", "_search"),
+        handler=searching.search_by_post,
+        name="search-type",
+        options=None,
+    ),
+    Route(
+        method="GET",
+        pattern=("{type}", "_history"),
+        handler=reading.type_history,
+        name="history-type",
+        options=reading.HISTORY_OPTIONS,
+    ),
+    Route(
+        method="GET",
+        pattern=("{type}", "{id}"),
+        handler=reading.read,
+        name="read",
+        options=reading.READ_OPTIONS,
+    ),
     Route(
         method="GET",
         pattern=("{type}", "{id}", "_history"),
         handler=reading.instance_history,
         name="history-instance",
+        options=reading.HISTORY_OPTIONS,
     ),
     Route(
-        method="GET", pattern=("{type}", "{id}", "_history", "{version}"), handler=reading.vread, name="vread"
+        method="GET",
+        pattern=("{type}", "{id}", "_history", "{version}"),
+        handler=reading.vread,
+        name="vread",
+        options=reading.READ_OPTIONS,
     ),
 )
 
@@ -144,19 +212,38 @@ def route_of(method: str, path: tuple[str, ...]) -> tuple[Route, Mapping[str, st
     )
 
 
+def _check_options(route: Route, request: Request) -> None:
+    """Check the query of an interaction that has no search.
+
+    Raises:
+        FhirProblemError: 400: options contradict each other, or one is unknown and ``handling=strict``.
+    """
+    if route.options is not None:
+        once_each(request.query, route.options - {"_elements"})
+        unknown_options(request.query, route.options | FORM_OPTIONS, strict=request.strict)
+
+
 def handle(api: Api, request: Request) -> Response:
     """Serve a request: find its route, know its principal, run its handler, record the access."""
     route, parameters = route_of(request.method, request.path)
     request = replace(request, parameters=parameters, principal=NOBODY)
     if route.public:
+        _check_options(route, request)
         return route.handler(api, request)
+    status = 500  # unless it is answered or refused below
+    response = None
     try:
         principal = EVERYTHING if api.authorizer is None else api.authorizer.principal(request.headers)
         request = replace(request, principal=principal)
+        _check_options(route, request)
         response = route.handler(api, request)
+        status = response.status
     except FhirError as exc:
-        status = exc.status if isinstance(exc, FhirProblemError) else 422
-        api.audit.record(request, route.name, status, None)
+        status = status_of(exc)
         raise
-    api.audit.record(request, route.name, response.status, response)
+    except DatabaseUnavailableError:
+        status = 503
+        raise
+    finally:
+        api.audit.record(request, route.name, status, response)
     return response

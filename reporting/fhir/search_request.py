@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from reporting.fhir.criteria import bad, criterion, has_criterion
+from reporting.fhir.options import once_each, whole_number
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
 from reporting.fhir.search_table import RESOURCE_TYPES, ResourceType
 from reporting.fhir.validate import known_elements
@@ -21,6 +22,7 @@ from service.database.fhir_records import (
 )
 
 DEFAULT_COUNT = 50
+MOST_VALUES = 5000  # of all criteria together; each is a parameter of the statement, or several
 MOST_COUNT = 1000
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -92,31 +94,68 @@ def parse(
     request = SearchRequest(search=Search(resource_type=resource_type, count=DEFAULT_COUNT), used=())
     used: list[tuple[str, str]] = []
     ignored: list[Issue] = []
+    if any("\x00" in text for pair in pairs for text in pair):
+        raise FhirProblemError(400, IssueType.VALUE, "a parameter has no NUL", "http.query")
+    once_each(pairs, ("_count", "_sort", "_total", "_summary"))
     for name, text in pairs:
         base_name = re.split(r"[:.]", name, maxsplit=1)[0]
         if base_name in RESULT_PARAMETERS:
             request = _result_parameter(request, row, name, text)
         elif base_name == "_has":
             criteria.append(has_criterion(row, name, text, base_url))
-        elif base_name in row.parameters:
-            if text == "":
-                continue  # an empty value is as if the parameter were not sent
-            criteria.append(criterion(row, name, text, base_url))
-        else:
-            issue = Issue(
-                code=IssueType.NOT_SUPPORTED,
-                diagnostics=f"{resource_type} has no search parameter {base_name!r}; known: "
-                + ", ".join(sorted(row.parameters)),
-                expression=f"http.{name}",
-                severity="error" if strict else "warning",
-            )
-            if strict:
-                raise FhirProblemError(400, issues=(issue,))
-            ignored.append(issue)
+        elif base_name not in row.parameters:
+            text_of = f"{resource_type} has no search parameter {base_name!r}; known: "
+            ignored.append(_left_out(name, text_of + ", ".join(sorted(row.parameters)), strict))
             continue
+        elif text == "":
+            ignored.append(_left_out(name, f"{name} has no value: it selects nothing", strict))
+            continue
+        else:
+            criteria.append(criterion(row, name, text, base_url))
         used.append((name, text))
+    if sum(len(each.values) for each in criteria) > MOST_VALUES:
+        raise FhirProblemError(
+            400, IssueType.TOO_COSTLY, f"a search has at most {MOST_VALUES} values", "http.query"
+        )
+    if request.summary is Summary.TEXT and (request.includes or request.revincludes):
+        raise bad("_summary", "is not text where resources are included")
     search = replace(request.search, criteria=tuple(criteria))
     return replace(request, search=search, used=tuple(used), ignored=tuple(ignored))
+
+
+def shape(resource_type: str, pairs: Sequence[tuple[str, str]]) -> tuple[Summary, frozenset[str]]:
+    """``_summary`` and ``_elements`` of a read.
+
+    Raises:
+        FhirProblemError: 400: one of them is malformed.
+    """
+    summary, elements = Summary.FALSE, frozenset[str]()
+    for name, text in pairs:
+        if name == "_summary":
+            summary = _one_of(Summary, name, text)
+            if summary is Summary.COUNT:
+                raise bad(name, "is not count where one resource is read")
+        elif name == "_elements":
+            elements |= _elements(resource_type, text)
+    return summary, elements
+
+
+def _left_out(name: str, diagnostics: str, strict: bool) -> Issue:
+    """Say that a parameter is left out.
+
+    Raises:
+        FhirProblemError: 400: ``strict``.
+    """
+    severity = "error" if strict else "warning"
+    issue = Issue(
+        code=IssueType.NOT_SUPPORTED,
+        diagnostics=diagnostics,
+        expression=f"http.{name}",
+        severity=severity,
+    )
+    if strict:
+        raise FhirProblemError(400, issues=(issue,))
+    return issue
 
 
 # --- parameters of the result
@@ -125,11 +164,12 @@ def parse(
 def _result_parameter(  # noqa: PLR0911 - a line for each
     request: SearchRequest, row: ResourceType, name: str, text: str
 ) -> SearchRequest:
-    base_name, _, modifier = name.partition(":")
+    base_name, colon, modifier = name.partition(":")
+    if base_name not in RESULT_PARAMETERS or (colon and base_name not in ("_include", "_revinclude")):
+        raise bad(name, "takes no modifier and no chain")
     if base_name == "_count":
-        if not text.isdigit():
-            raise bad(name, "is a number")
-        return replace(request, search=replace(request.search, count=min(int(text), MOST_COUNT)))
+        count = min(whole_number(text, name), MOST_COUNT)
+        return replace(request, search=replace(request.search, count=count))
     if base_name == "_sort":
         return replace(request, search=replace(request.search, sort=_sort(row, text)))
     if base_name == "_total":
@@ -184,6 +224,9 @@ def _includes(name: str, text: str, modifier: str) -> tuple[Include, ...]:
     if not chosen:
         raise bad(name, f"names one of {', '.join(p.name for p in references)} for {row.name}")
     target = parts[2] if len(parts) == 3 else None
+    chosen = [p for p in chosen if target is None or not p.targets or target in p.targets]
+    if not chosen:
+        raise bad(name, f"names a type that {row.name}.{parts[1]} does not refer to")
     return tuple(
         Include(source_type=row.name, parameter=p, target_type=target, iterate=bool(modifier)) for p in chosen
     )

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reporting.fhir.bundles import bundle, link, outcome_entry, search_entry, subset, url_with
-from reporting.fhir.http import FORM, Api, Request, Response, require
-from reporting.fhir.outcome import FhirProblemError, IssueType
-from reporting.fhir.paging import PAGE_PARAMETER, seal, unseal
+from reporting.fhir.http import FORM, Api, Request, Response, json_format, require
+from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
+from reporting.fhir.paging import PAGE_PARAMETER, opened, seal
 from reporting.fhir.parameters import form_pairs
 from reporting.fhir.restrict import may_chain, restriction
 from reporting.fhir.search_request import Include, SearchRequest, Summary, Total, parse
@@ -19,6 +19,14 @@ from service.database.pool import Connection, transaction
 
 MOST_INCLUDED = 1000
 MOST_ROUNDS = 4  # of :iterate
+CUT_SHORT = (
+    Issue(
+        code=IssueType.INCOMPLETE,
+        diagnostics=f"more than {MOST_INCLUDED - 1} resources to include: ask for fewer matches at once",
+        expression="http._include",
+        severity="warning",
+    ),
+)
 
 
 def search(api: Api, request: Request) -> Response:
@@ -31,7 +39,9 @@ def search_by_post(api: Api, request: Request) -> Response:
     content_type = request.headers.get("content-type", FORM).partition(";")[0].strip().lower()
     if content_type != FORM:
         raise FhirProblemError(415, IssueType.NOT_SUPPORTED, f"_search takes {FORM}", "http.content-type")
-    return _search(api, request, [*request.query, *form_pairs(request.body)])
+    pairs = [*request.query, *form_pairs(request.body)]
+    json_format(pairs)
+    return _search(api, request, pairs)
 
 
 def _search(api: Api, request: Request, pairs: list[tuple[str, str]]) -> Response:
@@ -40,9 +50,10 @@ def _search(api: Api, request: Request, pairs: list[tuple[str, str]]) -> Respons
     grant = request.principal.grant(row.name, "s")
     kind = f"search {row.name}"
     after: tuple[str | None, ...] = ()
-    token = next((value for name, value in pairs if name == PAGE_PARAMETER), None)
-    if token is not None:
-        pairs, after = unseal(api.page_key, kind, token)
+    given = pairs
+    page = opened(api.page_key, kind, given)
+    if page is not None:
+        pairs, after = page
     wanted = parse(row.name, pairs, strict=request.strict, base_url=api.base_url)
     may_chain(request.principal, wanted.search.criteria)
     criteria, either = restriction(row.name, grant, api.base_url)
@@ -52,10 +63,7 @@ def _search(api: Api, request: Request, pairs: list[tuple[str, str]]) -> Respons
             wanted.search, criteria=(*wanted.search.criteria, *criteria), either=either, after=after
         ),
     )
-    if token is None:
-        self_url = url_with(f"{api.base_url}/{row.name}", wanted.used)
-    else:
-        self_url = f"{api.base_url}/{row.name}?{PAGE_PARAMETER}={token}"
+    self_url = url_with(f"{api.base_url}/{row.name}", wanted.used if page is None else given)
     with transaction(api.pool) as connection:
         if wanted.summary is Summary.COUNT or wanted.search.count == 0:
             total = fhir_search.count(connection, wanted.search)
@@ -75,7 +83,7 @@ def _page(
     resource_type = wanted.search.resource_type
     page = fhir_search.search(connection, wanted.search)
     total = _total(connection, wanted, len(page.resources), whole=not page.after and not wanted.search.after)
-    included = _included(connection, request, api, wanted, page.resources)
+    included = included_with(connection, request, wanted, page.resources)
     links = [link("self", self_url)]
     if page.after:
         token = seal(api.page_key, f"search {resource_type}", pairs, page.after)
@@ -85,8 +93,9 @@ def _page(
         for stored in page.resources
     ]
     entries += [search_entry(api.base_url, stored, "include") for stored in included]
-    if wanted.ignored:
-        entries.append(outcome_entry(wanted.ignored))
+    notes = (*wanted.ignored, *(CUT_SHORT if len(included) >= MOST_INCLUDED else ()))
+    if notes:
+        entries.append(outcome_entry(notes))
     everything = [*page.resources, *included]
     return Response(
         body=bundle("searchset", entries, links=links, total=total),
@@ -108,13 +117,10 @@ def _total(connection: Connection, wanted: SearchRequest, found: int, *, whole: 
 # --- _include and _revinclude
 
 
-def _included(
-    connection: Connection,
-    request: Request,
-    api: Api,
-    wanted: SearchRequest,
-    matches: Sequence[StoredResource],
+def included_with(
+    connection: Connection, request: Request, wanted: SearchRequest, matches: Sequence[StoredResource]
 ) -> list[StoredResource]:
+    """What ``_include`` and ``_revinclude`` add to matches, ``MOST_INCLUDED`` at most."""
     if not (wanted.includes or wanted.revincludes) or not matches:
         return []
     seen = {(s.resource_type, s.resource_id) for s in matches}

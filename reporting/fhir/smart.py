@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import time
 import tomllib
 from collections.abc import Mapping
@@ -39,6 +40,8 @@ TOKEN_SECONDS = 300
 MOST_ASSERTION_SECONDS = 300
 CLOCK_SKEW_SECONDS = 30
 _JWKS_SECONDS = 300
+REREAD_SECONDS = 5
+_MOST_JTI = 255
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -108,6 +111,7 @@ def load_registry(path: Path) -> Registry:
 class _CachedKeys:
     keys: KeySet
     until: float  # monotonic seconds
+    again: float  # monotonic seconds: from when on they are read again for a signature that does not fit
 
 
 @dataclass(kw_only=True)
@@ -188,10 +192,12 @@ class Authorizer:
             client = next(c for c in self.registry.clients if c.client_id == claimed.get("iss"))
             claims = self._verified(assertion, client, CLIENT_ALGORITHMS)
             _check_time(claims)
-            expires, jti = float(claims["exp"]), str(claims["jti"])
+            expires, jti = _seconds(claims["exp"]), claims["jti"]
             audience = claims["aud"]
         except (JoseError, ValueError, KeyError, TypeError, StopIteration) as exc:
             raise TokenError("invalid_client", "the client assertion is not valid") from exc
+        if not isinstance(jti, str) or not jti.isprintable() or not 1 <= len(jti) <= _MOST_JTI:
+            raise TokenError("invalid_client", f"jti is a text of 1 to {_MOST_JTI} characters")
         if claims.get("sub") != client.client_id:
             raise TokenError("invalid_client", "iss and sub are the client_id")
         if self.token_url not in (audience if isinstance(audience, list) else [audience]):
@@ -210,6 +216,9 @@ class Authorizer:
         try:
             claims = jwt.decode(token, self._keys(owner), algorithms=list(algorithms)).claims
         except (JoseError, ValueError):
+            cached = self._cache.get(_place(owner))
+            if cached is not None and owner.jwks_url and time.monotonic() < cached.again:
+                raise  # whoever sends bad tokens cannot make us ask its owner for keys at each
             self._cache.pop(_place(owner), None)
             claims = jwt.decode(token, self._keys(owner), algorithms=list(algorithms)).claims
         return claims
@@ -226,7 +235,8 @@ class Authorizer:
                 keys = KeySet.import_key_set(httpx.get(owner.jwks_url, timeout=5).raise_for_status().json())
         except (OSError, httpx.HTTPError, ValueError) as exc:
             raise ValueError(f"the key set of {place} cannot be read") from exc
-        self._cache[place] = _CachedKeys(keys=keys, until=time.monotonic() + _JWKS_SECONDS)
+        now = time.monotonic()
+        self._cache[place] = _CachedKeys(keys=keys, until=now + _JWKS_SECONDS, again=now + REREAD_SECONDS)
         return keys
 
 
@@ -327,12 +337,23 @@ def _unverified_claims(token: str) -> dict[str, Any]:
 
 
 def _json(data: bytes) -> Any:
-    return json.loads(data)
+    try:
+        return json.loads(data)
+    except RecursionError as exc:
+        raise ValueError("nested too deep") from exc
+
+
+def _seconds(claim: Any) -> float:
+    """A NumericDate (RFC 7519): a number, and one that is some moment."""
+    if isinstance(claim, bool) or not isinstance(claim, int | float) or not math.isfinite(claim):
+        raise ValueError("a time is a number of seconds")
+    return float(claim)
 
 
 def _check_time(claims: Mapping[str, Any]) -> None:
     now = time.time()
-    if float(claims["exp"]) < now - CLOCK_SKEW_SECONDS:
+    expires, begins = _seconds(claims["exp"]), _seconds(claims.get("nbf", 0))
+    if expires < now - CLOCK_SKEW_SECONDS:
         raise ValueError("expired")
-    if float(claims.get("nbf", 0)) > now + CLOCK_SKEW_SECONDS:
+    if begins > now + CLOCK_SKEW_SECONDS:
         raise ValueError("not valid yet")

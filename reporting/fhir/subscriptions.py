@@ -32,7 +32,7 @@ _PAYLOADS = ("", "application/fhir+json", PLAIN_JSON)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _ID = RESOURCE_TYPES[TOLD_OF].parameters["_id"]
 _MASK = "***"
-_HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[\x20-\x7e]*)$")
+_HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[\x20-\x7e]*)\Z")
 # What the connection or the payload decides.
 _OWN_HEADERS = {
     "connection", "content-length", "content-type", "content-encoding", "expect", "host", "keep-alive",

@@ -16,10 +16,12 @@ from fhir.resources.R4B import get_fhir_model_class
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from reporting.fhir.extract import interval
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
 from reporting.fhir.search_table import RESOURCE_TYPES
+from service.errors import FhirError
 
-ID = re.compile(r"[A-Za-z0-9\-.]{1,64}$")
+ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 
 # Required bindings whose list in the models ends in "+" (R4 valuesets).
 _WHOLE_BINDINGS = {
@@ -60,6 +62,10 @@ def issues_of(resource: dict[str, Any]) -> Iterator[Issue]:
     resource_type = resource["resourceType"]
     empty = list(_empty(resource, resource_type))
     yield from empty
+    unknown = list(_unknown_contained(resource))
+    if unknown:  # the models cannot be asked about them
+        yield from unknown
+        return
     try:
         model = get_fhir_model_class(resource_type).model_validate(resource)
     except ValidationError as exc:
@@ -68,10 +74,26 @@ def issues_of(resource: dict[str, Any]) -> Iterator[Issue]:
         yield from (issue for issue in _model_issues(resource_type, exc) if issue.expression not in known)
         return
     yield from _bindings(model, resource_type, resource_type)
-    for rule in _INVARIANTS.get(resource_type, ()):
+    for rule in (*_INVARIANTS.get(resource_type, ()), _period_issues, _local_references):
         yield from rule(resource)
     if "id" in resource and not ID.match(str(resource["id"])):
         yield Issue(code=IssueType.VALUE, diagnostics="malformed id", expression=f"{resource_type}.id")
+
+
+def _unknown_contained(resource: Mapping[str, Any]) -> Iterator[Issue]:
+    contained = resource.get("contained", [])
+    for place, inner in enumerate(contained if isinstance(contained, list) else []):
+        name = inner.get("resourceType") if isinstance(inner, dict) else None
+        try:
+            known = isinstance(name, str) and get_fhir_model_class(name).get_resource_type() == name
+        except ValueError:
+            known = False
+        if not known:
+            yield Issue(
+                code=IssueType.STRUCTURE,
+                diagnostics="a contained resource has the name of an R4 type in resourceType",
+                expression=f"{resource['resourceType']}.contained[{place}]",
+            )
 
 
 def _model_issues(resource_type: str, error: ValidationError) -> Iterator[Issue]:
@@ -183,23 +205,49 @@ def _patient_invariants(resource: Mapping[str, Any]) -> Iterator[Issue]:
             )
 
 
-def _period_invariants(element: str) -> Callable[[Mapping[str, Any]], Iterator[Issue]]:
-    def rule(resource: Mapping[str, Any]) -> Iterator[Issue]:
-        period = resource.get(element, {})
-        if "start" in period and "end" in period and str(period["start"])[:10] > str(period["end"])[:10]:
+def _elements(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every element that has elements, with its path."""
+    if isinstance(value, dict):
+        yield path, value
+        for key, inner in value.items():
+            yield from _elements(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _elements(inner, f"{path}[{place}]")
+
+
+def _period_issues(resource: Mapping[str, Any]) -> Iterator[Issue]:
+    for path, element in _elements(resource, resource["resourceType"]):
+        start, end = element.get("start"), element.get("end")
+        if not isinstance(start, str) or not isinstance(end, str):
+            continue
+        try:
+            ends_first = interval(start)[0] >= interval(end)[1]
+        except FhirError:
+            continue  # no dates, or ones that are refused where they are looked for
+        if ends_first:
             yield Issue(
                 code=IssueType.INVARIANT,
                 diagnostics="per-1: a period starts before it ends",
-                expression=f"{resource['resourceType']}.{element}",
+                expression=path,
             )
 
-    return rule
+
+def _local_references(resource: Mapping[str, Any]) -> Iterator[Issue]:
+    contained = {f"#{inner.get('id')}" for inner in resource.get("contained", [])}
+    for path, element in _elements(resource, resource["resourceType"]):
+        reference = element.get("reference")
+        if isinstance(reference, str) and reference.startswith("#") and reference not in {"#", *contained}:
+            yield Issue(
+                code=IssueType.INVARIANT,
+                diagnostics="ref-1: no contained resource has this id",
+                expression=f"{path}.reference",
+            )
 
 
 _INVARIANTS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Iterator[Issue]], ...]] = {
     "Observation": (_observation_invariants,),
     "Patient": (_patient_invariants,),
-    "Procedure": (_period_invariants("performedPeriod"),),
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reporting.fhir.http import Api, Request, Response, answer
+from reporting.fhir.options import once_each, unknown_options
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome
 from reporting.fhir.parameters import parameters_of
 from reporting.fhir.profiles import profile_issues, profiles
@@ -16,6 +17,7 @@ from reporting.fhir.validate import issues_of
 from service.database import fhir_resources
 from service.database.pool import transaction
 
+OPTIONS = frozenset({"mode", "profile"})
 _MODES = {"create": Interaction.CREATE, "update": Interaction.UPDATE, "delete": None, "profile": None}
 
 
@@ -55,13 +57,21 @@ def _given(request: Request) -> tuple[Any, dict[str, str]]:
     resource = None
     for each in parameters_of(request):
         if each["name"] == "resource":
+            if resource is not None:
+                raise FhirProblemError(
+                    400, IssueType.INVALID, "the parameter resource is given twice", "Parameters.parameter"
+                )
             resource = each.get("resource")
             if not isinstance(resource, dict):
                 raise FhirProblemError(
                     400, IssueType.REQUIRED, "the parameter resource holds none", "Parameters.parameter"
                 )
         elif each["name"] in ("mode", "profile"):
-            options[each["name"]] = str(next((v for k, v in each.items() if k.startswith("value")), ""))
+            given = str(next((v for k, v in each.items() if k.startswith("value")), ""))
+            once_each([*options.items(), (each["name"], given)], OPTIONS)
+            options[each["name"]] = given
+        else:
+            unknown_options([(each["name"], "")], {"resource", *OPTIONS}, strict=request.strict)
     return resource, options
 
 

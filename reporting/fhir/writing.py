@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import uuid4
@@ -37,15 +40,40 @@ def update(api: Api, request: Request) -> Response:
     resource = request.resource()
     same_type(row, resource)
     same_id(resource, request.parameters["id"])
+    if "if-none-exist" in request.headers:
+        raise FhirProblemError(
+            400, IssueType.INVALID, "If-None-Exist is for a create by POST", "http.if-none-exist"
+        )
     with transaction(api.pool) as connection:
-        if request.headers.get("if-none-match", "").strip() == "*":
-            _must_be_new(connection, resource)
-        saved = update_in(api, request, connection, resource, expected_version(request))
+        condition = request.headers.get("if-none-match")
+        if condition is not None:
+            must_be_new(connection, resource, condition)
+        version = expected_version(request)
+        if request.headers.get("if-match", "").strip() == "*":
+            must_exist(connection, resource)
+        saved = update_in(api, request, connection, resource, version)
     return _written(api, request, saved)
 
 
-def _must_be_new(connection: Connection, resource: dict[str, Any]) -> None:
-    """If-None-Match: * (RFC 9110 section 13.1.2): create under this id, but replace nothing."""
+def must_exist(connection: Connection, resource: dict[str, Any]) -> None:
+    """If-Match: * (RFC 9110 section 13.1.1): replace, but create nothing.
+
+    Raises:
+        FhirProblemError: 412: there is no such resource.
+    """
+    if fhir_resources.read(connection, resource["resourceType"], resource["id"]) is None:
+        name = f"{resource['resourceType']}/{resource['id']}"
+        raise FhirProblemError(412, IssueType.CONFLICT, f"{name} does not exist", "http.if-match")
+
+
+def must_be_new(connection: Connection, resource: dict[str, Any], condition: str) -> None:
+    """If-None-Match: * (RFC 9110 section 13.1.2): create under this id, but replace nothing.
+
+    Raises:
+        FhirProblemError: 412: the resource exists; 400: the condition is another.
+    """
+    if condition.strip() != "*":
+        raise FhirProblemError(400, IssueType.VALUE, "If-None-Match of an update is *", "http.if-none-match")
     name = f"{resource['resourceType']}/{resource['id']}"
     fhir_resources.lock_name(connection, f"create {name}")
     if fhir_resources.read(connection, resource["resourceType"], resource["id"]) is not None:
@@ -90,13 +118,26 @@ def create_in(
         FhirProblemError: Invalid, not permitted, or 412 for more than one match.
     """
     resource_type = resource["resourceType"]
-    if if_none_exist:
+    if if_none_exist is not None:
         # one at a time, or two clients would both find nothing
         fhir_resources.lock_name(connection, f"create {resource_type}")
-        found = matches(api, request, connection, resource_type, if_none_exist)
+        with condition_at("http.if-none-exist"):
+            found = matches(api, request, connection, resource_type, if_none_exist)
         if found:
             return Saved(outcome=SaveOutcome.UNCHANGED, resource=found[0])
     return save(api, request, connection, {**resource, "id": str(uuid4())}, access="c", version=None)
+
+
+@contextmanager
+def condition_at(expression: str) -> Iterator[None]:
+    """Say of a condition that is refused where it was given."""
+    try:
+        yield
+    except FhirProblemError as exc:
+        if exc.status == 403:
+            raise
+        issues = tuple(replace(issue, expression=expression) for issue in exc.issues)
+        raise FhirProblemError(exc.status, issues=issues) from exc
 
 
 def matches(
@@ -107,7 +148,12 @@ def matches(
     Raises:
         FhirProblemError: 412 for more than one, 400 for a condition that selects nothing.
     """
-    pairs = parse_qsl(query.partition("?")[2] or query)
+    place, _, search = query.rpartition("?")
+    if place not in ("", resource_type, f"{api.base_url}/{resource_type}"):
+        raise FhirProblemError(
+            400, IssueType.VALUE, f"the condition is not about {resource_type}", "http.if-none-exist"
+        )
+    pairs = parse_qsl(search, keep_blank_values=True)
     grant = request.principal.grant(resource_type, "s")
     criteria, either = restriction(resource_type, grant, api.base_url)
     wanted = parse(resource_type, pairs, strict=True, base_url=api.base_url).search

@@ -58,12 +58,13 @@ def current(database_url: str) -> str | None:
         engine.dispose()
 
 
-def migrate(database_url: str, revision: str = "head") -> None:
+def migrate(database_url: str, revision: str = "head", *, statement_timeout: str = "60s") -> None:
     """Upgrade a database; safe to run from several places at once (they queue for an advisory lock).
 
     Args:
         database_url: libpq URL.
         revision: Where to go; forward only.
+        statement_timeout: For migrations whose work does not grow with the data, as PostgreSQL writes it.
 
     Raises:
         DatabaseUnavailableError: It cannot be reached, or a lock time-out passed.
@@ -73,6 +74,7 @@ def migrate(database_url: str, revision: str = "head") -> None:
         with engine.connect() as connection:
             config = _config()
             config.attributes["connection"] = connection
+            config.attributes["statement_timeout"] = statement_timeout
             command.upgrade(config, revision)
     except OperationalError as exc:
         raise DatabaseUnavailableError(f"PostgreSQL: {exc.orig}") from exc

@@ -86,6 +86,61 @@ def test_a_table_in_use_is_not_waited_for_long(empty_database_url: str) -> None:
     assert current(empty_database_url) == head()
 
 
+def _slow(tag: str, body: str = "PERFORM pg_sleep(.3);") -> str:
+    """Makes every statement of a kind take longer than the time-out below, as on a large database."""
+    return f"""
+        CREATE FUNCTION takes_long() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;
+        CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('{tag}') EXECUTE FUNCTION takes_long();
+    """
+
+
+@pytest.mark.parametrize(
+    ("before", "revision", "tag"),
+    [
+        ("0021", "0040", "ALTER TABLE"),
+        ("0040", "0060", "ALTER TABLE"),
+        ("0060", "0061", "CREATE INDEX"),
+        ("0070", "0071", "ALTER TABLE"),
+        ("0071", "0072", "ALTER TABLE"),
+        ("0072", "0073", "CREATE INDEX"),
+        ("0074", "0075", "CREATE INDEX"),
+        ("0075", "0076", "CREATE INDEX"),
+    ],
+)
+def test_a_migration_that_rewrites_rows_has_no_time_out(
+    empty_database_url: str, before: str, revision: str, tag: str
+) -> None:
+    migrate(empty_database_url, before)
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute(_slow(tag).encode())
+    migrate(empty_database_url, revision, statement_timeout="200ms")
+    assert current(empty_database_url) == revision
+
+
+def test_another_migration_is_stopped_and_nothing_of_it_is_done(empty_database_url: str) -> None:
+    """0074 comes after one without a time-out, in the same run: it has its own again."""
+    migrate(empty_database_url, "0072")
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute(_slow("ALTER TABLE").encode())
+    with pytest.raises(DatabaseUnavailableError, match="statement timeout"):
+        migrate(empty_database_url, statement_timeout="200ms")
+    assert current(empty_database_url) == "0073"
+    migrate(empty_database_url)
+    assert current(empty_database_url) == head()
+
+
+def test_a_migration_that_rewrites_rows_gives_way_before_it_has_begun(empty_database_url: str) -> None:
+    """A reader holds the table that it drops late: it is not found out after an hour's work."""
+    migrate(empty_database_url, "0071")
+    with psycopg.connect(empty_database_url) as busy:
+        busy.execute(_slow("CREATE TABLE", "RAISE EXCEPTION 'work was begun';").encode())
+        busy.commit()
+        busy.execute("SELECT FROM fhir_component")
+        with pytest.raises(DatabaseUnavailableError, match="lock timeout"):
+            migrate(empty_database_url)
+    assert current(empty_database_url) == "0071"
+
+
 def test_a_server_that_is_not_there(free_port: Callable[[], int]) -> None:
     nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
     with pytest.raises(DatabaseUnavailableError):

@@ -27,6 +27,7 @@ from reporting.fhir.elements import (
 )
 from reporting.identifiers import fhir_id
 from reporting.terminology import (
+    ASYMMETRIES,
     EXCLUSION_REASONS,
     FACE,
     PERCENTILE,
@@ -163,6 +164,7 @@ def _components(appraisal: Appraisal) -> Iterator[Element]:
         yield {"code": codeable(PERCENTILE), "valueQuantity": quantity(appraisal.percentile, PERCENTILE_UNIT)}
     if appraisal.status is AppraisalStatus.APPRAISED:
         yield from _region_components(appraisal)
+        yield from _asymmetries(appraisal)
     for attribute, (concept, unit) in QUALITY_MEASURES.items():
         value = getattr(appraisal.quality, attribute)
         if value is not None:
@@ -192,3 +194,18 @@ def _region_components(appraisal: Appraisal) -> Iterator[Element]:
                 "code": codeable(REGION_Z_SCORES[region.region]),
                 "valueQuantity": quantity(region.z, STANDARD_DEVIATION_UNIT),
             }
+
+
+def _asymmetries(appraisal: Appraisal) -> Iterator[Element]:
+    """Score of the left less that of the right, of each pair; positive: the patient's left is more normal."""
+    regions = {region.region: region for region in appraisal.regions}
+    for (left, right), concept in ASYMMETRIES.items():
+        if left not in regions or right not in regions:
+            continue
+        ours, theirs = regions[left], regions[right]
+        if ours.score is not None and theirs.score is not None:
+            difference = quantity(ours.score - theirs.score, SCORE_UNIT)
+            yield {"code": codeable(concept), "valueQuantity": difference}
+        else:
+            missing = ours if ours.score is None else theirs
+            yield {"code": codeable(concept), "dataAbsentReason": _left_out(missing)}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -15,10 +18,12 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
+from reporting.fhir import smart
 from reporting.fhir.app import FhirApp
 from reporting.fhir.http import Api
+from reporting.fhir.outcome import FhirProblemError
 from reporting.fhir.server import make_api
-from reporting.fhir.smart import load_registry
+from reporting.fhir.smart import Authorizer, Registry, TrustedIssuer, load_registry
 from reporting.identifiers import fhir_id
 from service.config import Settings
 from service.errors import ConfigurationError
@@ -143,13 +148,21 @@ def test_bad_assertions(client: Client, party: Party) -> None:
         assertion(party.ec, exp=now - 100),
         assertion(party.ec, exp=now + 4000),
         assertion(party.ec, jti=None),
+        assertion(party.ec, jti="a\x00b"),
+        assertion(party.ec, jti="x" * 300),
+        assertion(party.ec, jti=7),
+        assertion(party.ec, exp="soon"),
+        assertion(party.ec, exp=[now + 60]),
+        assertion(party.ec, exp=float("nan")),
+        assertion(party.ec, nbf={"a": 1}),
+        f"x.{base64.urlsafe_b64encode(b'[' * 30_000).decode()}.z",
         assertion(party.ec)[:-5] + "AAAAA",
         "x.y.z",
         "",
         jwt.encode({"alg": "HS256"}, {"iss": "warehouse"}, party_secret()),
     ]
-    statuses = [ask_token(client, signed).status for signed in bad if signed is not bad[6]]
-    assert statuses == [401] * 10
+    statuses = [ask_token(client, signed).status for signed in bad]
+    assert statuses == [401] * len(bad)
     assert ask_token(client, assertion(party.ec), grant_type="password").status == 400
     assert ask_token(client, assertion(party.ec), "system/Banana.rs").json()["error"] == "invalid_scope"
     assert (
@@ -293,6 +306,9 @@ def test_bad_tokens(client: Client, party: Party, api: Api) -> None:
         patient_token(party, iss="https://stranger.example"),
         patient_token(party, patient=None),
         patient_token(party, nbf=now + 1000),
+        patient_token(party, nbf=[1]),
+        patient_token(party, exp="never"),
+        f"Bearer x.{base64.urlsafe_b64encode(b'[' * 30_000).decode()}.z",
         patient_token(party)[:-4] + "AAAA",
         "Bearer nonsense",
         "Basic dXNlcjpwYXNz",
@@ -301,6 +317,57 @@ def test_bad_tokens(client: Client, party: Party, api: Api) -> None:
     # an issuer cannot grant system scopes
     answer = client.get("Observation", Authorization=patient_token(party, scope="system/*.rs"))
     assert answer.status == 403
+
+
+def test_keys_behind_a_url_are_read_again_but_not_for_every_bad_token(
+    party: Party, monkeypatch: pytest.MonkeyPatch, free_port: Callable[[], int]
+) -> None:
+    """A new key is taken at once after the pause; bad tokens meanwhile ask the issuer for nothing."""
+    served = [KeySet([party.ec])]
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            body = json.dumps(served[0].as_dict(private=False)).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", free_port()), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/jwks"
+        issuer = TrustedIssuer(issuer="https://ehr.example", audience=BASE_URL, jwks_url=url)
+        authorizer = Authorizer(
+            registry=Registry(issuers=(issuer,)), token_key=b"x" * 32, token_url=TOKEN_URL, issuer=BASE_URL
+        )
+
+        def admitted(token: str) -> bool:
+            try:
+                return bool(authorizer.principal({"authorization": token}))
+            except FhirProblemError as exc:
+                return exc.status != 401
+
+        fresh = Party(ec=ECKey.generate_key("P-384", {"kid": "ec"}, auto_kid=False), rsa=party.rsa)
+        assert admitted(patient_token(party))
+        assert [admitted(patient_token(fresh)) for _ in range(20)] == [False] * 20
+        assert len(asked) == 1
+        served[0] = KeySet([fresh.ec])
+        monkeypatch.setattr(smart, "REREAD_SECONDS", 0)
+        authorizer._cache.clear()
+        assert admitted(patient_token(fresh))
+        assert not admitted(patient_token(party))
+        assert len(asked) == 3
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_without_configuration_there_is_no_token_endpoint(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from reporting.fhir.http import Api
@@ -121,3 +122,14 @@ def test_the_database_keeps_the_codes(many: Api) -> None:
         }
         found = fhir_search.last_n(connection, search("patient=heavy&code=corrected"), 1)
         assert len(found) == 1
+
+
+@pytest.mark.parametrize("dates", ["", "&date=ge2024-03-01", "&date=2024-03-01", "&date=lt2024-06"])
+def test_a_page_of_a_patients_newest_of_a_code_is_found_in_the_index(many: Api, dates: str) -> None:
+    with psycopg.connect(many.settings.database_url, autocommit=True) as connection:
+        connection.execute("VACUUM fhir_observation")  # as PostgreSQL does by itself after many rows
+    with transaction(many.pool) as connection:
+        before = rows_read(connection)
+        page = fhir_search.search(connection, search(f"patient=heavy&code=shared{dates}&_count=20"))
+        assert len(page.resources) > 5
+        assert rows_read(connection) == before

@@ -183,7 +183,7 @@ def test_validate_by_profile_and_mode(client: Client, save: Save) -> None:
     text = {k: v for k, v in observation.items() if k != "valueQuantity"} | {"valueString": "well"}
     assert diagnose(client, path, text) == [("structure", "Observation.value[x]")]
     assert diagnose(client, f"{path}?profile=http://nobody", observation) == [
-        ("not-supported", "Resource.meta.profile")
+        ("not-supported", "Observation.meta.profile")
     ]
     assert diagnose(client, f"{path}?mode=create", observation) == [("not-supported", "Observation")]
     assert client.ask("POST", f"{path}?mode=banana", observation).status == 400

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 
 from reporting.fhir.http import Api
+from reporting.fhir.results import save_results
+from reporting.fhir.validate import issues_of
 from reporting.fhir.withdrawal import withdraw
 from service.database.fhir_records import SaveOutcome
 from service.database.pool import transaction
-from service.records import RejectionReason
-from tests.integration.reporting.fhir.conftest import Client, Save
-from tests.unit.reporting.photographs import rejected
+from service.records import ExclusionReason, Region, RegionScore, RejectionReason
+from tests.integration.reporting.fhir.conftest import Client, Save, secondary_capture
+from tests.unit.reporting.photographs import appraised, context, photograph, rejected
 
 
 def test_an_appraisal_is_eight_resources_that_can_be_read(client: Client, save: Save) -> None:
@@ -137,3 +140,74 @@ def test_photographs_of_one_study_at_the_same_time_lose_nothing(
     assert study["numberOfInstances"] == 12
     assert client.get("Patient").json()["total"] == 1
     assert client.get("Device").json()["total"] == 1
+
+
+def test_the_sides_are_compared_where_both_have_a_score(client: Client, save: Save) -> None:
+    scores = {Region.LEFT_EYE: 1.25, Region.RIGHT_EYE: 2.0, Region.LEFT_CHEEK: 3.0, Region.RIGHT_CHEEK: None}
+    made = tuple(
+        RegionScore(
+            region=region, score=score, z=None, judged=1.0 if score else 0.0,
+            reason=None if score else ExclusionReason.OCCLUDED,
+        )
+        for region, score in scores.items()
+    )  # fmt: skip
+    saved = appraised()
+    save(replace(saved, appraisal=replace(saved.appraisal, regions=made)))
+    (entry,) = client.get("Observation?component-code-value-quantity=d-eye$-0.75").json()["entry"]
+    components = {c["code"]["coding"][0]["code"]: c for c in entry["resource"]["component"]}
+    assert components["d-eye"]["valueQuantity"]["value"] == -0.75
+    reasons = components["d-cheek"]["dataAbsentReason"]["coding"]
+    assert [reason["code"] for reason in reasons] == ["not-performed", "r-occluded"]
+    rated = {c["code"] for c in client.get("CodeSystem/semblance").json()["concept"]}
+    assert {"d-eye", "d-cheek"} <= rated
+
+
+def test_an_observation_says_what_it_is_measured_against_by_and_on(client: Client, save: Save) -> None:
+    by_type = {s.resource.resource_type: s.resource for s in save()}
+    observation = client.get(f"Observation/{by_type['Observation'].resource_id}").json()
+    assert observation["bodySite"]["coding"][0]["code"] == "89545001"
+    assert observation["method"]["text"] == "symmetry 1"
+    assert observation["device"]["reference"] == f"Device/{by_type['Device'].resource_id}"
+    assert observation["partOf"] == [{"reference": f"ImagingStudy/{by_type['ImagingStudy'].resource_id}"}]
+    (source,) = observation["derivedFrom"]
+    assert client.get(source["reference"]).json()["resourceType"] == "Media"
+    (normal,) = observation["referenceRange"]
+    assert normal["appliesTo"] == [{"text": "normal cohort of calibration 2026-1"}]
+    assert observation["interpretation"][0]["coding"][0]["code"] in ("L", "N")
+    codes = {c["code"]["coding"][0]["code"] for c in observation["component"]}
+    assert {"rating", "percentile", "s-upper-lip", "z-upper-lip", "q-sharpness"} <= codes
+
+
+def test_a_provenance_has_the_digest_of_what_came_in_and_went_out(client: Client, save: Save) -> None:
+    saved = appraised()
+    method = replace(saved.appraisal.method, weights_sha256="12" * 32)
+    saved = replace(saved, appraisal=replace(saved.appraisal, method=method))
+    (made,) = (s.resource for s in save(saved) if s.resource.resource_type == "Provenance")
+    provenance = client.get(f"Provenance/{made.resource_id}").json()
+    came_in = [entity["what"]["identifier"]["value"] for entity in provenance["entity"]]
+    assert came_in == [saved.appraisal.pixel_sha256, "12" * 32, method.config_sha256]
+    went_out = [t["identifier"]["value"] for t in provenance["target"] if "identifier" in t]
+    assert went_out == [saved.heatmap_sha256]
+    assert all(len(digest) == 64 for digest in (*came_in, *went_out))
+
+
+def test_photograph_and_heatmap_are_reached_by_dicomweb(api: Api, client: Client) -> None:
+    """From the report to the heatmap: its picture, and the instance in the archive."""
+    settings = api.settings.model_copy(update={"dicomweb_url": "https://pacs.example/dicom-web/"})
+    made_from = context(photograph(), appraised())
+    with transaction(api.pool) as connection:
+        save_results(connection, made_from, (secondary_capture(made_from),), settings)
+    report = client.get("DiagnosticReport").json()["entry"][0]["resource"]
+    heatmap = client.get(report["media"][0]["link"]["reference"]).json()
+    appraisal_id = made_from.saved.appraisal.appraisal_id
+    assert heatmap["content"]["contentType"] == "image/png"
+    assert heatmap["content"]["url"].endswith(f"Binary/{appraisal_id}")
+    study = client.get(report["imagingStudy"][0]["reference"]).json()
+    assert study["contained"][0]["address"] == "https://pacs.example/dicom-web"
+    assert list(issues_of(study)) == []
+    uid = secondary_capture(made_from).sop_instance_uid
+    assert uid in [instance["uid"] for series in study["series"] for instance in series["instance"]]
+    taken = [
+        e["resource"] for e in client.get("Media").json()["entry"] if e["resource"]["id"] != heatmap["id"]
+    ]
+    assert taken[0]["content"]["url"].startswith("https://pacs.example/dicom-web/studies/")

@@ -40,11 +40,33 @@ def test_a_date_spans_what_its_precision_says(text: str, low: datetime, span: ti
 
 
 @pytest.mark.parametrize(
-    "text", ["", "soon", "2024-13", "2024-02-30", "24", "2024-1-1", "9999", "2024-01-01T25:00Z"]
+    "text",
+    [
+        "",
+        "soon",
+        "2024-13",
+        "2024-02-30",
+        "24",
+        "2024-1-1",
+        "٢024",
+        "2024-01-01\n",
+        "2024-01-01T25:00Z",
+        "2016-12-31T23:59:61Z",
+        "9999-12-31T23:59:59-14:00",
+    ],
 )
 def test_what_is_no_date_is_refused(text: str) -> None:
     with pytest.raises(FhirError):
         interval(text)
+
+
+@pytest.mark.parametrize("text", ["9999", "9999-12", "9999-12-31", "9999-12-31T23:59:59Z"])
+def test_the_last_dates_there_are_end_with_time(text: str) -> None:
+    assert interval(text)[1] == datetime.max.replace(tzinfo=UTC)
+
+
+def test_a_leap_second_is_counted_to_the_one_before() -> None:
+    assert interval("2016-12-31T23:59:60Z") == interval("2016-12-31T23:59:59Z")
 
 
 @given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1)))

@@ -1,0 +1,438 @@
+"""Wrong, contradictory and malicious requests: refused where the fault is, never failed at, never ignored."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from tests.integration.reporting.fhir.conftest import BASE_URL, Client, Save
+
+_HUGE = "9" * 5000
+
+# URL -> status, expression; whatever the preference.
+READS: dict[str, tuple[int, str]] = {
+    "Observation?_count=%C2%B2": (400, "http._count"),
+    "Observation?_count=-1": (400, "http._count"),
+    "Observation?_count=1&_count=2": (400, "http._count"),
+    "Observation?_count:exact=5": (400, "http._count:exact"),
+    "Observation?_count.x=5": (400, "http._count.x"),
+    "Observation?_sort=date&_sort=-date": (400, "http._sort"),
+    "Observation?_summary=true&_summary=count": (400, "http._summary"),
+    "Observation?_summary=text&_include=Observation:subject": (400, "http._summary"),
+    "Observation?_include=Observation:subject:Banana": (400, "http._include"),
+    "Observation?_include=Observation:subject:Device": (400, "http._include"),
+    "Observation?code=,": (400, "http.code"),
+    "Observation?code=%7C": (400, "http.code"),
+    "Observation?code=a%7C%7Cb": (400, "http.code"),
+    "Observation?status=final,": (400, "http.status"),
+    "Observation?patient:=1": (400, "http.patient:"),
+    "Observation?subject:Patient=Device/1": (400, "http.subject:Patient"),
+    "Observation?patient=Device/1": (400, "http.patient"),
+    "Observation?subject:Device.identifier=x": (400, "http.subject.identifier"),
+    "Observation?date=%D9%A2020": (400, "http.date"),
+    "Observation?value-quantity=1_0": (400, "http.value-quantity"),
+    "Observation?value-quantity=%D9%A1": (400, "http.value-quantity"),
+    "Observation?value-quantity=%201": (400, "http.value-quantity"),
+    f"Observation?value-quantity={_HUGE}": (400, "http.value-quantity"),
+    "Observation?component-code-value-quantity=$1": (400, "http.component-code-value-quantity"),
+    "Patient?name=,a": (400, "http.name"),
+    f"Patient?{'link.' * 900}identifier=x": (400, f"http.{('link.' * 20)[:60]}"),
+    f"Patient?{'_has:Patient:link:' * 300}name=x": (400, f"http.{('_has:Patient:link:' * 9)[:60]}"),
+    "Observation?_id=" + ",".join(f"i{n}" for n in range(5001)): (400, "http.query"),
+    "Observation/$lastn?patient=1&max=%C2%B2": (400, "http.max"),
+    "Observation/$lastn?patient=1&max=1&max=2": (400, "http.max"),
+    "Observation/$lastn?patient:missing=true": (400, "http.patient"),
+    "Observation/$lastn?patient=1&_format=xml": (406, "http._format"),
+    "Observation?_format=json&_format=xml": (406, "http._format"),
+    "Patient/_history?_count=%C2%B2": (400, "http._count"),
+    "Patient/_history?_count=1&_count=2": (400, "http._count"),
+    "Patient/_history?_since=9999-12-31T23:59:59-14:00": (400, "http._since"),
+    "Patient/_history?_page=abc": (400, "http._page"),
+    "Patient/p1/_history/%C2%B2": (404, "http.path"),
+    f"Patient/p1/_history/{_HUGE}": (404, "http.path"),
+    "Patient/p1?_elements=banana": (400, "http._elements"),
+    "Patient/p1?_summary=count": (400, "http._summary"),
+    "Patient/p1/$everything?_count=%C2%B2": (400, "http._count"),
+    "Patient/p1/$everything?start=2030&end=2020": (400, "http.start"),
+    "Patient/p1/$everything?_since=2020-01-01&_since=2021-01-01": (400, "http._since"),
+    "metadata?mode=terminology": (400, "http.mode"),
+}
+
+# What is left out, and said, with handling=lenient; and refused with handling=strict.
+IGNORED = (
+    "Observation?patient=",
+    "Observation?patient.identifier=",
+    "Observation?=1",
+    "Observation?foo",
+    "Observation/$lastn?patient=p1&foo=1",
+    "Observation/$lastn?patient=p1&_count=1",
+    "Observation/$lastn?patient=p1&_sort=date",
+    "Patient/p1/$everything?foo=1",
+)
+
+# What has no place to say so, and is refused with handling=strict.
+UNSAID = (
+    "Patient/p1?foo=1",
+    "Patient/p1/_history?_at=2020",
+    "Patient/_history?foo=1",
+    "metadata?foo=1",
+    "Patient/p1/_history/1?foo=1",
+)
+
+
+def patient(**more: Any) -> dict[str, Any]:
+    return {"resourceType": "Patient", "name": [{"family": "Weiß"}], **more}
+
+
+def procedure(**more: Any) -> dict[str, Any]:
+    subject = {"reference": "Patient/p1"}
+    return {"resourceType": "Procedure", "status": "completed", "subject": subject, **more}
+
+
+def entry(resource: Any = None, method: Any = "POST", url: Any = "Patient", **asked: Any) -> dict[str, Any]:
+    return {"request": {"method": method, "url": url, **asked}, "resource": resource or patient()}
+
+
+def bundle(*entries: Any, kind: str = "transaction") -> dict[str, Any]:
+    return {"resourceType": "Bundle", "type": kind, "entry": list(entries)}
+
+
+def put(client: Client, **more: Any) -> None:
+    assert client.ask("PUT", "Patient/p1", patient(id="p1", **more)).status in (200, 201)
+
+
+def refused(answer: Any, status: int, expression: str, asked: object) -> None:
+    assert answer.status == status, (asked, answer.content[:300])
+    issue = answer.json()["issue"][0]
+    assert (issue["severity"], issue.get("expression")) == ("error", [expression]), (asked, issue)
+
+
+def test_wrong_reads_are_refused_where_they_are_wrong(client: Client) -> None:
+    put(client)
+    for preference in ("handling=lenient", "handling=strict"):
+        for url, (status, expression) in READS.items():
+            refused(client.get(url, Prefer=preference), status, expression, url)
+
+
+def test_what_is_left_out_is_said_and_with_strict_refused(client: Client) -> None:
+    put(client)
+    for url in IGNORED:
+        answer = client.get(url)
+        assert answer.status == 200, url
+        (note,) = [e["resource"] for e in answer.json()["entry"] if e["search"]["mode"] == "outcome"]
+        assert note["issue"][0]["severity"] == "warning", url
+        left_out = note["issue"][0]["expression"][0].removeprefix("http.")
+        assert f"{left_out}=" not in (answer.link("self") or "").partition("?")[2].split("&"), url
+    for url in (*IGNORED, *UNSAID):
+        assert client.get(url, Prefer="handling=strict").status == 400, url
+    for url in UNSAID:
+        assert client.get(url).status == 200, url
+
+
+def test_odd_but_right_requests_are_answered(client: Client) -> None:
+    put(client, birthDate="9999-12-31")
+    for url, found in {
+        f"Patient?_count={_HUGE}": 1,
+        "Patient?birthdate=le9999-12-31": 1,
+        "Patient?birthdate=9999-12-31": 1,
+        "Patient?birthdate=9999": 1,
+        "Patient?birthdate=ap9999": 1,
+        "Patient?birthdate=lt9999": 0,
+        "Patient?_lastUpdated=lt9999-12-31T23:59:59.999Z": 1,
+        "Patient?name:contains=%25": 0,
+        "Patient?name=_": 0,
+        "Patient?name=wei%C3%9F": 1,
+        "Patient?_id=" + ",".join(["p1", *(f"i{n}" for n in range(4000))]): 1,
+    }.items():
+        answer = client.get(url)
+        assert (answer.status, len(answer.ids())) == (200, found), (url, answer.content[:300])
+    leap = patient(id="p2", deceasedDateTime="2016-12-31T23:59:60Z")
+    assert client.ask("PUT", "Patient/p2", leap).status == 201
+    assert client.get("Patient?death-date=2016-12-31").ids() == ["p2"]
+
+
+@pytest.mark.parametrize(
+    "since",
+    ["Mon, 01 Jan 0001 00:00:00 +2359", "Fri, 31 Dec 9999 23:59:59 -2359", "x" * 5000, "1"],
+)
+def test_a_condition_that_is_no_date_is_as_none(client: Client, since: str) -> None:
+    put(client)
+    assert client.get("Patient/p1", If_Modified_Since=since).status == 200
+
+
+def test_formats_that_are_not_served(client: Client) -> None:
+    put(client)
+    for accept in ("application/fhir+json; fhirVersion=3.0", "application/fhir+json;q=0", "text/turtle"):
+        refused(client.get("Patient/p1", Accept=accept), 406, "http.accept", accept)
+    for accept in ("application/fhir+json; fhirVersion=4.0", "text/turtle, application/json;q=0.5"):
+        assert client.get("Patient/p1", Accept=accept).status == 200, accept
+    old = {"Content_Type": "application/fhir+json; fhirVersion=5.0"}
+    refused(client.ask("POST", "Patient", patient(), **old), 415, "http.content-type", old)
+    packed = gzip.compress(json.dumps(patient()).encode())
+    answer = client.ask("POST", "Patient", packed, Content_Encoding="gzip")
+    refused(answer, 415, "http.content-encoding", "gzip")
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+    refused(client.ask("POST", "Patient/_search", b"_format=xml", **form), 406, "http._format", "form")
+
+
+def test_a_page_link_is_followed_as_it_is(client: Client, save_photograph: Save) -> None:
+    for number in range(3):
+        save_photograph(number)
+    link = client.get("Observation?_count=1").link("next")
+    assert link is not None
+    token = link.partition("_page=")[2]
+    history = client.get("Observation/_history?_count=1").link("next")
+    owner = client.get("Patient").ids()[0]
+    everything = client.get(f"Patient/{owner}/$everything?_count=1").link("next")
+    for each in (link, history, everything):
+        assert each is not None
+        assert client.get(f"{each}&_format=json&_pretty=true").status == 200
+        refused(client.get(f"{each}&patient=x"), 400, "http.patient", each)
+        refused(client.get(f"{each}&_count=9"), 400, "http._count", each)
+        refused(client.get(f"{each}&_page={token}"), 400, "http._page", each)
+        refused(client.get(f"{each}!"), 400, "http._page", each)
+        refused(client.get(each[:-2]), 400, "http._page", each)
+    refused(client.get(f"Media?_page={token}"), 400, "http._page", "another type")
+    refused(client.get("Observation?_page="), 400, "http._page", "none")
+
+
+def test_bodies_that_no_resource_can_be(client: Client) -> None:
+    deep = (
+        b'{"resourceType":"Patient","extension":'
+        + b'[{"url":"u","extension":' * 40
+        + b"[]"
+        + b"}]" * 40
+        + b"}"
+    )
+    for body, status, expression in (
+        (b'{"resourceType":"Patient","name":[{"family":"\\ud800"}]}', 400, "http.body"),
+        (b'{"resourceType":"Patient","name":[{"family":"a\\u0000b"}]}', 400, "http.body"),
+        (b'{"resourceType":"Patient","multipleBirthInteger":1e999999999}', 400, "http.body"),
+        (b'{"resourceType":"Patient","multipleBirthInteger":' + b"9" * 5000 + b"}", 400, "http.body"),
+        (deep, 400, "http.body"),
+        (b"[" * 100_000, 400, "http.body"),
+        (b"", 400, "http.body"),
+        (b'{"resourceType":["Patient"]}', 400, "Patient.resourceType"),
+    ):
+        refused(client.ask("POST", "Patient", body), status, expression, body[:80])
+    refused(client.ask("PUT", "Patient/a%0A", patient(id="a\n")), 400, "http.path", "a line end in an id")
+
+
+def test_resources_that_are_wrong_are_refused_where_they_are(client: Client) -> None:
+    put(client)
+    hours = {"start": "2025-01-01T10:00:00Z", "end": "2025-01-01T09:00:00Z"}
+    for resource, expression in (
+        (patient(contained=[{"resourceType": "Banana"}]), "Patient.contained[0]"),
+        (patient(contained=[{"resourceType": ["Patient"]}]), "Patient.contained[0]"),
+        (patient(managingOrganization={"reference": "#none"}), "Patient.managingOrganization.reference"),
+        (patient(name=[{"family": "x", "period": hours}]), "Patient.name[0].period"),
+        (procedure(performedPeriod=hours), "Procedure.performedPeriod"),
+        (procedure(performedPeriod={"start": "2025", "end": "2024"}), "Procedure.performedPeriod"),
+        (patient(identifier=[{"value": "x" * 2001}]), "Patient.identifier"),
+        (patient(name=[{"family": "ж" * 1001}]), "Patient.name.family"),
+        (patient(deceasedDateTime="9999-12-31T23:59:59-14:00"), "Patient.deceasedDateTime"),
+    ):
+        answer = client.ask("POST", resource["resourceType"], resource)
+        assert answer.status == 422, (resource, answer.content)
+        expressions = [issue["expression"][0] for issue in answer.json()["issue"]]
+        assert expression in expressions, (expressions, expression)
+    same_year = {"start": "2025-03", "end": "2025"}
+    assert client.ask("POST", "Procedure", procedure(performedPeriod=same_year)).status == 201
+    inside = {"resourceType": "Organization", "id": "o", "name": "Clinic"}
+    own = patient(contained=[inside], managingOrganization={"reference": "#o"})
+    assert client.ask("POST", "Patient", own).status == 201
+
+
+def test_conditions_that_cannot_hold(client: Client) -> None:
+    put(client)
+    for tag in ('W/"²"', "", 'W/"1", W/"2"', 'W/"-1"', f'W/"x{_HUGE}"'):
+        answer = client.ask("PUT", "Patient/p1", patient(id="p1", gender="male"), If_Match=tag)
+        refused(answer, 400, "http.if-match", tag)
+    stale = client.ask("PUT", "Patient/p1", patient(id="p1", gender="male"), If_Match=f'W/"{_HUGE}"')
+    refused(stale, 412, "http.if-match", "a version there never was")
+    nobody = client.ask("PUT", "Patient/nobody", patient(id="nobody"), If_Match="*")
+    refused(nobody, 412, "http.if-match", "* and there is none")
+    assert client.ask("PUT", "Patient/p1", patient(id="p1", gender="male"), If_Match="*").status == 200
+    tagged = client.ask("PUT", "Patient/p1", patient(id="p1"), If_None_Match='W/"1"')
+    refused(tagged, 400, "http.if-none-match", "a tag")
+    misplaced = client.ask("PUT", "Patient/p1", patient(id="p1"), If_None_Exist="identifier=x")
+    refused(misplaced, 400, "http.if-none-exist", "of an update")
+    before = len(client.get("Patient").ids())
+    for condition in (
+        "", "?", "identifier=", "identifier=a&family=", "foo=1", "_count=1", "identifier=%00",
+        "Procedure?identifier=a", "http://elsewhere/Patient?identifier=a",
+    ):  # fmt: skip
+        answer = client.ask("POST", "Patient", patient(), If_None_Exist=condition)
+        refused(answer, 400, "http.if-none-exist", condition)
+    assert len(client.get("Patient").ids()) == before
+    for number, condition in enumerate(
+        ("identifier=1", "Patient?identifier=2", f"{BASE_URL}/Patient?identifier=3")
+    ):
+        named = patient(identifier=[{"value": str(number + 1)}])
+        statuses = [client.ask("POST", "Patient", named, If_None_Exist=condition).status for _ in range(2)]
+        assert statuses == [201, 200], condition
+
+
+_STALE = entry(patient(id="p1", gender="female"), "PUT", "Patient/p1", ifMatch='W/"99"')
+BUNDLES: tuple[tuple[Any, int, str], ...] = (
+    ({"resourceType": "Bundle", "type": "transaction", "entry": 5}, 400, "Bundle.entry"),
+    ({"resourceType": "Bundle", "type": "batch", "entry": "abc"}, 400, "Bundle.entry"),
+    ({"resourceType": "Bundle", "type": ["batch"]}, 400, "Bundle.type"),
+    (bundle(1), 400, "Bundle.entry[0]"),
+    (bundle(entry(url="http://[")), 400, "Bundle.entry[0].request.url"),
+    (bundle(entry(url=["Patient"])), 400, "Bundle.entry[0].request.url"),
+    (bundle(entry(url="Patient?identifier=x")), 400, "Bundle.entry[0].request.url"),
+    (
+        bundle(entry(patient(id="a"), "PUT", "http://elsewhere/x/Patient/a")),
+        400,
+        "Bundle.entry[0].request.url",
+    ),
+    (bundle(entry(patient(id="a"), "PUT", "Patient/b")), 400, "Bundle.entry[0].resource.id"),
+    (bundle(entry(method=["POST"])), 400, "Bundle.entry[0].request.method"),
+    (bundle(entry(method="DELETE")), 400, "Bundle.entry[0].request.method"),
+    (
+        bundle(entry({"resourceType": "Observation"}, url="Observation")),
+        405,
+        "Bundle.entry[0].request.method",
+    ),
+    (bundle(entry(procedure())), 400, "Bundle.entry[0].resource.resourceType"),
+    (bundle(entry(), entry(patient(gender="x"))), 422, "Bundle.entry[1].resource.gender"),
+    (bundle(entry(ifNoneExist=5)), 400, "Bundle.entry[0].request.ifNoneExist"),
+    (bundle(entry(ifNoneExist="")), 400, "Bundle.entry[0].request.ifNoneExist"),
+    (bundle(entry(ifNoneExist="foo=1")), 400, "Bundle.entry[0].request.ifNoneExist"),
+    (bundle(entry(ifMatch='W/"1"')), 400, "Bundle.entry[0].request.ifMatch"),
+    (
+        bundle(entry(patient(id="p1"), "PUT", "Patient/p1", ifMatch="x")),
+        400,
+        "Bundle.entry[0].request.ifMatch",
+    ),
+    (bundle(entry(), _STALE), 412, "Bundle.entry[1].request.ifMatch"),
+    (
+        bundle(entry(patient(id="p1"), "PUT", "Patient/p1", ifNoneMatch="*")),
+        412,
+        "Bundle.entry[0].request.ifNoneMatch",
+    ),
+    (bundle(entry(patient(id="n"), "PUT", "Patient/n", ifMatch="*")), 412, "Bundle.entry[0].request.ifMatch"),
+    (bundle(entry(ifModifiedSince="2020-01-01T00:00:00Z")), 400, "Bundle.entry[0].request.ifModifiedSince"),
+    (
+        bundle(*(entry(patient(id="d", gender=g), "PUT", "Patient/d") for g in ("male", "female"))),
+        400,
+        "Bundle.entry[1].request.url",
+    ),
+    (bundle(*({**entry(), "fullUrl": "urn:uuid:1"} for _ in range(2))), 400, "Bundle.entry[1].fullUrl"),
+    (bundle({**entry(), "fullUrl": 5}), 400, "Bundle.entry[0].fullUrl"),
+    *(
+        (
+            bundle(entry(procedure(subject={"reference": reference}), url="Procedure")),
+            status,
+            "Bundle.entry[0].resource.subject.reference",
+        )
+        for reference, status in (
+            ("urn:uuid:11111111-1111-1111-1111-111111111111", 422),
+            ("Patient?identifier=none", 412),
+            ("Patient?family=Wei%C3%9F", 412),
+            ("Patient?foo=1", 400),
+            ("Patient?", 400),
+        )
+    ),
+)
+
+
+def test_bundles_are_refused_at_the_entry_and_leave_nothing(client: Client) -> None:
+    put(client)
+    assert client.ask("POST", "Patient", patient()).status == 201
+    before = len(client.get("Patient").ids())
+    for body, status, expression in BUNDLES:
+        refused(client.ask("POST", "", body), status, expression, body)
+    assert len(client.get("Patient").ids()) == before
+    assert client.get("Patient/p1").headers["etag"] == 'W/"1"'
+
+
+def test_a_batch_goes_on_after_every_kind_of_fault(client: Client) -> None:
+    put(client)
+    good = entry(patient(id="b1"), "PUT", f"{BASE_URL}/Patient/b1")
+    answer = client.ask("POST", "", bundle(1, _STALE, entry(url="http://["), good, kind="batch"))
+    responses = [each["response"] for each in answer.json()["entry"]]
+    assert [response["status"][:3] for response in responses] == ["400", "412", "400", "201"]
+    stale = responses[1]["outcome"]["issue"][0]
+    assert (stale["code"], stale["expression"]) == ("conflict", ["Bundle.entry[1].request.ifMatch"])
+    assert client.get("Patient/b1").status == 200
+
+
+def test_last_n_takes_the_shape_of_a_search(client: Client, save_photograph: Save) -> None:
+    save_photograph(1)
+    owner = client.get("Patient").ids()[0]
+    url = f"Observation/$lastn?patient={owner}"
+    assert client.get(f"{url}&_include=Observation:subject").ids("include") == [owner]
+    assert "component" not in client.get(f"{url}&_elements=status").json()["entry"][0]["resource"]
+
+
+def test_everything_takes_its_types_together(client: Client, save_photograph: Save) -> None:
+    save_photograph(1)
+    owner = client.get("Patient").ids()[0]
+    answer = client.get(f"Patient/{owner}/$everything?_type=Observation&_type=Media")
+    assert {e["resource"]["resourceType"] for e in answer.json()["entry"]} == {"Observation", "Media"}
+
+
+def test_more_than_can_be_included_is_said(
+    client: Client, save_photograph: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reporting.fhir import searching
+
+    for number in range(3):
+        save_photograph(number)
+    monkeypatch.setattr(searching, "MOST_INCLUDED", 2)
+    answer = client.get("Patient?_revinclude=Observation:patient")
+    assert len(answer.ids("include")) == 2
+    (note,) = [e["resource"] for e in answer.json()["entry"] if e["search"]["mode"] == "outcome"]
+    assert note["issue"][0]["code"] == "incomplete"
+
+
+def test_export_filters_that_select_nothing_or_hold_a_comma(client: Client, save_photograph: Save) -> None:
+    save_photograph(1)
+    for query, expression in (
+        ("_typeFilter=Observation?", "http._typeFilter"),
+        ("_typeFilter=Observation?_count=5", "http._typeFilter"),
+        ("_typeFilter=Observation?foo=1", "http._typeFilter"),
+        ("_type=,", "http._type"),
+        ("foo=1", "http.foo"),
+        ("_since=2020-01-01&_since=2021-01-01", "http._since"),
+    ):
+        refused(client.get(f"$export?{query}", Prefer="respond-async"), 400, expression, query)
+    wanted = "_type=Observation&_typeFilter=Observation?code=none,score,Observation?status=amended"
+    started = client.get(f"$export?{wanted}", Prefer="respond-async")
+    manifest = client.get(started.headers["content-location"]).json()
+    assert len(client.get(manifest["output"][0]["url"]).content.splitlines()) == 1
+
+
+def test_parameters_that_contradict_each_other(client: Client) -> None:
+    twice = [{"name": "resource", "resource": patient(gender=g)} for g in ("male", "female")]
+    body = {"resourceType": "Parameters", "parameter": twice}
+    refused(client.ask("POST", "Patient/$validate", body), 400, "Parameters.parameter", body)
+    url = "Patient/$validate?mode=create&mode=delete"
+    refused(client.ask("POST", url, patient()), 400, "http.mode", url)
+    unknown = {"resourceType": "Parameters", "parameter": [twice[0], {"name": "foo", "valueString": "x"}]}
+    strict = client.ask("POST", "Patient/$validate", unknown, Prefer="handling=strict")
+    refused(strict, 400, "http.foo", unknown)
+    odd = [{"name": "patient", "valueString": "p"}, {"name": "code", "valueCoding": {"code": ["x"]}}]
+    answer = client.ask("POST", "Observation/$lastn", {"resourceType": "Parameters", "parameter": odd})
+    refused(answer, 400, "Parameters.parameter[1]", odd)
+
+
+def test_a_failure_of_ours_is_recorded_too(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from service.database import fhir_resources
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fhir_resources, "read", fail)
+        answer = client.get("Patient/p1")
+    assert (answer.status, answer.json()["issue"][0]["code"]) == (500, "exception")
+    event = client.get("AuditEvent?outcome=8").json()["entry"][0]["resource"]
+    assert event["outcomeDesc"] == "HTTP 500"
+    assert base64.b64decode(event["entity"][-1]["query"]).decode() == "GET Patient/p1"
