@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 import simplejson
@@ -82,6 +83,21 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
+def content_digest(resource: Mapping[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of a resource's exact text without the version and lastUpdated saving adds."""
+    prefix, suffix = _around_version(resource)
+    return sha256((prefix + suffix.removeprefix(",")).encode()).hexdigest()
+
+
+def _around_version(resource: Mapping[str, Any]) -> tuple[str, str]:
+    """JSON text up to and including the opening of meta, and after meta.lastUpdated."""
+    meta = {k: v for k, v in resource.get("meta", {}).items() if k not in ("versionId", "lastUpdated")}
+    rest = {k: v for k, v in resource.items() if k not in ("resourceType", "id", "meta")}
+    more_meta = "," + dumps(meta)[1:] if meta else "}"
+    prefix = f'{{"resourceType":"{resource["resourceType"]}","id":{dumps(resource["id"])},"meta":{{'
+    return prefix, more_meta + ("," + dumps(rest)[1:] if rest else "}")
+
+
 def draft_of(
     resource: Mapping[str, Any],
     *,
@@ -99,15 +115,12 @@ def draft_of(
         only_if_absent: Leave a current version as it is.
         expected_version: The version this replaces; None for any.
     """
-    meta = {k: v for k, v in resource.get("meta", {}).items() if k not in ("versionId", "lastUpdated")}
-    rest = {k: v for k, v in resource.items() if k not in ("resourceType", "id", "meta")}
-    resource_type, resource_id = resource["resourceType"], resource["id"]
-    more_meta = "," + dumps(meta)[1:] if meta else "}"
+    prefix, suffix = _around_version(resource)
     return Draft(
-        resource_type=resource_type,
-        resource_id=resource_id,
-        prefix=f'{{"resourceType":"{resource_type}","id":{dumps(resource_id)},"meta":{{',
-        suffix=more_meta + ("," + dumps(rest)[1:] if rest else "}"),
+        resource_type=resource["resourceType"],
+        resource_id=resource["id"],
+        prefix=prefix,
+        suffix=suffix,
         index=index_of(resource, base_url=base_url, patient=patient),
         only_if_absent=only_if_absent,
         expected_version=expected_version,

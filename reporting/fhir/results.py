@@ -23,7 +23,7 @@ from reporting.fhir.builders.report import (
 )
 from reporting.fhir.builders.subject import build_patient, identifier_system, patient_id
 from reporting.fhir.elements import Element
-from reporting.fhir.render import draft_of, loads
+from reporting.fhir.render import content_digest, draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.subscriptions import announce
 from reporting.fhir.validate import check
@@ -65,6 +65,7 @@ def save_results(
         connection, identity.study_instance_uid, besides=context.saved.instance_id
     )
     report = build_report(context, heatmaps, patient, completeness)
+    observation = build_observation(context, patient)
     resources = [
         build_device(context.saved.appraisal.method),
         build_photograph(context, patient, settings.dicomweb_base_url()),
@@ -80,9 +81,9 @@ def save_results(
             for capture in captures
         ),
         merge_study(_current(connection, study), study),
-        build_observation(context, patient),
+        observation,
         merge_report(_current(connection, report), report),
-        build_provenance(context, heatmaps),
+        build_provenance(context, heatmaps, content_digest(observation)),
     ]
     resources = _not_withdrawn(connection, resources)
     try:

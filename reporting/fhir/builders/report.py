@@ -137,19 +137,24 @@ def _grown_status(current: str, new: str, *, grown: bool) -> str:
     return "appended" if grown and current == "final" else current
 
 
-def build_provenance(context: ReportContext, heatmaps: Sequence[str]) -> Element:
-    """Make the Provenance: who made the result of what, with digests of the pixels, weights and heatmap.
+def build_provenance(context: ReportContext, heatmaps: Sequence[str], result_sha256: str) -> Element:
+    """Make the Provenance: who made the result of what, with digests of what came in and went out.
 
     Args:
         context: The photograph and its appraisal.
         heatmaps: Logical ids of its heatmaps' Media.
+        result_sha256: Of the Observation as it was first issued (``render.content_digest``).
     """
     appraisal, saved, identity = context.saved.appraisal, context.saved, context.source.identity
     recorded = issued(saved.created_at)
-    targets = [reference("Observation", observation_id(context))]
+    observation = reference("Observation", observation_id(context))
+    targets = [{**observation, "identifier": {"system": SHA_256_SYSTEM, "value": result_sha256}}]
     for heatmap in heatmaps:
         digest = {"system": SHA_256_SYSTEM, "value": saved.heatmap_sha256}
         targets.append({**reference("Media", heatmap), "identifier": digest})
+    if saved.difference_map_sha256:
+        digest = {"system": SHA_256_SYSTEM, "value": saved.difference_map_sha256}
+        targets.append({"identifier": digest, "display": "Difference map"})
     device = reference("Device", device_id(appraisal.method))
     photograph = reference("Media", media_id(identity.sop_instance_uid))
     if appraisal.pixel_sha256:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import threading
 from dataclasses import replace
 
@@ -182,12 +184,17 @@ def test_a_provenance_has_the_digest_of_what_came_in_and_went_out(client: Client
     saved = appraised()
     method = replace(saved.appraisal.method, weights_sha256="12" * 32)
     saved = replace(saved, appraisal=replace(saved.appraisal, method=method))
-    (made,) = (s.resource for s in save(saved) if s.resource.resource_type == "Provenance")
+    all_saved = save(saved)
+    (made,) = (s.resource for s in all_saved if s.resource.resource_type == "Provenance")
     provenance = client.get(f"Provenance/{made.resource_id}").json()
     came_in = [entity["what"]["identifier"]["value"] for entity in provenance["entity"]]
     assert came_in == [saved.appraisal.pixel_sha256, "12" * 32, method.config_sha256]
     went_out = [t["identifier"]["value"] for t in provenance["target"] if "identifier" in t]
-    assert went_out == [saved.heatmap_sha256]
+    (result,) = (s.resource for s in all_saved if s.resource.resource_type == "Observation")
+    text = client.get(f"Observation/{result.resource_id}").content.decode()
+    as_issued = re.sub(r'"versionId":"1","lastUpdated":"[^"]*",', "", text, count=1)
+    digest = hashlib.sha256(as_issued.encode()).hexdigest()
+    assert went_out == [digest, saved.heatmap_sha256, saved.difference_map_sha256]
     assert all(len(digest) == 64 for digest in (*came_in, *went_out))
 
 
