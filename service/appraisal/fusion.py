@@ -6,13 +6,14 @@ faces. The local share m(x) is how far the logit so calibrated exceeds the usual
 an upper end, so that a plain anomaly stands out from what surrounds it), raised near landmarks
 whose measure is not what the rest of the face lets one expect.
 
-The total g is the logarithm of a mixture of likelihood ratios: an anomaly shows in the picture, or
-in the shape of one part of the face (eyes, brows, nose, mouth, jaw), and any one of them is enough.
-The picture's ratio is a logistic regression with weights >= 0 on summaries of the planes, of
-anomalous against sham faces; a part's is one on how far its measures are from the expected, of faces
-in which that part was displaced against sham faces. The map is D(x) = exp(g) m(x) / mean(m), so
-that eq. (3) of paper 000 gives s(D) = -log(mean D) = -g, while regions share the total by what was
-seen in them.
+The total g is the logarithm of a mixture of likelihood ratios: an anomaly shows in the picture, in
+the close-up of mouth and nose, or in the shape of one part of the face (eyes, brows, nose, mouth,
+jaw), and any one of them is enough. The picture's ratio is a logistic regression with weights >= 0
+on summaries of the planes, of anomalous against sham faces; the close-up's is one on its evidence
+and severity, of faces whose mouth or nose was displaced; a part's is one on how far its measures
+are from the expected, of faces in which that part was displaced against sham faces. The map is
+D(x) = exp(g) m(x) / mean(m), so that eq. (3) of paper 000 gives s(D) = -log(mean D) = -g, while
+regions share the total by what was seen in them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from service.errors import ModelIntegrityError
 Z_CENTRE = 2.0  # standard deviations from which a pixel's excess counts in full
 USUAL = 2.0  # standard deviations up to which a measure of shape adds nothing to the map
 MOST = 8.0  # standard deviations above which a measure of shape adds no more evidence
-PICTURE_SHARE = 0.5  # of the mixture; the parts of the face share the rest evenly
+PICTURE_SHARE = 0.5  # of the mixture
+CLOSE_UP_SHARE = 0.2  # of the mixture; the parts of the face share the rest evenly
 _SPREAD = 0.05  # of a measure around its points, fraction of the side
 _OWN_SHARE = 1 / 3  # of the position's own calibration in the map; the rest is the face-wide one
 PLANES = ("logit", "displacement", "colour")
@@ -44,11 +46,10 @@ FEATURES = (
     "broad",  # 80 cells of the largest logit
     "displaced",  # 24 cells of the largest displacement
     "coloured",  # 8 cells of the largest colour out of place
-    "close evidence",  # of mouth and nose
-    "close severity",
 )
-EVIDENCE = (*FEATURES, *(f"shape of the {part}" for part in Part))
-_LOG_SHARES = np.log([PICTURE_SHARE, *[(1 - PICTURE_SHARE) / len(Part)] * len(Part)])
+EVIDENCE = (*FEATURES, "close-up", *(f"shape of the {part}" for part in Part))
+_SHAPE_SHARE = (1 - PICTURE_SHARE - CLOSE_UP_SHARE) / len(Part)
+_LOG_SHARES = np.log([PICTURE_SHARE, CLOSE_UP_SHARE, *[_SHAPE_SHARE] * len(Part)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,6 +77,11 @@ def planes(reading: Reading) -> NDArray[np.float32]:
     return np.asarray(np.stack([reading.localisation, moved, coloured]), np.float32)
 
 
+def close_features(reading: Reading) -> NDArray[np.float64]:
+    """What the close-up says of mouth and nose as a whole: evidence and severity, (2,) float64."""
+    return np.array([reading.close_evidence, reading.close_severity], np.float64)
+
+
 def oddities(shape: Shape, seen: FaceReading) -> NDArray[np.float64]:
     """How far each measure is from the expected, (len(MEASURES),) float64, 0..MOST standard deviations."""
     return np.minimum(np.abs(shape.z(seen.found(), seen.size)), MOST)
@@ -90,6 +96,8 @@ class Fusion:
     shape: Shape  # what to expect of lids, lips, nose and jaw
     weights: NDArray[np.float64]  # (len(FEATURES),), of the picture's log likelihood ratio, >= 0
     bias: float  # of the picture's log likelihood ratio
+    close_weights: NDArray[np.float64]  # (2,), of evidence and severity in the close-up's, >= 0
+    close_bias: float  # of the close-up's log likelihood ratio
     measure_weights: NDArray[np.float64]  # (len(MEASURES),), of its part's log likelihood ratio, >= 0, per SD
     part_biases: NDArray[np.float64]  # (len(Part),), of the parts' log likelihood ratios
 
@@ -111,17 +119,20 @@ class Fusion:
                 inside[0, -80:].mean(),
                 inside[1, -24:].mean(),
                 inside[2, -8:].mean(),
-                reading.close_evidence,
-                reading.close_severity,
             ],
             np.float64,
         )
 
     def evidence(self, seen: FaceReading) -> NDArray[np.float64]:
-        """Summaries of the picture, then each part's log likelihood ratio, (len(EVIDENCE),) float64."""
+        """Summaries of the picture, then log likelihood ratios of the close-up and of each part.
+
+        Returns:
+            (len(EVIDENCE),) float64.
+        """
+        close = close_features(seen.reading) @ self.close_weights + self.close_bias
         speaks = self.measure_weights * oddities(self.shape, seen)
         parts = [speaks[list(PART_MEASURES[part])].sum() for part in Part]
-        return np.concatenate([self.features(seen), parts + self.part_biases])
+        return np.concatenate([self.features(seen), [close], parts + self.part_biases])
 
     def weigh(self, evidence: NDArray[np.float64], *, without: str | None = None) -> NDArray[np.float64]:
         """G of evidence, higher = more anomalous.
@@ -136,8 +147,8 @@ class Fusion:
         use = np.array([name != without for name in EVIDENCE])
         count = len(FEATURES)
         picture = evidence[..., :count] @ (self.weights * use[:count]) + self.bias
-        parts = np.where(use[count:], evidence[..., count:], -np.inf)
-        ratios = np.concatenate([picture[..., None], parts], axis=-1)
+        others = np.where(use[count:], evidence[..., count:], -np.inf)
+        ratios = np.concatenate([picture[..., None], others], axis=-1)
         return np.asarray(np.logaddexp.reduce(_LOG_SHARES + ratios, axis=-1))
 
     def total(self, seen: FaceReading) -> float:
@@ -165,6 +176,8 @@ class Fusion:
             "shape_deviation": self.shape.deviation,
             "weights": self.weights,
             "bias": np.array([self.bias]),
+            "close_weights": self.close_weights,
+            "close_bias": np.array([self.close_bias]),
             "measure_weights": self.measure_weights,
             "part_biases": self.part_biases,
         }
@@ -197,6 +210,8 @@ def fusion_from(tensors: Mapping[str, torch.Tensor]) -> Fusion:
         ),
         weights=part("weights", len(FEATURES)),
         bias=float(part("bias", 1)[0]),
+        close_weights=part("close_weights", 2),
+        close_bias=float(part("close_bias", 1)[0]),
         measure_weights=part("measure_weights", measures),
         part_biases=part("part_biases", len(Part)),
     )

@@ -149,7 +149,7 @@ def _seen(output: NetworkOutput, view: View, count: int) -> Sequence[_Seen]:
 
 
 def _merged(whole: _Seen, near: _Seen) -> Reading:
-    """One reading: where both look, their planes and landmarks count alike."""
+    """Both in one: planes count alike where both look; landmarks are the close-up's where it has them."""
     cells = round(CLOSE_UP.extent * WHOLE.cells)
     top, left = round(CLOSE_UP.top * WHOLE.cells), round(CLOSE_UP.left * WHOLE.cells)
     window = (slice(top, top + cells), slice(left, left + cells))
@@ -162,7 +162,7 @@ def _merged(whole: _Seen, near: _Seen) -> Reading:
     landmarks = whole.landmarks.copy()
     corner = np.array([CLOSE_UP.left, CLOSE_UP.top], np.float32)
     chosen = list(CLOSE_UP.chosen)
-    landmarks[chosen] = (landmarks[chosen] + corner + near.landmarks * np.float32(CLOSE_UP.extent)) / 2
+    landmarks[chosen] = corner + near.landmarks * np.float32(CLOSE_UP.extent)
     return Reading(
         localisation=both(whole.localisation, near.localisation),
         flow=both(whole.flow, near.flow),

@@ -17,7 +17,7 @@ from service.appraisal.anomalies import anatomy
 INPUT_SIZE: Final = 256  # pixels a side of the aligned face
 STRIDE: Final = 4  # input pixels per output cell
 
-_NOSE: Final[tuple[int, ...]] = (1, 4, 168, 6, 197, *anatomy.NOSE_BASE)
+_NOSE_TIP: Final[tuple[int, ...]] = (1, 4)
 
 # Landmarks the networks find, as indices into the 478-point mesh.
 LANDMARKS: Final[tuple[int, ...]] = (
@@ -26,7 +26,9 @@ LANDMARKS: Final[tuple[int, ...]] = (
     *(263, 362, 387, 386, 385, 373, 374, 380),
     *anatomy.BROWS[0],
     *anatomy.BROWS[1],
-    *_NOSE,
+    *_NOSE_TIP,
+    *(168, 6, 197),
+    *anatomy.NOSE_BASE,
     *(234, 93, 132, 58, 136, 149, 148, 152, 377, 378, 365, 288, 361, 323, 454),
 )
 
@@ -90,5 +92,5 @@ CLOSE_UP: Final = View(
     size=160,
     top=29 / 64,
     extent=0.5,
-    chosen=tuple(LANDMARKS.index(point) for point in LANDMARKS if point in anatomy.LIPS or point in _NOSE),
+    chosen=tuple(LANDMARKS.index(point) for point in (*anatomy.LIPS, *_NOSE_TIP, *anatomy.NOSE_BASE)),
 )

@@ -13,12 +13,12 @@ from scipy import optimize
 from service.appraisal.alignment import AlignedFace, align
 from service.appraisal.anomalies import Canvas, Maker, forward_points, inter_ocular_distance, render
 from service.appraisal.face import FaceFinder
-from service.appraisal.fusion import FEATURES, FaceReading, Fusion, oddities, planes
+from service.appraisal.fusion import FEATURES, FaceReading, Fusion, close_features, oddities, planes
 from service.appraisal.localisation import face_reading
 from service.appraisal.photograph import photograph_from_rgb
 from service.appraisal.reading import NetworkReader
 from service.appraisal.shape import MEASURES, PART_MEASURES, Part, Shape
-from service.appraisal.views import INPUT_SIZE, LANDMARKS
+from service.appraisal.views import CLOSE_UP, INPUT_SIZE, LANDMARKS
 from service.training import augmentation
 from service.training.examples import make_change
 from service.training.faces import FacePool, NormalFace
@@ -28,6 +28,7 @@ ANOMALIES = 5  # of each face
 _SMOOTH_CELLS = 2.0
 _RIDGE = 0.005
 _DISPLACED = 2.0  # standard deviations a measure must have been moved for its part to be displaced
+_DISPLACED_SHARE = 0.01  # of the side a point must have been moved to be displaced
 _FEWEST_DISPLACED = 5  # samples to learn from what a displaced part looks like
 _SILENT = -20.0  # log likelihood ratio of a part nothing is known of
 
@@ -126,14 +127,25 @@ def fit(samples: Sequence[Sample], shape: Shape, known: Fusion | None = None) ->
         shape=_usual(shape, shams),
         weights=np.zeros(len(FEATURES)),
         bias=0.0,
+        close_weights=np.zeros(2),
+        close_bias=0.0,
         measure_weights=np.zeros(len(MEASURES)),
         part_biases=np.zeros(len(Part)),
     )
     weights, bias = _picture(draft, samples)
+    close_weights, close_bias = _close_up(samples)
     measures, biases = (
         _parts(draft.shape, samples) if known is None else (known.measure_weights, known.part_biases)
     )
-    return replace(draft, weights=weights, bias=bias, measure_weights=measures, part_biases=biases)
+    return replace(
+        draft,
+        weights=weights,
+        bias=bias,
+        close_weights=close_weights,
+        close_bias=close_bias,
+        measure_weights=measures,
+        part_biases=biases,
+    )
 
 
 def _usual(shape: Shape, shams: Sequence[FaceReading]) -> Shape:
@@ -144,7 +156,22 @@ def _usual(shape: Shape, shams: Sequence[FaceReading]) -> Shape:
 
 def _picture(draft: Fusion, samples: Sequence[Sample]) -> tuple[NDArray[np.float64], float]:
     """Weights and bias of the picture's log likelihood ratio."""
-    table = np.stack([draft.features(s.seen) for s in samples])
+    return _against_shams(np.stack([draft.features(s.seen) for s in samples]), samples)
+
+
+def _close_up(samples: Sequence[Sample]) -> tuple[NDArray[np.float64], float]:
+    """Weights and bias of the close-up's: of faces with a displaced mouth or nose against shams."""
+    chosen = list(CLOSE_UP.chosen)
+    shown = [s for s in samples if s.severity == 0 or np.hypot(*s.moved[chosen].T).max() > _DISPLACED_SHARE]
+    if sum(s.severity > 0 for s in shown) < _FEWEST_DISPLACED:
+        return np.zeros(2), _SILENT
+    return _against_shams(np.stack([close_features(s.seen.reading) for s in shown]), shown)
+
+
+def _against_shams(
+    table: NDArray[np.float64], samples: Sequence[Sample]
+) -> tuple[NDArray[np.float64], float]:
+    """A regression in which shams and anomalies weigh alike, and severe anomalies more than subtle ones."""
     present = np.array([s.severity > 0 for s in samples])
     importance = np.array([1.0 if s.severity == 0 else 0.5 + s.severity for s in samples])
     importance[present] *= importance[~present].sum() / importance[present].sum()

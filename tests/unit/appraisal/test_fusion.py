@@ -52,6 +52,8 @@ def fusion():
             deviation=np.full(len(MEASURES), 0.01),
         ),
         weights=np.eye(len(FEATURES))[FEATURES.index("evidence")] + 0.1,
+        close_weights=np.array([0.5, 0.5]),
+        close_bias=-3.0,
         bias=-1.0,
         measure_weights=np.full(len(MEASURES), 1.2),
         part_biases=np.full(len(Part), -3.0),
@@ -120,3 +122,13 @@ def test_a_stored_fusion_comes_back_and_a_broken_one_is_refused(fusion):
         fusion_from({k: v for k, v in fusion.tensors().items() if k != "bias"})
     with pytest.raises(ModelIntegrityError, match="of another shape"):
         fusion_from({**fusion.tensors(), "weights": fusion.tensors()["weights"][:2]})
+
+
+def test_what_only_the_close_up_sees_is_enough(fusion):
+    calm = seen()
+    told = replace(calm.reading, close_evidence=12.0)
+    near = FaceReading(reading=told, landmarks=calm.landmarks, face=calm.face)
+    assert fusion.total(near) > fusion.total(calm) + 1
+    evidence = fusion.evidence(near)
+    without = fusion.weigh(evidence, without="close-up")
+    assert without == pytest.approx(fusion.weigh(fusion.evidence(calm), without="close-up"))

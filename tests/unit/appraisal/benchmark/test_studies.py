@@ -116,6 +116,8 @@ def fusion():
             deviation=np.full(len(MEASURES), 0.01),
         ),
         weights=np.eye(len(FEATURES))[FEATURES.index("evidence")],
+        close_weights=np.zeros(2),
+        close_bias=-20.0,
         bias=0.0,
         measure_weights=np.full(len(MEASURES), 1.0),
         part_biases=np.full(len(Part), -9.0),
