@@ -19,6 +19,7 @@ from reporting.fhir.outcome import FhirProblemError, IssueType
 
 _TAG_BYTES = 16
 PAGE_PARAMETER = "_page"
+_COUNT = "_count"
 
 
 def seal(key: bytes, kind: str, pairs: Sequence[tuple[str, str]], after: Sequence[object]) -> str:
@@ -61,12 +62,13 @@ def opened(
 
     Raises:
         FhirProblemError: The link is not one of ours, or something was added to it: a link is followed as it
-            is, but for the form of the answer.
+            is, but for the form of the answer. A _count is let pass and changes nothing: @medplum/core adds
+            one that nobody asked for.
     """
     tokens = [value for name, value in given if name == PAGE_PARAMETER]
     if not tokens:
         return None
-    others = [name for name, _ in given if name not in FORM_OPTIONS | {PAGE_PARAMETER}]
+    others = [name for name, _ in given if name not in FORM_OPTIONS | {PAGE_PARAMETER, _COUNT}]
     if others or len(tokens) > 1:
         name = (others or [PAGE_PARAMETER])[0]
         raise FhirProblemError(

@@ -192,7 +192,7 @@ def test_a_page_link_is_followed_as_it_is(client: Client, save_photograph: Save)
         assert each is not None
         assert client.get(f"{each}&_format=json&_pretty=true").status == 200
         refused(client.get(f"{each}&patient=x"), 400, "http.patient", each)
-        refused(client.get(f"{each}&_count=9"), 400, "http._count", each)
+        assert len(client.get(f"{each}&_count=9").json()["entry"]) == len(client.get(each).json()["entry"])
         refused(client.get(f"{each}&_page={token}"), 400, "http._page", each)
         refused(client.get(f"{each}!"), 400, "http._page", each)
         refused(client.get(each[:-2]), 400, "http._page", each)
