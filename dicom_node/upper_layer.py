@@ -159,6 +159,7 @@ class StreamingDul(DULServiceProvider):
             self.give_up()
         finally:
             self._drop_reception("the association ended")
+            self.assoc.dimse.msg_queue.put((None, None))  # who waits for an answer is told that none comes
             sock = self.socket
             if sock is not None:
                 sock._shutdown_socket()
