@@ -17,6 +17,19 @@ train_app = typer.Typer(
     help="Make the weights of the methods (CPU or one GPU; resumable).", no_args_is_help=True
 )
 _ENCODER = "squeezenet1_1-imagenet"
+
+# Options that stages share.
+_Data = Annotated[Path, typer.Option(help="Folder of faces_*.npz archives (docs/method.md).")]
+_Steps = Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")]
+_Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+_Threads = Annotated[int, typer.Option(min=1, help="Threads of the CPU.")]
+_Workers = Annotated[int, typer.Option(min=0, help="Processes that make examples.")]
+_Minutes = Annotated[
+    float | None,
+    typer.Option(min=0.01, help="Stop after so long; the learning rate falls to its end by then."),
+]
+_SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
+_Seed = Annotated[int, typer.Option(help="Of all chance.")]
 _console = stages.console
 
 
@@ -38,19 +51,16 @@ class Seen(StrEnum):
 
 @train_app.command()
 def default(  # noqa: PLR0917
-    data: Annotated[Path, typer.Option(help="Folder of faces_*.npz archives (docs/method.md).")],
+    data: _Data,
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, logs, contact sheets and weights.")],
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 24_000,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU.")] = 2,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
+    steps: _Steps = 24_000,
+    device: _Device = "cpu",
+    threads: _Threads = 2,
+    workers: _Workers = 1,
     faces: Annotated[int, typer.Option(min=1, help="Faces a step; each gives three images.")] = 6,
-    minutes: Annotated[
-        float | None,
-        typer.Option(min=0.01, help="Stop after so long; the learning rate falls to its end by then."),
-    ] = None,
-    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of all chance.")] = 7,
+    minutes: _Minutes = None,
+    save_every: _SaveEvery = 200,
+    seed: _Seed = 7,
     start: Annotated[Path | None, typer.Option(help="Weights to start from instead of ImageNet's.")] = None,
     model_dir: Annotated[
         Path | None, typer.Option(envvar="SEMBLANCE_MODEL_DIR", help="Where the encoder's weights are.")
@@ -120,19 +130,16 @@ def default(  # noqa: PLR0917
 @train_app.command("close-up")
 def close_up(  # noqa: PLR0917
     weights: Annotated[Path, typer.Option(help="network.safetensors of the whole face, to begin as.")],
-    data: Annotated[Path, typer.Option(help="Folder of faces_*.npz archives (docs/method.md).")],
+    data: _Data,
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, contact sheets and weights.")],
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 8_000,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU.")] = 2,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
+    steps: _Steps = 8_000,
+    device: _Device = "cpu",
+    threads: _Threads = 2,
+    workers: _Workers = 1,
     faces: Annotated[int, typer.Option(min=1, help="Faces a step; each gives three images.")] = 8,
-    minutes: Annotated[
-        float | None,
-        typer.Option(min=0.01, help="Stop after so long; the learning rate falls to its end by then."),
-    ] = None,
-    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of all chance.")] = 19,
+    minutes: _Minutes = None,
+    save_every: _SaveEvery = 200,
+    seed: _Seed = 19,
 ) -> None:
     """Train the network that sees mouth and nose from close by; run again to continue.
 
@@ -160,19 +167,16 @@ def close_up(  # noqa: PLR0917
 @train_app.command()
 def landmarks(  # noqa: PLR0917
     weights: Annotated[Path, typer.Option(help="network.safetensors of a training.")],
-    data: Annotated[Path, typer.Option(help="Folder of faces_*.npz archives (docs/method.md).")],
+    data: _Data,
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log and weights.")],
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 8_000,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU.")] = 2,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
+    steps: _Steps = 8_000,
+    device: _Device = "cpu",
+    threads: _Threads = 2,
+    workers: _Workers = 1,
     faces: Annotated[int, typer.Option(min=1, help="Faces a step.")] = 24,
-    minutes: Annotated[
-        float | None,
-        typer.Option(min=0.01, help="Stop after so long; the learning rate falls to its end by then."),
-    ] = None,
-    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
-    seed: Annotated[int, typer.Option(help="Of all chance.")] = 17,
+    minutes: _Minutes = None,
+    save_every: _SaveEvery = 200,
+    seed: _Seed = 17,
     view: Annotated[Seen, typer.Option(help="What the network sees.")] = Seen.WHOLE,
 ) -> None:
     """Train the landmarks of a network to follow pathology; run again to continue.
@@ -214,7 +218,7 @@ def calibrate(
     ] = None,
     faces: Annotated[int, typer.Option(min=10, help="Faces to calibrate on at most.")] = 400,
     line: Annotated[str, typer.Option(help="Line of the weights: research or site.")] = "research",
-    seed: Annotated[int, typer.Option(help="Of all chance.")] = 5,
+    seed: _Seed = 5,
 ) -> None:
     """Calibrate a trained network on faces it was not trained on.
 
@@ -234,9 +238,9 @@ def site(
     *,
     steps: Annotated[int, typer.Option(min=0, help="Steps of adaptation; 0 calibrates only.")] = 600,
     faces: Annotated[int, typer.Option(min=10, help="Faces to calibrate on at most.")] = 400,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU.")] = 2,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make examples.")] = 1,
+    device: _Device = "cpu",
+    threads: _Threads = 2,
+    workers: _Workers = 1,
     model_dir: Annotated[
         Path | None, typer.Option(envvar="SEMBLANCE_MODEL_DIR", help="Where more model files are.")
     ] = None,

@@ -42,7 +42,8 @@ def last_n(api: Api, request: Request) -> Response:
     if most > MOST_LAST:
         raise FhirProblemError(400, IssueType.VALUE, f"max is 1 to {MOST_LAST}", "http.max")
     unserved = [(name, value) for name, value in asked if name in _NOT_OF_LAST_N]
-    notes = unknown_options(unserved, ("max",), strict=request.strict)
+    known = {"max", *RESOURCE_TYPES["Observation"].parameters}
+    notes = unknown_options(unserved, known, strict=request.strict)
     used = [(name, value) for name, value in asked if name not in _NOT_OF_LAST_N]
     criteria = [(name, value) for name, value in used if name != "max"]
     wanted = parse("Observation", criteria, strict=request.strict, base_url=api.base_url)

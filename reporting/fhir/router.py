@@ -34,9 +34,13 @@ class Route:
     handler: Handler
     public: bool = False  # needs no token
     name: str = ""  # interaction or operation, for the audit and the documents
-    options: frozenset[str] | None = (
-        frozenset()
-    )  # of the query, beside the form; None: its handler checks them
+    options: frozenset[str] | None = frozenset()  # beside the form's; None: its handler checks them
+
+
+def _asked_either_way(pattern: tuple[str, ...], handler: Handler, name: str) -> tuple[Route, Route]:
+    """An operation that is asked by GET or POST, and checks its parameters wherever they are."""
+    get = Route(method="GET", pattern=pattern, handler=handler, name=name, options=None)
+    return get, replace(get, method="POST")
 
 
 ROUTES: tuple[Route, ...] = (
@@ -57,22 +61,8 @@ ROUTES: tuple[Route, ...] = (
         name="smart-configuration",
     ),
     Route(method="POST", pattern=("auth", "token"), handler=smart.token, public=True, name="token"),
-    Route(method="GET", pattern=("$export",), handler=export.export_system, name="$export", options=None),
-    Route(
-        method="GET",
-        pattern=("Patient", "$export"),
-        handler=export.export_patients,
-        name="$export",
-        options=None,
-    ),
-    Route(method="POST", pattern=("$export",), handler=export.export_system, name="$export", options=None),
-    Route(
-        method="POST",
-        pattern=("Patient", "$export"),
-        handler=export.export_patients,
-        name="$export",
-        options=None,
-    ),
+    *_asked_either_way(("$export",), export.export_system, "$export"),
+    *_asked_either_way(("Patient", "$export"), export.export_patients, "$export"),
     Route(method="GET", pattern=("$export-status", "{id}"), handler=export.status, name="$export-status"),
     Route(method="DELETE", pattern=("$export-status", "{id}"), handler=export.cancel, name="$export-cancel"),
     Route(
@@ -80,40 +70,14 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(method="POST", pattern=(), handler=transactions.transaction_bundle, name="transaction"),
     Route(method="GET", pattern=("Binary", "{id}"), handler=operations.heatmap, name="read"),
-    Route(
-        method="GET",
-        pattern=("Observation", "$lastn"),
-        handler=operations.last_n,
-        name="$lastn",
-        options=None,
-    ),
-    Route(
-        method="POST",
-        pattern=("Observation", "$lastn"),
-        handler=operations.last_n,
-        name="$lastn",
-        options=None,
-    ),
+    *_asked_either_way(("Observation", "$lastn"), operations.last_n, "$lastn"),
     Route(
         method="POST",
         pattern=("Observation", "{id}", "$withdraw"),
         handler=withdrawal.withdraw_operation,
         name="$withdraw",
     ),
-    Route(
-        method="GET",
-        pattern=("Patient", "{id}", "$everything"),
-        handler=operations.everything,
-        name="$everything",
-        options=None,
-    ),
-    Route(
-        method="POST",
-        pattern=("Patient", "{id}", "$everything"),
-        handler=operations.everything,
-        name="$everything",
-        options=None,
-    ),
+    *_asked_either_way(("Patient", "{id}", "$everything"), operations.everything, "$everything"),
     Route(
         method="POST",
         pattern=("{type}", "$validate"),

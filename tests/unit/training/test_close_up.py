@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import torch
@@ -7,9 +9,10 @@ from service.appraisal.anomalies import RANDOM
 from service.appraisal.anomaly_network import FLOW_UNIT, AnomalyNetwork
 from service.appraisal.views import CLOSE_UP, WHOLE
 from service.training.close_up import seen_from
-from service.training.default_method import TrainingPlan, train
+from service.training.default_method import train
 from service.training.examples import PER_FACE, Examples
 from service.training.faces import Split, open_pool
+from tests.unit.training.test_default_method import plan
 from tests.unit.training.test_faces import write_archive
 
 
@@ -62,20 +65,8 @@ def test_a_close_up_trains(tmp_path):
     torch.manual_seed(0)
     start = tmp_path / "start.safetensors"
     save_file(seen_from(CLOSE_UP, AnomalyNetwork().state_dict()), start)
-    plan = TrainingPlan(
-        out=tmp_path / "run",
-        view=CLOSE_UP,
-        encoder=None,
-        start=start,
-        steps=2,
-        faces_per_batch=1,
-        curriculum_steps=1,
-        threads=1,
-        workers=0,
-        save_every=1,
-        steer_every=2,
-    )
-    weights = train(plan, pool, makers={"random-bumps": RANDOM["random-bumps"]})
+    close = replace(plan(tmp_path, start, 2), view=CLOSE_UP, save_every=1)
+    weights = train(close, pool, makers={"random-bumps": RANDOM["random-bumps"]})
     AnomalyNetwork(CLOSE_UP).load_state_dict({k: v.float() for k, v in load_file(weights).items()})
     sheet = cv2.imread(str(next((tmp_path / "run").glob("sheet-*.png"))))
     assert sheet is not None
