@@ -52,9 +52,7 @@ from service.records import (
     RejectionReason,
 )
 
-BATCH = (
-    4  # photographs that commands appraise together: of a 1,024 px generator, about what a small GPU holds
-)
+BATCH = 4  # photographs commands appraise together: with a 1,024 px generator, what a small GPU holds
 _NAMESPACE = UUID("0d9c4a06-8f3b-5c1e-9a57-4be2d1c7f630")
 
 
