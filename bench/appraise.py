@@ -71,7 +71,7 @@ def main() -> None:
 
 def _photograph() -> Photograph:
     """A 12-megapixel photograph's worth of face: the astronaut's head at 1,280 pixels."""
-    head = np.ascontiguousarray(data.astronaut()[0:320, 60:380])
+    head = np.ascontiguousarray(data.astronaut()[0:320, 60:380])  # type: ignore[no-untyped-call]
     return photograph_from_rgb(np.kron(head, np.ones((4, 4, 1), np.uint8)))
 
 

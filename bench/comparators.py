@@ -1,6 +1,7 @@
 """The claims of paper 000 on synthetic anomalies: every comparator with every normaliser.
 
-Run: ``python bench/comparators.py --data DIR --model-dir DIR [--generator FILE] [--out FILE.md]``.
+Run: ``python bench/comparators.py --data DIR --model-dir DIR [--generator FILE] [--out FILE.md]``;
+``--normalisers NAMES`` measures some columns only.
 Held-out faces, each as a sham and with anomalies of drawn severity; Pearson correlation of the
 score, over the whole face, with the severity, and 95 % intervals by resampling faces. Compared in
 pairs, on the same faces: unweighted with LPIPS-weighted maps, layer by layer. Synthetic validity,
@@ -108,7 +109,10 @@ def counterparts(
 
     def oracle() -> list[Normalised]:
         return [
-            Normalised(rgb=cv2.warpAffine(p.sham, p.face.matrix, (SIZE, SIZE)), valid=p.face.inside)
+            Normalised(
+                rgb=np.asarray(cv2.warpAffine(p.sham, p.face.matrix, (SIZE, SIZE)), np.uint8),
+                valid=p.face.inside,
+            )
             for p in pictures
         ]
 
@@ -213,7 +217,7 @@ def report(
     by_normaliser: Mapping[str, Mapping[str, NDArray[np.float64]]], pictures: Sequence[Picture], seed: int
 ) -> str:
     """The tables as Markdown."""
-    normality = 1 - np.array([p.severity for p in pictures])
+    normality = 1 - np.array([p.severity for p in pictures], np.float64)
     rows = resampled(1 + max(p.subject for p in pictures), seed)
     drawn = {
         normaliser: {name: pearson(values[rows], normality[rows]) for name, values in scores.items()}
@@ -225,9 +229,9 @@ def report(
     for name in names:
         cells = []
         for normaliser, scores in by_normaliser.items():
-            figure = f"{pearson(scores[name], normality):.2f}"
             bold = "**" if tops[normaliser] == name else ""
-            cells.append(f"{bold}{figure}{bold} ({interval(drawn[normaliser][name])})")
+            figure = f"{bold}{pearson(scores[name], normality):.2f}{bold}"
+            cells.append(f"{figure} ({interval(drawn[normaliser][name])})")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += ["", "Unweighted less LPIPS-weighted, same faces:", ""]
     lines += [f"| layers | {' | '.join(by_normaliser)} |", f"|---|{'---|' * len(by_normaliser)}"]
@@ -235,8 +239,8 @@ def report(
         cells = []
         for normaliser, scores in by_normaliser.items():
             plain = name.replace("lpips", "deep", 1)
-            figure = pearson(scores[plain], normality) - pearson(scores[name], normality)
-            cells.append(f"{figure:+.2f} ({interval(drawn[normaliser][plain] - drawn[normaliser][name])})")
+            gain = pearson(scores[plain], normality) - pearson(scores[name], normality)
+            cells.append(f"{gain:+.2f} ({interval(drawn[normaliser][plain] - drawn[normaliser][name])})")
         lines.append(f"| {name.removeprefix('lpips-')} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -247,6 +251,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of faces_*.npz")
     parser.add_argument("--model-dir", type=Path, required=True, help="directory with the backbones")
     parser.add_argument("--generator", type=Path, help="StyleGAN2 generator of aligned faces")
+    parser.add_argument("--normalisers", help="only these, by commas; all by default")
     parser.add_argument("--backbones", default="squeezenet,mobilenet-ptq", help="names, by commas")
     parser.add_argument("--faces", type=int, default=20)
     parser.add_argument(
@@ -261,9 +266,13 @@ def main() -> None:
     bank = fit_bank(load_features(Workplace(store=store)), open_pool(options.data, Split.TRAIN), 150, 1000)
     comparators = Comparators(store, bank, options.backbones.split(","))
     scores: dict[str, dict[str, NDArray[np.float64]]] = {}
-    for name, make in counterparts(pictures, store, options.generator, options.steps).items():
+    makers = counterparts(pictures, store, options.generator, options.steps)
+    chosen = options.normalisers.split(",") if options.normalisers else list(makers)
+    if unknown := set(chosen) - set(makers):
+        parser.error(f"no such normaliser: {', '.join(sorted(unknown))}; there are {', '.join(makers)}")
+    for name in chosen:
         start = time.monotonic()
-        others = make()
+        others = makers[name]()
         between = time.monotonic()
         scores[name] = scores_of(pictures, others, comparators)
         spent = time.monotonic() - between

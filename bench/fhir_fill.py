@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 from uuid import UUID
 
 import psycopg
@@ -25,6 +26,8 @@ from service.database.fhir_templates import pack
 from service.database.fhir_texts import SEPARATOR
 from service.database.fhir_vocabulary import lay
 from tests.unit.reporting.photographs import CREATED_AT, appraised, context
+
+T = TypeVar("T")
 
 PATIENTS_PER_ROW = 1 / 40
 MEASURED = ("rating", "percentile", "s-face", "z-face")  # components with slots 1 to 4, which are searched
@@ -104,9 +107,7 @@ def sizes(url: str) -> dict[str, int]:
     return {str(name): int(size) for name, size in found if size > 0}
 
 
-def _all(
-    run: Callable[[object], None] | Callable[[int], None] | Callable[[str], None], over: Sequence
-) -> None:
+def _all(run: Callable[[T], None], over: Sequence[T]) -> None:
     with ThreadPoolExecutor(_WRITERS) as threads:
         list(threads.map(run, over))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import psutil
 
@@ -19,6 +19,8 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node.command import StoreCommand
+from dicom_node.ingest import Ingest
+from dicom_node.query.provider import QueryProvider
 from dicom_node.readers import supported_contexts
 from dicom_node.scp import NodeServer, ServerOptions, application_entity
 from service.config import Settings
@@ -151,12 +153,17 @@ class _Forgetting:
 
 
 def _serve_sink() -> None:
-    settings = Settings(dicom_host="127.0.0.1", dicom_port=0)
+    settings, nothing = Settings(dicom_host="127.0.0.1", dicom_port=0), _Forgetting()
     server = application_entity(settings).make_server(
         (settings.dicom_host, settings.dicom_port),
         contexts=supported_contexts(),
         server_class=NodeServer,
-        options=ServerOptions(ingest=_Forgetting(), queries=_Forgetting(), settings=settings, tls=None),
+        options=ServerOptions(
+            ingest=cast("Ingest", nothing),
+            queries=cast("QueryProvider", nothing),
+            settings=settings,
+            tls=None,
+        ),
     )
     sys.stdout.write(json.dumps({"port": server.server_address[1]}) + "\n")
     sys.stdout.flush()

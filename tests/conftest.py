@@ -13,6 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from pynetdicom.transport import AssociationSocket
 
 from service.config import Settings
 from service.database.migrate import migrate
@@ -22,6 +23,26 @@ from service.storage import InstanceStore, open_store
 from tests.stack import RunningStack, run_stack
 
 _TEMPLATE = "template_semblance"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def closing_peers() -> Iterator[None]:
+    """Tests' own pynetdicom peers close what they shut down.
+
+    pynetdicom leaves a socket open that its peer has reset, for the garbage collector to complain of
+    in a later test. The node's own transports close it themselves and are left as they are.
+    """
+    shut_down = AssociationSocket._shutdown_socket
+
+    def shut_down_and_close(transport: AssociationSocket) -> None:
+        sock = transport.socket
+        shut_down(transport)
+        if type(transport) is AssociationSocket and sock is not None:
+            sock.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AssociationSocket, "_shutdown_socket", shut_down_and_close)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -143,16 +143,16 @@ def twist(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
 
 
 def contour(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
-    """Some landmarks of a part wander; others around it stay."""
+    """Some landmarks of a part wander, together or each its own way; others around it stay."""
     part = np.array(_PARTS[int(rng.integers(len(_PARTS)))])
     count = min(int(rng.integers(1, 9)), len(part))
     seed = canvas.landmarks[part[int(rng.integers(len(part)))]]
     near = np.argsort(((canvas.landmarks[part] - seed) ** 2).sum(axis=1))[:count]
     points = canvas.landmarks[part[near]]
-    common = _direction(rng)
+    common = _direction(rng) * np.float32(rng.uniform(0, 1))
     moves = common + 0.5 * rng.normal(0, 1, (count, 2)).astype(np.float32)
     apart = np.sqrt(((canvas.landmarks[:468, None] - points[None]) ** 2).sum(-1)).min(axis=1)
-    reach = float(rng.uniform(0.12, 0.4)) * canvas.unit
+    reach = _width(canvas, rng, 0.1, 0.4)
     ring = np.flatnonzero((apart > reach) & (apart < 1.8 * reach))
     anchors = canvas.landmarks[rng.choice(ring, min(len(ring), 14), replace=False)]
     plane = pull(
