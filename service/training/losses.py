@@ -15,8 +15,8 @@ _POSITIVE_SHARE = 0.3  # weight of the anomaly's cells against all others, whate
 _SMALLEST_AREA = 24.0  # cells; smaller anomalies weigh less
 _SURELY_VISIBLE = 0.2  # severity from which an anomaly counts as fully present
 _MARGIN = 1.0
-_DISPLACED = 50.0  # added weight of a landmark per inter-ocular distance it was displaced
-_MOST_WEIGHT = 8.0  # so added
+_DISPLACED = 120.0  # added weight of a landmark per inter-ocular distance it was displaced
+_MOST_WEIGHT = 10.0  # so added
 
 
 @dataclass(frozen=True, kw_only=True)
