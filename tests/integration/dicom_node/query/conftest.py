@@ -1,4 +1,4 @@
-"""A node that holds two studies, and who asks it; one for each module."""
+"""A node, one for each module, and what is asked of it; a module may have settings of its own."""
 
 from __future__ import annotations
 

@@ -31,12 +31,11 @@ from dicom_node.readers import TRANSFER_SYNTAXES
 from dicom_node.scp import Node
 from service.config import Settings
 from service.database import instances
-from service.database.pool import Pool, open_pool, transaction
+from service.database.pool import Pool, transaction
 from service.embedded import EmbeddedPostgres
-from service.storage import InstanceStore, open_store
+from service.storage import InstanceStore
 from tests.conftest import cloned_database, settings_of
 from tests.dicom_objects import associate, send_raw
-from tests.nodes import running
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, about its own files
 
@@ -79,23 +78,6 @@ def settings(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactor
     with cloned_database(postgres) as url:
         made = settings_of(url, tmp_path_factory.mktemp("files"))
         yield made.model_copy(update={"dicom_query_ae_titles": ("VIEWER",)})
-
-
-@pytest.fixture(scope="module")
-def pool(settings: Settings) -> Iterator[Pool]:
-    with open_pool(settings) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def store(settings: Settings) -> InstanceStore:
-    return open_store(settings)
-
-
-@pytest.fixture(scope="module")
-def node(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Node]:
-    with running(settings, pool, store) as started:
-        yield started
 
 
 def as_photograph(path: Path) -> Dataset:
