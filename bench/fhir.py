@@ -6,23 +6,22 @@
 
 Starts a PostgreSQL of its own with a database of each size (``bench.fhir_fill``), serves each by
 ``python -m reporting`` and asks it over one kept-alive connection (``bench.fhir_requests``). The sizes take
-turns, so that what else the machine does falls on both; percentiles are medians over the rounds. CPU is of
-the API's process. The last line is JSON.
+turns request by request, so that what else the machine does falls on both; percentiles are over all rounds.
+CPU is of the API's process. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from bench import fhir_fill
-from bench.fhir_requests import SEARCHES, measure
+from bench.fhir_requests import Served, measure
 from service.database.migrate import migrate
 from service.embedded import EmbeddedPostgres
 
@@ -33,7 +32,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=10_000_000, help="Observations at the larger size")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each size is measured")
+    parser.add_argument("--rounds", type=int, default=4, help="how often each kind of request is measured")
     parser.add_argument("--dir", type=Path, default=None, help="where PostgreSQL keeps its data meanwhile")
     parser.add_argument("--keep", type=Path, default=None, help="where it keeps them for the next run too")
     options = parser.parse_args()
@@ -62,12 +61,7 @@ def _run(server: EmbeddedPostgres, directory: Path, rows: int, turns: int) -> No
     urls = {size: server.ensure_database(f"bench{size}") for size in (rows // 10, rows)}
     for size, url in urls.items():
         _fill(url, size)
-    rounds: dict[int, list[dict[str, float]]] = {size: [] for size in urls}
-    for turn in range(turns):
-        for size, url in urls.items():
-            print(f"round {turn + 1}, {size:,} Observations", flush=True)
-            rounds[size].append(measure(url, directory, size))
-    _report(rounds)
+    _report(measure(urls, directory, turns))
 
 
 def _fill(url: str, size: int) -> None:
@@ -84,23 +78,24 @@ def _fill(url: str, size: int) -> None:
     print(f"  {'all':<32} {sum(bytes_of.values()) / size:7.1f} bytes a row", flush=True)
 
 
-def _report(rounds: dict[int, list[dict[str, float]]]) -> None:
-    """Print the last line: medians over the rounds."""
-    middle = {
-        size: {name: statistics.median(each[name] for each in made) for name in made[0]}
-        for size, made in rounds.items()
-    }
-    small, large = middle.values()
-    ratios = {name: round(large[name] / small[name], 3) for name in SEARCHES}
-    print(f"p99 of the larger over the smaller, by search: {ratios}")
+def _report(served: Sequence[Served]) -> None:
+    """Print the last line."""
+    small, large = served
+    for percentile in ("p50_ms", "p99_ms"):
+        ratios = {
+            name: round(getattr(timing, percentile) / getattr(small.timings[name], percentile), 3)
+            for name, timing in large.timings.items()
+        }
+        print(f"{percentile} of the larger over the smaller: {ratios}")
+    read = ratios.pop("read")
     summary = {
-        "read_p99_10m_over_1m": round(large["read"] / small["read"], 3),
+        "read_p99_10m_over_1m": read,
         "search_p99_10m_over_1m": max(ratios.values()),
-        "http_cpu_ms": round(large["http_cpu_ms"], 3),
-        "export_per_s": round(large["export_per_s"]),
-        "export_cpu_us": round(large["export_cpu_us"], 1),
-        "rows": max(rounds),
-        "rows_compared": min(rounds),
+        "http_cpu_ms": round(large.costs["http_cpu_ms"], 3),
+        "export_per_s": round(large.costs["export_per_s"]),
+        "export_cpu_us": round(large.costs["export_cpu_us"], 1),
+        "rows": large.rows,
+        "rows_compared": small.rows,
     }
     print(json.dumps(summary))
 

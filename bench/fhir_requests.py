@@ -10,9 +10,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,9 +22,10 @@ import psycopg
 from bench.fhir_fill import MEASURED, key, patients
 from reporting.terminology import SCORE
 
-REQUESTS = 1500
+REQUESTS = 1500  # of each kind and size, a round
+WARM = 100  # and before them
 DEPTH = 1000  # pages
-SEARCHES = ("patient+code+date", "value-quantity", "component", "$lastn", "next page at depth")
+DEEP = "next page at depth"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +99,40 @@ def api_process(url: str, directory: Path) -> Iterator[tuple[str, psutil.Process
             process.terminate()
 
 
-def measure(url: str, directory: Path, rows: int) -> dict[str, float]:
-    """Time every kind of request over HTTP and in SQL; p99 in milliseconds by name."""
-    draw = random.Random(1)  # noqa: S311 - the same requests every run
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A database of ``rows`` Observations, the API that serves it, and what was measured of it."""
+
+    rows: int
+    url: str
+    connection: Connection
+    process: psutil.Process
+    timings: dict[str, Timing] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+
+
+def measure(urls: Mapping[int, str], directory: Path, rounds: int) -> list[Served]:
+    """Time every kind of request over HTTP and in SQL, on each database by its number of Observations."""
+    with ExitStack() as stack:
+        running = {rows: stack.enter_context(api_process(url, directory)) for rows, url in urls.items()}
+        served = [
+            Served(rows=rows, url=urls[rows], connection=Connection(base), process=process)
+            for rows, (base, process) in running.items()
+        ]
+        asyncio.run(_measure_http(served, rounds))
+    for size in served:
+        _measure_sql(size)
+    return served
+
+
+def _requests(rows: int) -> dict[str, Callable[[], str]]:
+    """What makes each kind of request; the same requests every run."""
+    draw = random.Random(1)  # noqa: S311 - no secret
 
     def patient() -> str:
         return key("p", int(patients(rows) * draw.random() ** 2))
 
-    requests: dict[str, Callable[[], str]] = {
+    return {
         "read": lambda: f"Observation/{key('o', draw.randrange(rows))}",
         "patient+code+date": lambda: (
             f"Observation?patient={patient()}&code={SCORE.code}&date=ge2022-01-01&_count=20"
@@ -116,49 +143,56 @@ def measure(url: str, directory: Path, rows: int) -> dict[str, float]:
         ),
         "$lastn": lambda: f"Observation/$lastn?patient={patient()}&max=3",
     }
-    results: dict[str, float] = {}
-    with api_process(url, directory) as (base, process):
-        asyncio.run(_measure_http(base, process, requests, results))
-    _measure_sql(url, draw, rows)
-    return results
 
 
-async def _measure_http(
-    base: str,
-    process: psutil.Process,
-    requests: dict[str, Callable[[], str]],
-    results: dict[str, float],
-) -> None:
-    connection = Connection(base)
-    await connection.open()
-    for name, make in requests.items():
-        for _ in range(100):
-            await connection.get(f"/fhir/{make()}")
-        cpu = _cpu_s(process)
-        timing = await _timed(connection, [f"/fhir/{make()}" for _ in range(REQUESTS)])
-        cpu_ms = 1000 * (_cpu_s(process) - cpu) / REQUESTS
-        results[name] = timing.p99_ms
-        if name == "read":
-            results["http_cpu_ms"] = cpu_ms
-        print(
-            f"  HTTP {name:<20} p50 {timing.p50_ms:7.2f} ms  p99 {timing.p99_ms:7.2f} ms"
-            f"  cpu {cpu_ms:5.2f} ms",
-            flush=True,
-        )
-    results["next page at depth"] = await _deep(connection)
-    await _export(connection, process, results)
+async def _measure_http(served: Sequence[Served], rounds: int) -> None:
+    for size in served:
+        await size.connection.open()
+    makers = [_requests(size.rows) for size in served]
+    taken: dict[str, list[list[float]]] = {name: [[] for _ in served] for name in (*makers[0], DEEP)}
+    cpu_s = dict.fromkeys(makers[0], 0.0)  # of the last, the largest
+    for turn in range(rounds):
+        print(f"round {turn + 1}", flush=True)
+        for name in makers[0]:
+            targets = [[f"/fhir/{make[name]()}" for _ in range(WARM + REQUESTS)] for make in makers]
+            await _alternate(served, [each[:WARM] for each in targets])
+            began = _cpu_s(served[-1].process)
+            for all_taken, once in zip(
+                taken[name], await _alternate(served, [each[WARM:] for each in targets]), strict=True
+            ):
+                all_taken.extend(once)
+            cpu_s[name] += _cpu_s(served[-1].process) - began
+        for all_taken, once in zip(taken[DEEP], await _walk(served), strict=True):
+            all_taken.extend(once)
+    for number, size in enumerate(served):
+        size.timings.update({name: _timing(each[number]) for name, each in taken.items()})
+        _print(size, "HTTP", size.timings)
+    costs = served[-1].costs
+    costs["http_cpu_ms"] = 1000 * cpu_s["read"] / (rounds * REQUESTS)
+    for name, spent in cpu_s.items():
+        print(f"  {name:<20} {1000 * spent / (rounds * REQUESTS):5.2f} ms of CPU a request")
+    await _export(served[-1])
 
 
-async def _timed(connection: Connection, targets: list[str]) -> Timing:
-    taken, found = [], 0
-    for target in targets:
-        began = time.perf_counter()
-        status, _, body = await connection.get(target)
-        taken.append(1000 * (time.perf_counter() - began))
-        assert status == 200, target
-        found += b'"resourceType":"Observation"' in body
-    assert found > len(targets) / 2, f"{targets[0]} and its like find next to nothing"
-    return _timing(taken)
+async def _alternate(served: Sequence[Served], targets: Sequence[Sequence[str]]) -> list[list[float]]:
+    """Milliseconds of each size's requests, made in turn: what else the machine does falls on all of them."""
+    taken: list[list[float]] = [[] for _ in served]
+    found = [0 for _ in served]
+    for step in range(len(targets[0])):
+        for number in _order(served, step):
+            began = time.perf_counter()
+            status, _, body = await served[number].connection.get(targets[number][step])
+            taken[number].append(1000 * (time.perf_counter() - began))
+            assert status == 200, targets[number][step]
+            found[number] += b'"resourceType":"Observation"' in body
+    for each, count in zip(targets, found, strict=True):
+        assert count > len(each) / 2, f"{each[0]} and its like find next to nothing"
+    return taken
+
+
+def _order(served: Sequence[Served], step: int) -> Sequence[int]:
+    """None of the sizes always goes first."""
+    return range(len(served)) if step % 2 == 0 else range(len(served) - 1, -1, -1)
 
 
 def _timing(taken: list[float]) -> Timing:
@@ -166,27 +200,29 @@ def _timing(taken: list[float]) -> Timing:
     return Timing(p50_ms=cuts[49], p99_ms=cuts[98])
 
 
-async def _deep(connection: Connection) -> float:
-    """p99 of the second half of a walk over all Observations, newest first: DEPTH pages, or all there are."""
-    target = "/fhir/Observation?_count=5"
-    taken: list[float] = []
-    while target and len(taken) < DEPTH:
-        began = time.perf_counter()
-        _, _, body = await connection.get(target)
-        taken.append(1000 * (time.perf_counter() - began))
-        following = [x["url"] for x in json.loads(body)["link"] if x["relation"] == "next"]
-        target = following[0][following[0].index("/fhir/") :] if following else ""
-    timing = _timing(taken[len(taken) // 2 :])
-    print(
-        f"  HTTP {'next page at depth':<20} p50 {timing.p50_ms:7.2f} ms  p99 {timing.p99_ms:7.2f} ms"
-        f"  of {len(taken):,} pages",
-        flush=True,
-    )
-    return timing.p99_ms
+def _print(size: Served, how: str, timings: Mapping[str, Timing]) -> None:
+    print(f"{size.rows:>12,} Observations")
+    for name, timing in timings.items():
+        print(f"  {how:<4} {name:<20} p50 {timing.p50_ms:7.2f} ms  p99 {timing.p99_ms:7.2f} ms", flush=True)
 
 
-async def _export(connection: Connection, process: psutil.Process, results: dict[str, float]) -> None:
+async def _walk(served: Sequence[Served]) -> list[list[float]]:
+    """Milliseconds of the second half of a walk over all Observations, newest first, of ``DEPTH`` pages."""
+    targets = ["/fhir/Observation?_count=5" for _ in served]
+    taken: list[list[float]] = [[] for _ in served]
+    for step in range(DEPTH):
+        for number in _order(served, step):
+            began = time.perf_counter()
+            _, _, body = await served[number].connection.get(targets[number])
+            taken[number].append(1000 * (time.perf_counter() - began))
+            following = [link["url"] for link in json.loads(body)["link"] if link["relation"] == "next"]
+            targets[number] = following[0][following[0].index("/fhir/") :]
+    return [each[DEPTH // 2 :] for each in taken]
+
+
+async def _export(size: Served) -> None:
     """Resources a second of one file of a system export, and what one costs the API."""
+    connection, process, costs = size.connection, size.process, size.costs
     _, headers, _ = await connection.get("/fhir/$export?_type=Observation", Prefer="respond-async")
     location = headers[b"content-location"].decode()
     status = 202
@@ -195,12 +231,12 @@ async def _export(connection: Connection, process: psutil.Process, results: dict
     output = json.loads(body)["output"][0]
     url = output["url"]
     cpu, began = _cpu_s(process), time.perf_counter()
-    lines, size = await connection.count_lines(url[url.index("/fhir/") :])
-    results["export_per_s"] = lines / (time.perf_counter() - began)
-    results["export_cpu_us"] = 1e6 * (_cpu_s(process) - cpu) / lines
+    lines, length = await connection.count_lines(url[url.index("/fhir/") :])
+    costs["export_per_s"] = lines / (time.perf_counter() - began)
+    costs["export_cpu_us"] = 1e6 * (_cpu_s(process) - cpu) / lines
     print(
-        f"  HTTP {'$export':<20} {results['export_per_s']:,.0f} resources/s, {size / lines:,.0f} bytes each"
-        f"  cpu {results['export_cpu_us']:.1f} us each",
+        f"  HTTP {'$export':<20} {costs['export_per_s']:,.0f} resources/s, {length / lines:,.0f} bytes each"
+        f"  cpu {costs['export_cpu_us']:.1f} us each",
         flush=True,
     )
     assert lines == output["count"]
@@ -211,8 +247,9 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _measure_sql(url: str, draw: random.Random, rows: int) -> None:
+def _measure_sql(size: Served) -> None:
     """The floor: the same pages by the plainest SQL."""
+    draw, rows = random.Random(1), size.rows  # noqa: S311 - no secret
     join = "JOIN fhir_resource r USING (resource_id)"
     queries: dict[str, tuple[str, Callable[[], tuple[object, ...]]]] = {
         "read": (
@@ -236,7 +273,8 @@ def _measure_sql(url: str, draw: random.Random, rows: int) -> None:
             lambda: (draw.uniform(-1, 0),),
         ),
     }
-    with psycopg.connect(url, autocommit=True) as connection:
+    timings: dict[str, Timing] = {}
+    with psycopg.connect(size.url, autocommit=True) as connection:
         for name, (query, make) in queries.items():
             taken = []
             for _ in range(REQUESTS):
@@ -244,5 +282,5 @@ def _measure_sql(url: str, draw: random.Random, rows: int) -> None:
                 began = time.perf_counter()
                 connection.execute(query.encode(), parameters).fetchall()
                 taken.append(1000 * (time.perf_counter() - began))
-            timing = _timing(taken)
-            print(f"  SQL  {name:<20} p50 {timing.p50_ms:7.2f} ms  p99 {timing.p99_ms:7.2f} ms", flush=True)
+            timings[name] = _timing(taken)
+    _print(size, "SQL", timings)
