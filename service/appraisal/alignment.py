@@ -183,10 +183,10 @@ def _needed_part(
 def _inside(
     matrix: NDArray[np.float64], shape: tuple[int, int], source: tuple[int, ...]
 ) -> NDArray[np.bool_]:
-    rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float64)
+    rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])
     inverse = _inverse(matrix)
-    x = inverse[0, 0] * columns + inverse[0, 1] * rows + inverse[0, 2]
-    y = inverse[1, 0] * columns + inverse[1, 1] * rows + inverse[1, 2]
+    x = inverse[0, 0] * columns + (inverse[0, 1] * rows + inverse[0, 2])
+    y = inverse[1, 0] * columns + (inverse[1, 1] * rows + inverse[1, 2])
     inside: NDArray[np.bool_] = (x >= -0.5) & (y >= -0.5) & (x <= source[1] - 0.5) & (y <= source[0] - 0.5)
     return inside
 

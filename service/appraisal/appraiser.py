@@ -16,6 +16,7 @@ from service.appraisal.calibration import Calibration
 from service.appraisal.comparators import COMPARATORS
 from service.appraisal.face import FaceFinder, MediapipeFaceFinder
 from service.appraisal.heatmap import HeatmapScale, render_heatmap, scale_of
+from service.appraisal.memory import keep_freed_memory
 from service.appraisal.methods import find_method, identify
 from service.appraisal.models import ModelStore
 from service.appraisal.normalisers import NORMALISERS
@@ -134,6 +135,7 @@ class Appraiser:
             ModelError: A model file it needs is missing or wrong.
             ConfigurationError: Its calibration is missing or malformed, or there is no such one.
         """
+        keep_freed_memory()
         self._settings = settings or AppraisalSettings()
         store = store or ModelStore()
         self._calibration: Calibration | None

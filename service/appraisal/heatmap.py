@@ -7,6 +7,7 @@ Colours are matplotlib's inferno, perceptually uniform and readable without colo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -39,7 +40,7 @@ def scale_of(difference: NDArray[np.float32]) -> HeatmapScale:
     values = difference[np.isfinite(difference)]
     if values.size == 0:
         return HeatmapScale(low=0.0, high=1.0)
-    low, high = float(np.percentile(values, 50)), float(np.percentile(values, 99.5))
+    low, high = (float(value) for value in np.percentile(values, (50, 99.5)))
     # Relative: fourth powers of small differences (eq. (1) of paper 000) lie below a millionth.
     return HeatmapScale(low=low, high=max(high, low * (1 + 1e-6) + _LEAST_SPAN))
 
@@ -119,7 +120,7 @@ def _colour_bar(height: int, scale: HeatmapScale) -> NDArray[np.uint8]:
     panel[margin : margin + rows, unit : unit + bar] = _colours(ramp)[: height - margin, None, :]
     image = Image.fromarray(panel)
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=unit)
+    font = _font(unit)
     for step in range(5):
         value = scale.low + (scale.high - scale.low) * step / 4
         y = margin + (rows - 1) * (1 - step / 4)
@@ -128,6 +129,11 @@ def _colour_bar(height: int, scale: HeatmapScale) -> NDArray[np.uint8]:
         draw.text((round(unit * 2.9), y), label, fill=_GREY, font=font, anchor="lm")
     draw.text((unit // 2, unit), scale.caption, fill=_GREY, font=font, anchor="lm")
     return np.asarray(image, dtype=np.uint8)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
 
 
 def _label(value: float) -> str:

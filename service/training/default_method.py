@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from service.appraisal.anomalies import RANDOM, Maker
 from service.appraisal.anomaly_network import AnomalyNetwork, NetworkOutput, of_whole
+from service.appraisal.memory import keep_freed_memory
 from service.appraisal.views import WHOLE, View
 from service.errors import ConfigurationError
 from service.training.examples import PER_FACE, Batch, Examples
@@ -147,6 +148,7 @@ def train(
     """
     plan.out.mkdir(parents=True, exist_ok=True)
     device = torch.device(plan.device)
+    keep_freed_memory()
     torch.set_num_threads(plan.threads)
     cv2.setNumThreads(1)  # a forked worker would wait for OpenCV threads that it does not have
     state = _fresh(plan, device)

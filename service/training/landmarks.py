@@ -29,6 +29,7 @@ from service.appraisal.anomalies import (
 )
 from service.appraisal.anomaly_network import AnomalyNetwork
 from service.appraisal.landmark_branch import LandmarkBranch
+from service.appraisal.memory import keep_freed_memory
 from service.appraisal.views import INPUT_SIZE, WHOLE, View
 from service.training import augmentation
 from service.training.examples import in_square, mirrored, placed
@@ -241,6 +242,7 @@ def train_landmarks(
         The network with the averaged branch, in evaluation mode.
     """
     plan.out.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
     cv2.setNumThreads(1)  # a forked worker would wait for OpenCV threads that it does not have

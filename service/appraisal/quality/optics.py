@@ -47,13 +47,12 @@ def blur_sigma(
     powers = []
     for scale in (_FINE, _COARSE):
         smooth = cv2.GaussianBlur(luminance, (0, 0), scale)
-        detail = np.asarray(cv2.Laplacian(smooth, cv2.CV_64F))[core]
+        detail = np.abs(np.asarray(cv2.Laplacian(smooth, cv2.CV_64F))[core])
         # White noise through a Laplacian of Gaussian: variance 1 / (2 pi s**6) of its own.
         noise = noise_sigma**2 / (2 * np.pi * scale**6)
         # The few strongest edges alone would tell of specular spots.
-        powers.append(
-            max(float(np.mean(np.clip(np.abs(detail), 0, np.percentile(np.abs(detail), 99)) ** 2)) - noise, 0)
-        )
+        power = float(np.mean(np.minimum(detail, np.percentile(detail, 99)) ** 2))
+        powers.append(max(power - noise, 0))
     if powers[1] <= 0.0:
         return None
     ratio = np.sqrt(powers[0] / powers[1])
