@@ -71,16 +71,17 @@ def alignment_matrix(landmarks: NDArray[np.float64], size: int) -> NDArray[np.fl
     return similarity(source, np.array(CANONICAL_POINTS) * size - 0.5)
 
 
-def align(photograph: Photograph, face: Face, size: int = 256) -> AlignedFace:
+def align(photograph: Photograph, face: Face, size: int = 256, *, fine: bool = False) -> AlignedFace:
     """Cut the face out of the photograph into the canonical square.
 
     Args:
         photograph: The source.
         face: A face found in it.
         size: Side of the square in pixels.
+        fine: Whether to interpolate with cubics, which keep what linear interpolation blurs.
     """
     matrix = alignment_matrix(face.landmarks, size)
-    rgb, inside = warp(photograph.rgb, matrix, (size, size))
+    rgb, inside = warp(photograph.rgb, matrix, (size, size), fine=fine)
     return AlignedFace(
         rgb=rgb,
         landmarks=transform(face.landmarks, matrix),
@@ -98,7 +99,7 @@ def transform(points: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArr
 
 
 def warp(
-    rgb: NDArray[np.uint8], matrix: NDArray[np.float64], shape: tuple[int, int]
+    rgb: NDArray[np.uint8], matrix: NDArray[np.float64], shape: tuple[int, int], *, fine: bool = False
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Resample part of a photograph, averaging first where it is reduced.
 
@@ -106,6 +107,7 @@ def warp(
         rgb: (H, W, 3) uint8.
         matrix: (2, 3) float64: photograph pixels -> output pixels; a similarity.
         shape: Rows and columns of the output.
+        fine: Whether to interpolate with cubics rather than linearly.
 
     Returns:
         (h, w, 3) uint8 with edge pixels repeated outside the photograph, and (h, w) bool, true inside it.
@@ -123,7 +125,7 @@ def warp(
         small,
         (whole @ back)[:2],
         (shape[1], shape[0]),
-        flags=cv2.INTER_LINEAR,
+        flags=cv2.INTER_CUBIC if fine else cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
     return np.asarray(out, dtype=np.uint8), _inside(matrix, shape, rgb.shape[:2])

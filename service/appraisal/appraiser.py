@@ -146,7 +146,7 @@ class Appraiser:
             row, self._calibration = with_calibration(find_method(method), calibration, store)
         if size is not None and not row.calibration:
             row = replace(row, size=size)
-        self._size = row.size
+        self._size, self._fine = row.size, row.fine
         self.identity = identify(row, self._settings, store)
         first = lookup(NORMALISERS, row.normaliser, "normaliser")
         second = lookup(COMPARATORS, row.comparator, "comparator")
@@ -231,7 +231,8 @@ class Appraiser:
             if reasons:
                 results[index] = self._refused(photograph, reasons, quality)
             else:
-                accepted = _Accepted(face=align(photograph, faces[0], self._size), quality=quality)
+                face = align(photograph, faces[0], self._size, fine=self._fine)
+                accepted = _Accepted(face=face, quality=quality)
                 waiting.append((index, accepted))
         waiting = self._uncovered(waiting, results)
         faces_in = [accepted.bare for _, accepted in waiting]

@@ -33,6 +33,7 @@ class Method:
     size: int  # side of the canonical square in pixels
     calibration: str  # version of the stored calibration; "" when none
     summary: str  # one line for people
+    fine: bool = False  # whether the face is aligned with cubic interpolation; linear otherwise
     occlusion: str = ""  # version of the occlusion gate's calibration; "" when the method has no such gate
 
 
@@ -40,12 +41,13 @@ METHODS: Mapping[str, Method] = table(
     (
         Method(
             name="default",
-            version="1",
+            version="2",
             normaliser="restoration",
             comparator="localised",
             size=256,
             calibration="default-1",
             summary="A network trained to undo and localise synthetic anomalies; research weights.",
+            fine=True,
             occlusion="occlusion-1",
         ),
         Method(

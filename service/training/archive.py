@@ -69,7 +69,7 @@ def archive_photographs(
         if reasons:
             refused.update(reason.value for reason in reasons)
             continue
-        face = align(photograph, faces[0], INPUT_SIZE)
+        face = align(photograph, faces[0], INPUT_SIZE, fine=True)
         _, jpeg = cv2.imencode(".jpg", face.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
         packed.append(jpeg.ravel())
         landmarks.append(np.rint(face.landmarks * 16).astype(np.int16))

@@ -17,7 +17,7 @@ from service.appraisal.fusion import FEATURES, FaceReading, Fusion, close_featur
 from service.appraisal.localisation import face_reading
 from service.appraisal.photograph import photograph_from_rgb
 from service.appraisal.reading import NetworkReader
-from service.appraisal.shape import MEASURES, PART_MEASURES, Part, Shape
+from service.appraisal.shape import MEASURES, PART_MEASURES, PART_POINTS, Part, Shape
 from service.appraisal.views import CLOSE_UP, INPUT_SIZE, LANDMARKS
 from service.training import augmentation
 from service.training.examples import make_change
@@ -96,7 +96,7 @@ def _samples(
             image = augmentation.camera(image, rng)
         found = finder.find(image)
         if len(found) == 1:
-            faces.append(align(photograph_from_rgb(image), found[0], INPUT_SIZE))
+            faces.append(align(photograph_from_rgb(image), found[0], INPUT_SIZE, fine=True))
             moved = (forward_points(points, rendered.displacement) - points) / INPUT_SIZE
             truths.append((severity, change.kind if change else "sham", moved))
     return [
@@ -181,15 +181,19 @@ def _against_shams(
 def _parts(shape: Shape, samples: Sequence[Sample]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights of the measures and biases of the parts in the parts' log likelihood ratios.
 
-    A part that too few samples displace stays silent.
+    A part is displaced where one of its measures or of its points is; one that too few samples displace
+    stays silent.
     """
     seen = np.stack([oddities(shape, s.seen) for s in samples])
     true = np.abs(np.stack([shape.residual @ s.moved.ravel() / shape.deviation for s in samples]))
+    moved = np.stack([np.hypot(*s.moved.T) for s in samples])
     sham = np.array([s.severity == 0 for s in samples])
     weights, biases = np.zeros(len(MEASURES)), np.full(len(Part), _SILENT)
     for number, part in enumerate(Part):
         own = list(PART_MEASURES[part])
+        points = [LANDMARKS.index(point) for point in sorted(PART_POINTS[part])]
         displaced = true[:, own].max(axis=1) > _DISPLACED
+        displaced |= moved[:, points].max(axis=1) > _DISPLACED_SHARE
         if displaced.sum() < _FEWEST_DISPLACED:
             continue
         some = sham | displaced

@@ -40,7 +40,8 @@ from service.training.schedule import follow, share_done, write_row
 
 _PAINTED = frozenset({"random-blob", "random-texture", "random-line", "random-seam", "random-swap"})
 _MOVES = tuple(name for name in RANDOM if name not in _PAINTED)
-_ALONG, _ANY = "random-contour", 0.7  # some landmarks of one part, and the share of all the other moves
+_ALONG = ("random-contour", "random-edge")  # some landmarks of one part
+_ANY = 0.5  # share of all moves; the rest is of those along landmarks
 _UNMOVED = 0.15  # share of faces left as they are
 _TRIES = 4  # to find a displacement in the view
 _CHECKPOINT = "landmarks.pt"
@@ -110,7 +111,7 @@ def displaced(
 def _move(canvas: Canvas, rng: np.random.Generator, view: View) -> Change:
     """A displacement that takes some of the view's landmarks along, if one is drawn in time."""
     for _ in range(_TRIES):
-        name = _MOVES[int(rng.integers(len(_MOVES)))] if rng.random() < _ANY else _ALONG
+        name = _MOVES[int(rng.integers(len(_MOVES)))] if rng.random() < _ANY else _ALONG[int(rng.integers(2))]
         change = RANDOM[name](canvas, float(rng.uniform(0.2, 1.0)), rng)
         field = change.displacement
         if field is None:

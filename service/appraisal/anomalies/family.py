@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from service.appraisal.anomalies import anatomy
 from service.appraisal.anomalies.change import Change, Field, Paint
@@ -28,6 +29,8 @@ from service.appraisal.anomalies.named import Maker
 MOVE_SCALE = 0.20  # displacement at severity 1, inter-ocular distances
 LEVEL_SCALE = 0.30  # the same of a whole storey, which shows less
 PAINT_SCALE = 0.40  # diameter at severity 1
+_TOUCHING = 0.025  # inter-ocular distances; landmarks nearer to one that moves go with it
+_STILL = 24  # landmarks of edges that stay, at most
 
 _PARTS: tuple[tuple[int, ...], ...] = (
     anatomy.LIPS,
@@ -42,6 +45,19 @@ _PARTS: tuple[tuple[int, ...], ...] = (
     (*anatomy.CHEEKS[0], *anatomy.CHEEKS[1]),
     tuple(range(468)),
 )
+
+# Edges along which an opening of the face ends; one of them may move while the others stay.
+_EDGES: tuple[tuple[int, ...], ...] = (
+    anatomy.UPPER_LIP_OUTER,
+    anatomy.UPPER_LIP_INNER,
+    tuple(sorted({*anatomy.UPPER_LIP_OUTER, *anatomy.UPPER_LIP_INNER})),
+    tuple(sorted({*anatomy.LOWER_LIP_OUTER, *anatomy.LOWER_LIP_INNER})),
+    *anatomy.UPPER_LIDS,
+    *anatomy.LOWER_LIDS,
+    *anatomy.BROWS,
+    anatomy.NOSE_BASE,
+)
+_ON_EDGES = np.unique([*anatomy.LIPS, *sum(_EDGES, ()), *sum(anatomy.EYE_CORNERS, ())])
 
 
 def _direction(rng: np.random.Generator) -> Field:
@@ -143,25 +159,59 @@ def twist(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
 
 
 def contour(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
-    """Some landmarks of a part wander, together or each its own way; others around it stay."""
+    """Some landmarks of a part wander, together or each its own way, and take what is around them along."""
     part = np.array(_PARTS[int(rng.integers(len(_PARTS)))])
     count = min(int(rng.integers(1, 9)), len(part))
-    seed = canvas.landmarks[part[int(rng.integers(len(part)))]]
-    near = np.argsort(((canvas.landmarks[part] - seed) ** 2).sum(axis=1))[:count]
-    points = canvas.landmarks[part[near]]
+    points = canvas.landmarks[_nearest(canvas, part, count, rng)]
     common = _direction(rng) * np.float32(rng.uniform(0, 1))
     moves = common + 0.5 * rng.normal(0, 1, (count, 2)).astype(np.float32)
-    apart = np.sqrt(((canvas.landmarks[:468, None] - points[None]) ** 2).sum(-1)).min(axis=1)
+    apart = _distance(canvas, points)
     reach = _width(canvas, rng, 0.1, 0.4)
     ring = np.flatnonzero((apart > reach) & (apart < 1.8 * reach))
     anchors = canvas.landmarks[rng.choice(ring, min(len(ring), 14), replace=False)]
-    plane = pull(
+    plane = _pulled(canvas, points, moves, anchors, float(rng.uniform(0.5, 1.0)) * reach)
+    return _moved(canvas, "random-contour", severity, plane, rng)
+
+
+def edge(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """Part of an edge moves, most in its middle; what is left of it and the edges beside it stay."""
+    whole = np.array(_EDGES[int(rng.integers(len(_EDGES)))])
+    chosen = _nearest(canvas, whole, int(rng.integers(1, len(whole) + 1)), rng)
+    points = canvas.landmarks[chosen]
+    away = np.hypot(*(points - points.mean(axis=0)).T)
+    most = np.cos(away / max(float(away.max()), 1.0) * rng.uniform(0.2, 1.3))[:, None]
+    moves = most * _direction(rng) + rng.uniform(0, 0.5) * rng.normal(0, 1, points.shape)
+    apart = _distance(canvas, points)
+    still = np.setdiff1d(_ON_EDGES, chosen)
+    still = still[np.argsort(apart[still])][:_STILL]
+    anchors = canvas.landmarks[still[apart[still] > _TOUCHING * canvas.unit]]
+    width = float(rng.uniform(0.07, 0.18)) * canvas.unit
+    plane = _pulled(canvas, points, moves.astype(np.float32), anchors, width)
+    return _moved(canvas, "random-edge", severity, plane, rng)
+
+
+def _nearest(
+    canvas: Canvas, part: npt.NDArray[np.intp], count: int, rng: np.random.Generator
+) -> npt.NDArray[np.intp]:
+    """So many landmarks of a part that lie together."""
+    seed = canvas.landmarks[part[int(rng.integers(len(part)))]]
+    near = np.argsort(((canvas.landmarks[part] - seed) ** 2).sum(axis=1))[:count]
+    return np.asarray(part[near], np.intp)
+
+
+def _distance(canvas: Canvas, points: Field) -> Field:
+    """How far each landmark of the mesh lies from the nearest of some points, (468,) pixels."""
+    apart = ((canvas.landmarks[:468, None] - points[None]) ** 2).sum(-1).min(axis=1)
+    return np.asarray(np.sqrt(apart), np.float32)
+
+
+def _pulled(canvas: Canvas, points: Field, moves: Field, anchors: Field, width: float) -> Field:
+    return pull(
         canvas,
         np.concatenate([points, anchors]),
         np.concatenate([0.1 * canvas.unit * moves, np.zeros_like(anchors)]),
-        float(rng.uniform(0.5, 1.0)) * reach,
+        width,
     )
-    return _moved(canvas, "random-contour", severity, plane, rng)
 
 
 def side(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
@@ -329,6 +379,7 @@ RANDOM: Mapping[str, Maker] = MappingProxyType(
         "random-swelling": swelling,
         "random-twist": twist,
         "random-contour": contour,
+        "random-edge": edge,
         "random-side": side,
         "random-level": level,
         "random-blob": blob,

@@ -52,6 +52,19 @@ def test_warping_matches_a_plain_warp_at_the_same_scale(photograph):
     assert np.abs(ours.astype(int) - plain)[inside].max() <= 1
 
 
+def test_fine_alignment_keeps_what_linear_interpolation_blurs():
+    columns = np.arange(200)
+    wave = np.clip(128 + 90 * np.sin(2 * np.pi * columns / 5), 0, 255)
+    rgb = np.broadcast_to(wave[None, :, None], (200, 200, 3)).astype(np.uint8)
+    half_a_pixel = np.array([[1.0, 0, 0.5], [0, 1, 0]])
+    true = 128 + 90 * np.sin(2 * np.pi * (columns - 0.5) / 5)
+    fine, linear = (
+        np.abs(warp(rgb, half_a_pixel, (200, 200), fine=way)[0][100, 8:-8, 0] - true[8:-8]).mean()
+        for way in (True, False)
+    )
+    assert fine < 0.6 * linear
+
+
 def test_reduction_averages_instead_of_skipping():
     checks = np.indices((512, 512)).sum(0) % 2 * 255
     rgb = np.repeat(checks[..., None], 3, axis=2).astype(np.uint8)

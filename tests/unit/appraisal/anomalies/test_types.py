@@ -89,6 +89,26 @@ def test_random_types_stay_within_their_scale():
         assert 0.25 * MOVE_SCALE < change.magnitude <= MOVE_SCALE + 1e-6
 
 
+def test_of_an_edge_that_moves_the_edge_beside_it_stays_more_often_than_of_a_contour():
+    canvas = drawn_face()
+    edges = [*anatomy.UPPER_LIDS, *anatomy.LOWER_LIDS]
+
+    def left_alone(name):
+        apart = []
+        for seed in range(60):
+            field = RANDOM[name](canvas, 0.5, np.random.default_rng(seed)).displacement
+            moved = []
+            for edge in edges:
+                columns, rows = np.rint(canvas.landmarks[list(edge)]).astype(int).T
+                moved.append(np.hypot(*field[rows, columns].T).max())
+            for upper, lower in (moved[0::2], moved[1::2]):
+                if max(upper, lower) > 0.03 * canvas.unit:
+                    apart.append(min(upper, lower) / max(upper, lower))
+        return np.median(apart)
+
+    assert left_alone("random-edge") < 0.6 * left_alone("random-contour")
+
+
 def test_droop_lowers_one_commissure_only():
     canvas = drawn_face()
     change = NAMED["droop"](canvas, 1.0, np.random.default_rng(0))
