@@ -8,6 +8,7 @@ import numpy as np
 
 from service.appraisal.calibration import Calibration, map_range, normal_cohort, region_statistics
 from service.appraisal.fusion import Fusion
+from service.appraisal.methods import METHODS
 from service.appraisal.regions import region_masks
 from service.appraisal.score import region_scores, score
 from service.errors import ConfigurationError
@@ -57,7 +58,7 @@ def cohort(samples: Sequence[Sample], fusion: Fusion, *, version: str, basis: st
     return Calibration(
         version=version,
         method="default",
-        method_version="1",
+        method_version=METHODS["default"].version,
         basis=basis,
         rating_knots=((low, 1.0), (high, 7.0)),
         normal_quantiles=normal_cohort(normal),
