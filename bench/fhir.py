@@ -82,11 +82,8 @@ def _report(served: Sequence[Served]) -> None:
     """Print the last line."""
     small, large = served
     for percentile in ("p50_ms", "p99_ms"):
-        ratios = {
-            name: round(getattr(timing, percentile) / getattr(small.timings[name], percentile), 3)
-            for name, timing in large.timings.items()
-        }
-        print(f"{percentile} of the larger over the smaller: {ratios}")
+        print(f"{percentile} of the larger over the smaller: {_ratios(small, large, percentile)}")
+    ratios = _ratios(small, large, "p99_ms")
     read = ratios.pop("read")
     summary = {
         "read_p99_10m_over_1m": read,
@@ -98,6 +95,14 @@ def _report(served: Sequence[Served]) -> None:
         "rows_compared": small.rows,
     }
     print(json.dumps(summary))
+
+
+def _ratios(small: Served, large: Served, percentile: str) -> dict[str, float]:
+    """A percentile at the larger size over that at the smaller, by kind of request."""
+    return {
+        name: round(getattr(timing, percentile) / getattr(small.timings[name], percentile), 3)
+        for name, timing in large.timings.items()
+    }
 
 
 if __name__ == "__main__":

@@ -213,9 +213,11 @@ async def _walk(served: Sequence[Served]) -> list[list[float]]:
     for step in range(DEPTH):
         for number in _order(served, step):
             began = time.perf_counter()
-            _, _, body = await served[number].connection.get(targets[number])
+            status, _, body = await served[number].connection.get(targets[number])
             taken[number].append(1000 * (time.perf_counter() - began))
+            assert status == 200, targets[number]
             following = [link["url"] for link in json.loads(body)["link"] if link["relation"] == "next"]
+            assert following, f"{served[number].rows:,} Observations are fewer than {DEPTH:,} pages"
             targets[number] = following[0][following[0].index("/fhir/") :]
     return [each[DEPTH // 2 :] for each in taken]
 

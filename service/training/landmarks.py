@@ -111,7 +111,8 @@ def displaced(
 def _move(canvas: Canvas, rng: np.random.Generator, view: View) -> Change:
     """A displacement that takes some of the view's landmarks along, if one is drawn in time."""
     for _ in range(_TRIES):
-        name = _MOVES[int(rng.integers(len(_MOVES)))] if rng.random() < _ANY else _ALONG[int(rng.integers(2))]
+        names = _MOVES if rng.random() < _ANY else _ALONG
+        name = names[int(rng.integers(len(names)))]
         change = RANDOM[name](canvas, float(rng.uniform(0.2, 1.0)), rng)
         field = change.displacement
         if field is None:

@@ -91,17 +91,18 @@ def test_random_types_stay_within_their_scale():
 
 def test_of_an_edge_that_moves_the_edge_beside_it_stays_more_often_than_of_a_contour():
     canvas = drawn_face()
-    edges = [*anatomy.UPPER_LIDS, *anatomy.LOWER_LIDS]
+    eyes = list(zip(anatomy.UPPER_LIDS, anatomy.LOWER_LIDS, strict=True))
+
+    def most_moved(edge, field):
+        columns, rows = np.rint(canvas.landmarks[list(edge)]).astype(int).T
+        return np.hypot(*field[rows, columns].T).max()
 
     def left_alone(name):
         apart = []
         for seed in range(60):
             field = RANDOM[name](canvas, 0.5, np.random.default_rng(seed)).displacement
-            moved = []
-            for edge in edges:
-                columns, rows = np.rint(canvas.landmarks[list(edge)]).astype(int).T
-                moved.append(np.hypot(*field[rows, columns].T).max())
-            for upper, lower in (moved[0::2], moved[1::2]):
+            for lids in eyes:
+                upper, lower = (most_moved(lid, field) for lid in lids)
                 if max(upper, lower) > 0.03 * canvas.unit:
                     apart.append(min(upper, lower) / max(upper, lower))
         return np.median(apart)
