@@ -206,6 +206,24 @@ def landmarks(  # noqa: PLR0917
 
 
 @train_app.command()
+def mean(
+    weights: Annotated[list[Path], typer.Argument(help="network.safetensors of two or more trainings.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+) -> None:
+    """Write the mean of the weights of trainings that began from the same ones; their landmarks are next.
+
+    Exit codes: 0 done; 1 a file is at fault; 2 fewer than two, or not of one network.
+
+    Example: semblance train mean before/network.safetensors after/network.safetensors --out mean.safetensors
+    """
+    from service.appraisal.models import load_tensors
+    from service.training.schedule import mean_of, save_halves
+
+    save_halves(mean_of([load_tensors(path) for path in weights]), out)
+    _console.print(f"weights: {out}")
+
+
+@train_app.command()
 def calibrate(
     weights: Annotated[Path, typer.Option(help="network.safetensors of a training.")],
     data: Annotated[

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from service.errors import ConfigurationError
 
 _KEEP = 0.998  # of the average, a step
 
@@ -40,6 +42,30 @@ def follow(average: nn.Module, module: nn.Module, step: int) -> None:
                 value.lerp_(theirs[name], 1 - keep)
             else:
                 value.copy_(theirs[name])
+
+
+def mean_of(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several trainings' weights, float32; what is no number with a fraction is the first's.
+
+    Of trainings begun from the same weights it may tell more than any of them (Wortsman et al. 2022).
+
+    Args:
+        weights: two or more files' tensors, of one network.
+
+    Raises:
+        ConfigurationError: fewer than two, or not of one network.
+    """
+    if len(weights) < 2:
+        raise ConfigurationError("a mean needs two files of weights or more")
+    shapes = [{name: value.shape for name, value in one.items()} for one in weights]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ConfigurationError("the weights are not of one network")
+    return {
+        name: torch.stack([one[name].float() for one in weights]).mean(0)
+        if value.is_floating_point()
+        else value
+        for name, value in weights[0].items()
+    }
 
 
 def write_row(path: Path, step: int, figures: Mapping[str, float]) -> None:
