@@ -21,7 +21,7 @@ from service.config import Settings
 from service.context import Context, open_context
 from service.database.outbox import OutboxMessage
 from service.errors import BrokerUnavailableError, DatabaseUnavailableError
-from service.steps import ERRANDS, STEPS, Errand, Queue, Step
+from service.steps import ERRANDS, STEPS, Errand, Queue, Step, names_of
 
 _CONNECTION_TIMEOUT_S = 5
 # Far above the longest step: what a killed worker held is enqueued again by the sweeper long before.
@@ -53,7 +53,7 @@ def make_app(settings: Settings, queues: Iterable[Queue] = ()) -> SemblanceApp:
     app.settings = settings
     app.conf.update(_configuration(settings))
     app.conf.include = sorted(
-        {each.task.rpartition(".")[0] for each in (*STEPS, *ERRANDS) if each.queue in served}
+        {each.module for each in (*STEPS, *ERRANDS) if each.queue in served}
     )
     return app
 
@@ -127,7 +127,9 @@ def task(
             except DatabaseUnavailableError as exc:
                 raise Reject(str(exc), requeue=True) from exc
 
-        shared_task(run, name=step.task, bind=True, preparation=(prepare,) if prepare else ())
+        preparation = (prepare,) if prepare else ()
+        for name in names_of(step.task):
+            shared_task(run, name=name, bind=True, preparation=preparation if name == step.task else ())
         return function
 
     return declare
@@ -147,7 +149,8 @@ def errand(work: Errand) -> Callable[[StepFunction], StepFunction]:
             except DatabaseUnavailableError as exc:
                 raise Reject(str(exc), requeue=True) from exc
 
-        shared_task(run, name=work.task, bind=True)
+        for name in names_of(work.task):
+            shared_task(run, name=name, bind=True)
         return function
 
     return declare

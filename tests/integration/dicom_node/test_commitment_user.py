@@ -151,7 +151,7 @@ def test_what_is_not_committed_is_sent_again(quick: Settings, pool: Pool, store:
         )
         with transaction(pool) as connection:
             row = connection.execute(
-                "SELECT subject_id FROM outbox WHERE task = 'dicom_node.tasks.deliver'"
+                "SELECT subject_id FROM outbox WHERE task = 'deliver'"
             ).fetchone()
         assert row == {"subject_id": str(delivery_id)}
         pacs.commits = True

@@ -129,7 +129,7 @@ def test_status_of_one(run: Run, pool: Pool, database_url: str) -> None:
     code, said = run("status", "1.2.3", database_url=database_url)
     assert code == ExitCode.DONE
     assert "received" in said
-    assert "given up in service.tasks.appraise: E" in said
+    assert "given up in appraise: E" in said
     assert "in f" in said
     code, said = run("status", "1.2.3", "--output", "json", database_url=database_url)
     assert [line["event"] for line in json.loads(said)["ledger"]] == ["received"]
