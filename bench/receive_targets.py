@@ -24,8 +24,8 @@ from dicom_node.query.provider import QueryProvider
 from dicom_node.readers import supported_contexts
 from dicom_node.scp import NodeServer, ServerOptions, application_entity
 from service.config import Settings
-from service.stack import free_port
-from service.waiting import wait_until
+from service.stack.stack import free_port
+from service.stack.waiting import wait_until
 from tests.orthanc import Orthanc
 from tests.peers import find_peer
 

@@ -21,7 +21,7 @@ from service.database.pool import open_pool
 from service.errors import ConfigurationError, SemblanceError
 from service.exit_codes import ExitCode
 from service.logs import announce_ready, configure_logging
-from service.storage import LocalStore, open_store
+from service.storage.local import LocalStore, open_store
 
 _log = structlog.get_logger(__name__)
 

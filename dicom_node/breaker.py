@@ -11,8 +11,6 @@ import random
 
 import structlog
 
-from service.attempt import describe
-from service.backoff import delay_s
 from service.config import Destination, Settings
 from service.database import deliveries, destinations, outbox
 from service.database.destinations import DestinationState
@@ -22,6 +20,8 @@ from service.errors import (
     DestinationBusyError,
     DestinationUnreachableError,
 )
+from service.pipeline.attempt import describe
+from service.pipeline.backoff import delay_s
 from service.records import BreakerState
 from service.steps import DELIVER
 
@@ -32,7 +32,7 @@ _PROBE_STEPS = 4  # connect, associate, echo, store: each within delivery_timeou
 
 
 class DestinationGate:
-    """See service.attempt.Gate."""
+    """See service.pipeline.attempt.Gate."""
 
     def admit(self, connection: Connection, settings: Settings, delivery_id: int) -> bool:
         """Let a delivery go ahead unless its destination is left alone or busy with enough others.

@@ -20,8 +20,6 @@ from pynetdicom.events import Event
 from dicom_node.ingest import printable, sender_of
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL
 from dicom_node.scu import calling_entity, tls_args
-from service import completeness
-from service.backoff import delay_s
 from service.config import Destination, Settings
 from service.database import commitments, instances, ledger
 from service.database.commitments import CommitmentRequest, SopReference
@@ -34,8 +32,10 @@ from service.errors import (
     InvalidIdentifierError,
     StorageError,
 )
+from service.pipeline import completeness
+from service.pipeline.backoff import delay_s
 from service.records import LedgerEvent
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 _log = structlog.get_logger(__name__)
 

@@ -19,7 +19,6 @@ from dicom_node.commitment import WELL_KNOWN_INSTANCE
 from dicom_node.ingest import printable, sender_of
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL
 from dicom_node.scu import calling_entity, destination_named, tls_args
-from service.backoff import delay_s
 from service.config import Destination, Settings
 from service.database import commitments_wanted, deliveries, instances, ledger, outbox
 from service.database.commitments_wanted import WantedCommitment
@@ -31,6 +30,7 @@ from service.errors import (
     DestinationRefusedError,
     DestinationUnreachableError,
 )
+from service.pipeline.backoff import delay_s
 from service.records import Delivery, LedgerEvent
 from service.steps import DELIVER
 

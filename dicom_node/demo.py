@@ -28,14 +28,14 @@ from rich.table import Table
 from dicom_node.scu import send
 from dicom_node.wrap import Wrapping, encode, wrap_photograph
 from reporting.identifiers import ResultKind, fhir_id, result_uid
-from service.calling import called_as
 from service.config import Destination, Settings, load_settings
 from service.database import appraisals, dead_letters, instances, ledger
 from service.database.pool import Pool, open_pool, transaction
 from service.errors import SemblanceError, StackError
 from service.exit_codes import ExitCode
 from service.records import InstanceState, LedgerEvent, SavedAppraisal
-from service.waiting import wait_until
+from service.stack.calling import called_as
+from service.stack.waiting import wait_until
 
 _WAIT_S = 180.0
 _CALLING_AE_TITLE = "DEMOCAMERA"

@@ -23,7 +23,7 @@ from pynetdicom import (
 from pynetdicom.events import Event
 
 from service.logs import announce_ready
-from service.storage import LocalStore, StoredObject
+from service.storage.local import LocalStore, StoredObject
 
 AE_TITLE = "DEMOPACS"
 _SUCCESS, _CANNOT_UNDERSTAND, _OUT_OF_RESOURCES = 0x0000, 0xC000, 0xA700

@@ -22,7 +22,6 @@ from dicom_node.journal import Journal
 from dicom_node.readers import READERS
 from dicom_node.statuses import StoreStatus
 from dicom_node.upper_layer import Reception
-from service.attempt import describe
 from service.database.pool import Pool
 from service.errors import (
     ConflictingInstanceError,
@@ -36,8 +35,9 @@ from service.errors import (
     StorageFullError,
     UnsupportedInstanceError,
 )
+from service.pipeline.attempt import describe
 from service.records import LedgerEvent, NewInstance, Receipt
-from service.storage import InstanceStore, StoreWriter
+from service.storage.local import InstanceStore, StoreWriter
 
 _log = structlog.get_logger(__name__)
 

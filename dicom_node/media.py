@@ -32,7 +32,7 @@ from service.database.pool import Pool, open_pool, transaction
 from service.errors import DatabaseUnavailableError, RecordNotFoundError, SemblanceError, StorageError
 from service.exit_codes import ExitCode, code_of
 from service.logs import configure_logging
-from service.storage import InstanceStore, open_store
+from service.storage.local import InstanceStore, open_store
 
 _MEDIA = {"usb": MediaType.USB, "cd": MediaType.CD, "uri": MediaType.URI}
 _CHUNK_BYTES = 1 << 18

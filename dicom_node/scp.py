@@ -36,7 +36,7 @@ from reporting.holdings.index import Indexer
 from service.config import Settings
 from service.database.pool import Pool
 from service.records import LedgerEvent
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 _log = structlog.get_logger(__name__)
 

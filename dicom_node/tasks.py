@@ -7,11 +7,11 @@ from dicom_node.commitment_user import new_transaction_uid
 from dicom_node.scu import destination_named, send, verify
 from dicom_node.stow_sender import stow
 from service.audit.transfers import record_begin
-from service.celery_app import task
-from service.context import Context
 from service.database import commitments_wanted, deliveries, destinations
 from service.database.pool import transaction
-from service.pipeline import delivered
+from service.pipeline.celery_app import task
+from service.pipeline.context import Context
+from service.pipeline.progress import delivered
 from service.records import BreakerState
 from service.steps import DELIVER
 

@@ -1,4 +1,4 @@
-"""``python -m reporting``: the FHIR API and DICOMweb, for reading; ``dicom_node.web`` also takes STOW-RS."""
+"""``python -m reporting``: the FHIR API and DICOMweb, for reading; ``service.commands.api`` also takes STOW-RS."""
 
 from __future__ import annotations
 

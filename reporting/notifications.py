@@ -9,14 +9,14 @@ import service
 from reporting.fhir.audit import disclosure
 from reporting.fhir.render import draft_of
 from reporting.fhir.subscriptions import in_error, is_allowed
-from service.backoff import delay_s
-from service.celery_app import errand
-from service.context import Context
 from service.database import fhir_resources, fhir_subscriptions, outbox
 from service.database.fhir_records import StoredResource
 from service.database.fhir_subscriptions import Notification, Subscriber
 from service.database.pool import transaction
 from service.errors import NotificationError
+from service.pipeline.backoff import delay_s
+from service.pipeline.celery_app import errand
+from service.pipeline.context import Context
 from service.steps import NOTIFY
 
 _log = structlog.get_logger(__name__)

@@ -8,13 +8,13 @@ from reporting.dicom.context import ReportContext, ResultObject
 from reporting.dicom.results import build_results
 from reporting.fhir.results import judge_report, save_results
 from reporting.source import default_zone, read_source
-from service.celery_app import errand, task
 from service.config import Settings
-from service.context import Context
 from service.database import appraisals, deliveries, holdings, instances, studies
 from service.database.pool import Connection, transaction
 from service.errors import ResultError
-from service.pipeline import reported
+from service.pipeline.celery_app import errand, task
+from service.pipeline.context import Context
+from service.pipeline.progress import reported
 from service.records import Instance
 from service.routing import Routed, destinations_of
 from service.steps import REPORT, REPORT_STUDY

@@ -38,7 +38,7 @@ class Step:
 
 APPRAISE = Step(
     task="appraise",
-    module="service.tasks",
+    module="service.pipeline.appraise",
     queue=Queue.GPU,
     subject=Subject.INSTANCE,
     begins_in=InstanceState.RECEIVED,
@@ -79,7 +79,7 @@ ERRANDS = (NOTIFY, REPORT_STUDY)
 
 # Names that tasks had in messages a broker may still hold; migration 0080 rewrote those in the database.
 FORMER_NAMES = {
-    "service.tasks.appraise": APPRAISE.task,
+    "service.pipeline.appraise.appraise": APPRAISE.task,
     "reporting.tasks.report": REPORT.task,
     "dicom_node.tasks.deliver": DELIVER.task,
     "reporting.notifications.notify": NOTIFY.task,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dicom_node.scp import Node
 from service.config import Settings
 from service.database.pool import Pool
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from service.database.holding_records import HeldInstance, HoldingQuery
 from service.database.pool import Pool, transaction
 from service.errors import DatabaseUnavailableError, QueryError
 from service.records import LedgerEvent
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 _log = structlog.get_logger(__name__)
 

@@ -24,7 +24,7 @@ from reporting.holdings.recoding import UNCOMPRESSED, Recoder
 from service.config import Destination, Settings
 from service.database.holding_records import HeldInstance
 from service.errors import ResultError, StorageError
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 _log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceTyp
 from service.config import Settings
 from service.database.fhir_records import StoredResource
 from service.database.pool import Pool
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 FHIR_JSON = "application/fhir+json"
 PLAIN_JSON = "application/json"

@@ -23,7 +23,7 @@ from service.database import fhir_keys
 from service.database.pool import open_pool, transaction
 from service.errors import ConfigurationError
 from service.logs import configure_logging
-from service.storage import open_store
+from service.storage.local import open_store
 
 log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ from service.database.holding_records import HeldInstance, LevelAttributes, NewH
 from service.database.pool import Connection, Pool, transaction
 from service.errors import CorruptInstanceError, DatabaseUnavailableError, StorageError
 from service.records import Instance
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 _log = structlog.get_logger(__name__)
 

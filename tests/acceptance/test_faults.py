@@ -14,8 +14,8 @@ from dicom_node.demo_pacs import AE_TITLE, DemoPacs
 from service.config import Destination
 from service.database import outbox
 from service.database.pool import transaction
+from service.pipeline.retry import retry_instance
 from service.records import InstanceState, LedgerEvent
-from service.retry import retry_instance
 from tests.photographs import photograph
 from tests.stack import RunningStack, run_stack
 from tests.waiting import wait_until

@@ -33,7 +33,12 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("SEMBLANC
 
 
 def command(*words: object) -> list[str]:
-    return [sys.executable, "-c", "from service.cli import main; main()", *(str(word) for word in words)]
+    return [
+        sys.executable,
+        "-c",
+        "from service.commands.main import main; main()",
+        *(str(word) for word in words),
+    ]
 
 
 def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:

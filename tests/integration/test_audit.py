@@ -27,8 +27,8 @@ from service.database import instances, ledger, seals
 from service.database.pool import Pool, transaction
 from service.database.seals import Head
 from service.records import Delivery, DeliveryState, LedgerEvent
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.audit import kept, kinds, received
 from tests.dicom_objects import associate, photograph

@@ -7,7 +7,7 @@ import pytest
 from dicom_node.scp import Node
 from service.config import Settings
 from service.database.pool import Pool
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests.nodes import running
 
 

@@ -21,7 +21,7 @@ from service.database.pool import Pool, open_pool, transaction
 from service.errors import ConfigurationError
 from service.passcodes import digest_of
 from service.records import InstanceState, LedgerEvent
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import photograph, save
 from tests.integration.test_database import offered

@@ -19,13 +19,13 @@ from pynetdicom.events import Event
 from dicom_node.commitment import WELL_KNOWN_INSTANCE
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL as PUSH_MODEL
 from dicom_node.scp import Node
-from service.completeness import note_received
 from service.config import Destination, Settings
 from service.database import instances, ledger, studies
 from service.database.pool import Pool, transaction
+from service.pipeline.completeness import note_received
 from service.records import LedgerEvent, StudyState
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import photograph
 from tests.orthanc import Orthanc

@@ -23,12 +23,12 @@ from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL as PUSH_MODEL
 from dicom_node.scp import Node
 from dicom_node.tasks import deliver
 from service.config import Destination, Settings
-from service.context import Context
 from service.database import deliveries, ledger
 from service.database.pool import Pool, transaction
+from service.pipeline.context import Context
 from service.records import DeliveryState, LedgerEvent
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import photograph
 from tests.nodes import running
@@ -150,9 +150,7 @@ def test_what_is_not_committed_is_sent_again(quick: Settings, pool: Pool, store:
             lambda: state(pool, delivery_id) is DeliveryState.PENDING, timeout_s=60, what="the second try"
         )
         with transaction(pool) as connection:
-            row = connection.execute(
-                "SELECT subject_id FROM outbox WHERE task = 'deliver'"
-            ).fetchone()
+            row = connection.execute("SELECT subject_id FROM outbox WHERE task = 'deliver'").fetchone()
         assert row == {"subject_id": str(delivery_id)}
         pacs.commits = True
         deliver(context, delivery_id)

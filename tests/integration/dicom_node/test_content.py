@@ -23,11 +23,11 @@ from reporting.fhir.builders.subject import patient_id
 from reporting.source import default_zone, read_source
 from reporting.tasks import report
 from service.config import Destination, Settings
-from service.context import Context
 from service.database import appraisals, deliveries, fhir_resources, instances
 from service.database.pool import Pool, transaction
+from service.pipeline.context import Context
 from service.records import Instance, InstanceState
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import send_raw
 from tests.orthanc import Orthanc

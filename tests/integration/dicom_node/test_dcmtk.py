@@ -13,7 +13,7 @@ from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, Explicit
 from dicom_node.scp import Node
 from service.database import instances
 from service.database.pool import Pool, transaction
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests.dicom_objects import photograph, save
 from tests.peers import find_peer
 

@@ -22,8 +22,8 @@ from dicom_node.command import p_data_tf
 from dicom_node.scp import Node
 from service.config import Settings
 from service.database.pool import Pool, transaction
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import association_request, photograph, store_pdus
 

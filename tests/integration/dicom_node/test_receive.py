@@ -24,8 +24,8 @@ from dicom_node.scp import Node
 from service.database import instances, ledger
 from service.database.pool import Pool, transaction
 from service.records import Instance, InstanceState, LedgerEvent
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import associate, photograph, send_raw, store_pdus
 

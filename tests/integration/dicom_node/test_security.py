@@ -25,7 +25,7 @@ from service.config import AdmittedPeer, Destination, Settings
 from service.database import ledger
 from service.database.pool import Pool, transaction
 from service.errors import ConfigurationError, DestinationUnreachableError
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests.dicom_objects import photograph
 from tests.nodes import running
 

@@ -20,8 +20,8 @@ from reporting.holdings.recoding import Recoder
 from service.config import Settings
 from service.database import instances
 from service.database.pool import Pool, transaction
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests.dicom_objects import photograph
 from tests.dicom_objects import store as send
 

@@ -16,15 +16,15 @@ from reporting.dicom.context import ReportContext
 from reporting.fhir.results import observation_id
 from reporting.source import default_zone, read_source
 from reporting.tasks import report
-from service.attempt import Outcome, attempt
 from service.config import Destination, Settings
-from service.context import Context
 from service.database import appraisals, deliveries, fhir_resources, instances, ledger
 from service.database.pool import Pool, transaction
 from service.errors import CorruptInstanceError, InstanceNotStoredError, ResultError
+from service.pipeline.attempt import Outcome, attempt
+from service.pipeline.context import Context
 from service.records import Delivery, InstanceState, LedgerEvent, NewInstance, SavedAppraisal
 from service.steps import REPORT
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests.unit.reporting.photographs import (
     COLUMNS,
     ROWS,

@@ -21,7 +21,7 @@ from service.appraisal.repeatability import (
     save_repeatability,
 )
 from service.appraisal.settings import AppraisalSettings
-from service.cli_repeatability import repeatability
+from service.commands.science.repeatability import repeatability
 from service.errors import ConfigurationError
 from service.exit_codes import ExitCode
 from service.records import Region

@@ -12,7 +12,7 @@ from dicom_node.group_commit import GroupCommit
 from service.config import Settings
 from service.errors import DatabaseUnavailableError
 from service.records import NewInstance, Receipt
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
 
 WAIT_S = 30
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from service.batches import Batches
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
 
 WAIT_S = 30
 

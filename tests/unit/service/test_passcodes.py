@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from service.cli import app
+from service.commands.main import app
 from service.errors import ConfigurationError
 from service.passcodes import Users, digest_of, matches
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from service.appraisal.discrepancy import DiscrepancyReader
 from service.appraisal.discrepancy_network import SIDES
 from service.appraisal.models import ModelStore, read_manifest
-from service.cli import app
+from service.commands.main import app
 from service.errors import ConfigurationError, ModelNotFoundError
 from service.training.discrepancy import DiscrepancyPlan, as_seen, hide, train_discrepancy
 from service.training.discrepancy_release import release_discrepancy

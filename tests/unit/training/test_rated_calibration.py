@@ -16,7 +16,7 @@ from service.appraisal.face import MediapipeFaceFinder, RememberingFaceFinder
 from service.appraisal.models import ModelStore, read_manifest
 from service.appraisal.photograph import read_photograph
 from service.appraisal.validation import MethodScores, Ratings, Validation
-from service.cli_validate import validate_command
+from service.commands.science.validate import validate_command
 from service.errors import ConfigurationError, ModelIntegrityError
 from service.exit_codes import ExitCode
 from service.records import Region

@@ -10,7 +10,7 @@ from dicom_node.scp import Node
 from service.database import instances, ledger
 from service.database.pool import Pool, transaction
 from service.records import LedgerEvent
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests.integration.dicom_node.query.asking import (
     CANNOT_PERFORM,
     DOES_NOT_MATCH,

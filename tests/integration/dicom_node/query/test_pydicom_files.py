@@ -32,8 +32,8 @@ from dicom_node.scp import Node
 from service.config import Settings
 from service.database import instances
 from service.database.pool import Pool, transaction
-from service.embedded import EmbeddedPostgres
-from service.storage import InstanceStore
+from service.stack.servers import EmbeddedPostgres
+from service.storage.local import InstanceStore
 from tests.conftest import cloned_database, settings_of
 from tests.dicom_objects import associate, send_raw
 

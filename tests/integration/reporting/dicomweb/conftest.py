@@ -31,7 +31,7 @@ from reporting.dicomweb.app import dicomweb_app
 from reporting.fhir.http import Api
 from reporting.fhir.server import make_api
 from service.config import Settings
-from service.embedded import EmbeddedPostgres
+from service.stack.servers import EmbeddedPostgres
 from tests.conftest import cloned_database, settings_of
 from tests.dicom_objects import photograph
 

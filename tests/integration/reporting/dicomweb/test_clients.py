@@ -26,7 +26,7 @@ from service.config import Destination
 from service.database import instances
 from service.database.pool import transaction
 from service.errors import DestinationUnreachableError, ResultNotAcceptedError
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
 from tests.dicom_objects import photograph
 from tests.integration.reporting.dicomweb.conftest import part10
 

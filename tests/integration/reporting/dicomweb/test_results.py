@@ -14,8 +14,8 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
 from reporting.fhir.http import Api
 from reporting.tasks import report
-from service.context import Context
 from service.database.pool import transaction
+from service.pipeline.context import Context
 from tests.integration.reporting.dicomweb.conftest import BASE_URL, Web
 from tests.integration.reporting.test_tasks import judge, keep_npy, keep_png
 from tests.unit.reporting.photographs import SOP_UID, STUDY_UID, appraised

@@ -109,7 +109,7 @@ def test_an_instance_cut_short(web: Web) -> None:
 
 
 def test_a_full_disk_is_answered_with_try_again(web: Web, api: Api, ingest: Ingest, tmp_path: Path) -> None:
-    from service.storage import LocalStore
+    from service.storage.local import LocalStore
 
     full = LocalStore(tmp_path / "full", low_watermark_bytes=1 << 60)
     answer = Web(api, replace(ingest, store=full)).store(part10(photograph()))

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from reporting import subscribers
 from reporting.fhir.http import Api
 from reporting.fhir.validate import issues_of
 from reporting.identifiers import fhir_id
 from reporting.notifications import notify
-from service.celery_app import make_app
+from service.commands import subscriptions as subscribers
 from service.config import Settings
-from service.context import Context
 from service.database import fhir_subscriptions, outbox
 from service.database.pool import transaction
 from service.errors import BrokerUnavailableError
-from service.pipeline import sweep
+from service.pipeline.celery_app import make_app
+from service.pipeline.context import Context
+from service.pipeline.progress import sweep
 from service.steps import NOTIFY, Queue
 from tests.integration.reporting.fhir.conftest import Client, Save
 from tests.integration.reporting.fhir.subscriber import Endpoint, listening

@@ -12,7 +12,7 @@ import pytest
 
 from reporting.fhir.http import Api
 from reporting.fhir.validate import issues_of
-from reporting.withdraw import main
+from service.commands.withdraw import main
 from service.database import appraisals, instances
 from service.database.fhir_records import Saved
 from service.database.pool import transaction
@@ -146,7 +146,7 @@ def test_a_withdrawal_that_cannot_be_audited_does_not_happen(
 ) -> None:
     saved = appraised()
     taken = observation_of(save(saved))
-    monkeypatch.setattr("reporting.withdraw._appraisals", lambda *_: [saved.appraisal.appraisal_id])
+    monkeypatch.setattr("service.commands.withdraw._appraisals", lambda *_: [saved.appraisal.appraisal_id])
     with transaction(api.pool) as connection:
         connection.execute(
             "ALTER TABLE fhir_resource ADD CONSTRAINT broken CHECK (body NOT LIKE '%110110%') NOT VALID"

@@ -17,7 +17,7 @@ from service.appraisal.conversion import convert_model
 from service.appraisal.stylegan2.generator import generator_from, load_generator
 from service.appraisal.stylegan2.nvidia import ALLOWED, read_nvidia_pickle
 from service.appraisal.stylegan2.pickles import Global, read_pickle
-from service.cli_models import app
+from service.commands.science.models import app
 from service.errors import ConfigurationError, ModelIntegrityError, UnsafeModelError
 from service.exit_codes import ExitCode
 from tests.unit.appraisal.stylegan2.generators import as_tensorflow, as_torch, small_generator
