@@ -46,7 +46,7 @@ APPRAISE = Step(
 )
 REPORT = Step(
     task="report",
-    module="reporting.tasks",
+    module="reporting.report",
     queue=Queue.REPORT,
     subject=Subject.INSTANCE,
     begins_in=InstanceState.APPRAISED,
@@ -72,18 +72,18 @@ class Errand:
     queue: Queue
 
 
-NOTIFY = Errand(task="notify", module="reporting.notifications", queue=Queue.IO)
+NOTIFY = Errand(task="notify", module="reporting.fhir.subscriptions.notifications", queue=Queue.IO)
 # Brings a study's DiagnosticReport up to date; its subject is any photograph of the study.
-REPORT_STUDY = Errand(task="report-study", module="reporting.tasks", queue=Queue.REPORT)
+REPORT_STUDY = Errand(task="report-study", module="reporting.report", queue=Queue.REPORT)
 ERRANDS = (NOTIFY, REPORT_STUDY)
 
 # Names that tasks had in messages a broker may still hold; migration 0080 rewrote those in the database.
 FORMER_NAMES = {
     "service.pipeline.appraise.appraise": APPRAISE.task,
-    "reporting.tasks.report": REPORT.task,
+    "reporting.report.report": REPORT.task,
     "dicom_node.tasks.deliver": DELIVER.task,
-    "reporting.notifications.notify": NOTIFY.task,
-    "reporting.tasks.report_study": REPORT_STUDY.task,
+    "reporting.fhir.subscriptions.notifications.notify": NOTIFY.task,
+    "reporting.report.report_study": REPORT_STUDY.task,
 }
 _STEP_OF_TASK = {step.task: step for step in STEPS}
 

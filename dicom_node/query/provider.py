@@ -17,14 +17,14 @@ from dicom_node.query.reply import Exchange, Request
 from dicom_node.query.retrieve import Retrieval, by_get, by_move
 from dicom_node.query.statuses import QueryStatus
 from reporting.holdings.answers import attributes_of
+from reporting.holdings.database import holding_queries
+from reporting.holdings.database.holding_records import HeldInstance, HoldingQuery
 from reporting.holdings.index import catch_up
 from reporting.holdings.recoding import Recoder
 from service.audit import events, from_ledger, trail
 from service.audit.codes import Role
 from service.audit.message import AuditMessage
 from service.config import Settings
-from service.database import holding_queries
-from service.database.holding_records import HeldInstance, HoldingQuery
 from service.database.pool import Pool, transaction
 from service.errors import DatabaseUnavailableError, QueryError
 from service.records import LedgerEvent

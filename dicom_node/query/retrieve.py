@@ -20,9 +20,9 @@ from dicom_node.query.statuses import QueryStatus
 from dicom_node.query.streamed_store import Outgoing, held, send_file
 from dicom_node.scu import calling_entity, tls_args
 from dicom_node.statuses import StatusClass, status_class
+from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.recoding import UNCOMPRESSED, Recoder
 from service.config import Destination, Settings
-from service.database.holding_records import HeldInstance
 from service.errors import ResultError, StorageError
 from service.storage.local import InstanceStore
 

@@ -11,10 +11,10 @@ from dicom_node.journal import Journal
 from dicom_node.stow import StowReceiver
 from reporting.dicomweb.app import dicomweb_app
 from reporting.dicomweb.call import PATH
-from reporting.fhir.server import serve
 from reporting.holdings.index import Indexer
-from reporting.ledger_api import PATH as LEDGER_PATH
-from reporting.ledger_api import ledger_app
+from reporting.http.ledger import PATH as LEDGER_PATH
+from reporting.http.ledger import ledger_app
+from reporting.http.server import serve
 from service.config import Settings, load_settings
 from service.database.pool import open_pool
 from service.errors import ConfigurationError

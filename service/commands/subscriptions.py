@@ -7,9 +7,9 @@ import json
 import sys
 from dataclasses import asdict
 
-from reporting.fhir.subscriptions import revive
+from reporting.fhir.database import subscriptions as fhir_subscriptions
+from reporting.fhir.subscriptions.rules import revive
 from service.config import load_settings
-from service.database import fhir_subscriptions
 from service.database.pool import connect
 from service.errors import SemblanceError
 from service.exit_codes import ExitCode, code_of

@@ -8,11 +8,12 @@ import sys
 from uuid import UUID
 
 from reporting.fhir.audit import withdrawal
+from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.render import draft_of
 from reporting.fhir.results import observation_id_of
-from reporting.fhir.withdrawal import withdraw
+from reporting.fhir.write.withdrawal import withdraw
 from service.config import Settings, load_settings
-from service.database import appraisals, fhir_resources, instances
+from service.database import appraisals, instances
 from service.database.pool import Connection, connect
 from service.errors import RecordNotFoundError, SemblanceError
 from service.exit_codes import ExitCode, code_of

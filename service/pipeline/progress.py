@@ -8,8 +8,9 @@ from typing import Protocol
 
 import structlog
 
+from reporting.fhir.database import subscriptions as fhir_subscriptions
 from service.config import Settings
-from service.database import deliveries, fhir_subscriptions, instances, ledger, outbox
+from service.database import deliveries, instances, ledger, outbox
 from service.database.outbox import OutboxMessage
 from service.database.pool import Connection, Pool, transaction
 from service.pipeline.completeness import close_quiet, note_received

@@ -20,10 +20,11 @@ from pynetdicom.dsutils import encode
 
 from dicom_node.scp import Node
 from reporting.fhir.builders.subject import patient_id
+from reporting.fhir.database import resources as fhir_resources
+from reporting.report import report
 from reporting.source import default_zone, read_source
-from reporting.tasks import report
 from service.config import Destination, Settings
-from service.database import appraisals, deliveries, fhir_resources, instances
+from service.database import appraisals, deliveries, instances
 from service.database.pool import Pool, transaction
 from service.pipeline.context import Context
 from service.records import Instance, InstanceState

@@ -29,7 +29,7 @@ from dicom_node.journal import Journal
 from dicom_node.stow import StowReceiver
 from reporting.dicomweb.app import dicomweb_app
 from reporting.fhir.http import Api
-from reporting.fhir.server import make_api
+from reporting.http.server import make_api
 from service.config import Settings
 from service.stack.servers import EmbeddedPostgres
 from tests.conftest import cloned_database, settings_of

@@ -9,11 +9,12 @@ from uuid import uuid4
 
 import pytest
 
-from reporting.fhir.definitions import STUDY_COMPLETENESS
+from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.valid.definitions import STUDY_COMPLETENESS
 from reporting.identifiers import fhir_id
-from reporting.tasks import report, report_study
+from reporting.report import report, report_study
 from service.config import Settings
-from service.database import appraisals, commitments, fhir_resources, instances, ledger, outbox, studies
+from service.database import appraisals, commitments, instances, ledger, outbox, studies
 from service.database.commitments import SopReference
 from service.database.pool import Pool, transaction
 from service.database.studies import Study
