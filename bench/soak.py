@@ -30,7 +30,7 @@ import psycopg
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.dsutils import encode
 
-from dicom_node import command
+from dicom_node.encoding import command
 from service.database.migrate import migrate
 from service.stack.servers import EmbeddedPostgres
 from service.stack.waiting import wait_until

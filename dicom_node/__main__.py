@@ -13,8 +13,8 @@ import threading
 
 import structlog
 
-from dicom_node.processes import NodeProcesses, end_with_parent, shared_rates
-from dicom_node.scp import Node
+from dicom_node.acceptor.processes import NodeProcesses, end_with_parent, shared_rates
+from dicom_node.acceptor.scp import Node
 from service.audit.activity import ApplicationActivity
 from service.config import Settings, load_settings
 from service.database.pool import open_pool

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dicom_node.group_commit import GroupCommit
-from dicom_node.ingest import Ingest
-from dicom_node.journal import Journal
-from dicom_node.statuses import StoreStatus
-from dicom_node.stow import StowReceiver
+from dicom_node.encoding.statuses import StoreStatus
+from dicom_node.intake.group_commit import GroupCommit
+from dicom_node.intake.ingest import Ingest
+from dicom_node.intake.journal import Journal
+from dicom_node.intake.stow import StowReceiver
 from reporting.holdings.database import holdings
 from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.index import catch_up

@@ -54,7 +54,7 @@ REPORT = Step(
 )
 DELIVER = Step(
     task="deliver",
-    module="dicom_node.tasks",
+    module="dicom_node.delivery.deliver",
     queue=Queue.IO,
     subject=Subject.DELIVERY,
     begins_in=InstanceState.REPORTED,
@@ -81,7 +81,7 @@ ERRANDS = (NOTIFY, REPORT_STUDY)
 FORMER_NAMES = {
     "service.pipeline.appraise.appraise": APPRAISE.task,
     "reporting.report.report": REPORT.task,
-    "dicom_node.tasks.deliver": DELIVER.task,
+    "dicom_node.delivery.deliver.deliver": DELIVER.task,
     "reporting.fhir.subscriptions.notifications.notify": NOTIFY.task,
     "reporting.report.report_study": REPORT_STUDY.task,
 }

@@ -10,7 +10,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
 from pynetdicom.presentation import PresentationContext
 
-from dicom_node.ingest import Sender, sender_of
+from dicom_node.intake.ingest import Sender, sender_of
 from dicom_node.query.contexts import is_relational
 from dicom_node.query.identifier import Identifier, answer, read_find, read_retrieve
 from dicom_node.query.reply import Exchange, Request

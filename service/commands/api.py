@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from dicom_node.admission import Admission
-from dicom_node.group_commit import GroupCommit
-from dicom_node.ingest import Ingest
-from dicom_node.journal import Journal
-from dicom_node.stow import StowReceiver
+from dicom_node.admission.admission import Admission
+from dicom_node.intake.group_commit import GroupCommit
+from dicom_node.intake.ingest import Ingest
+from dicom_node.intake.journal import Journal
+from dicom_node.intake.stow import StowReceiver
 from reporting.dicomweb.app import dicomweb_app
 from reporting.dicomweb.call import PATH
 from reporting.holdings.index import Indexer

@@ -305,7 +305,7 @@ def _run_demo(facts: StackFacts, data_dir: Path, *, stays_up: bool) -> int:
     }
     photographs = _make_photographs(data_dir / "demo")
     command = [
-        *(sys.executable, "-m", "dicom_node.demo"),
+        *(sys.executable, "-m", "dicom_node.demo.run"),
         *(f"--photograph={name}={path}" for name, path in photographs.items()),
         *("--dicom-port", str(facts.dicom_port)),
         *("--ae-title", facts.dicom_ae_title),

@@ -148,7 +148,7 @@ class Stack:
     def _start_pacs(self) -> None:
         pacs_dir = self._data_dir / "pacs"
         spec = ChildSpec(
-            name="demo-pacs", module="dicom_node.demo_pacs", arguments=("--directory", str(pacs_dir))
+            name="demo-pacs", module="dicom_node.demo.pacs", arguments=("--directory", str(pacs_dir))
         )
         self.supervisor.start(spec)
         said = self.supervisor.wait_ready(spec.name)
@@ -211,7 +211,7 @@ def _end_leftovers(state_path: Path) -> None:
     """End the processes of a stack that was killed and could not end them itself."""
     if not state_path.exists():
         return
-    modules = {spec.module for spec in _specs()} | {"dicom_node.demo_pacs"}
+    modules = {spec.module for spec in _specs()} | {"dicom_node.demo.pacs"}
     leftovers = []
     with contextlib.suppress(ValueError, KeyError, OSError):
         for pid in json.loads(state_path.read_text())["pids"].values():

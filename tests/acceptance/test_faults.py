@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from dicom_node.demo_pacs import AE_TITLE, DemoPacs
+from dicom_node.demo.pacs import AE_TITLE, DemoPacs
 from service.config import Destination
 from service.database import outbox
 from service.database.pool import transaction

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.config import Settings
 from service.database.migrate import migrate
 from service.database.pool import open_pool, transaction

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.config import Settings
 from service.database import ledger
 from service.database.pool import Pool, transaction

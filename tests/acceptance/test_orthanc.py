@@ -13,7 +13,7 @@ import pytest
 from pydicom import dcmwrite
 from skimage import data
 
-from dicom_node.wrap import Wrapping, wrap_photograph
+from dicom_node.demo.wrap import Wrapping, wrap_photograph
 from service.config import Destination, Settings
 from service.stack.stack import Stack, StackOptions, free_port
 from service.stack.waiting import wait_until

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicom_node.wrap import encode
+from dicom_node.demo.wrap import encode
 from service.config import Settings
 from service.database import appraisals, instances, ledger, outbox
 from service.database.pool import Pool, transaction

@@ -17,8 +17,8 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom.dsutils import decode
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.readers import VERIFICATION
-from dicom_node.scp import Node
 from service.audit.from_ledger import MAKERS
 from service.audit.trail import Fault, seal_pending, verify
 from service.audit.transfers import record_begin

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.audit.activity import ApplicationActivity
 from service.audit.processes import AuditThreads, send_batch
 from service.audit.syslog import SyslogServer

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.dsutils import encode
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from reporting.fhir.builders.subject import patient_id
 from reporting.fhir.database import resources as fhir_resources
 from reporting.report import report

@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.database import instances
 from service.database.pool import Pool, transaction
 from service.storage.local import InstanceStore

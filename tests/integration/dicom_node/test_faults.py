@@ -15,8 +15,8 @@ import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, VLPhotographicImageStorage
 from pynetdicom.sop_class import Verification
 
-from dicom_node.association import NodeAssociation
-from dicom_node.scp import Node
+from dicom_node.acceptor.association import NodeAssociation
+from dicom_node.acceptor.scp import Node
 from service.config import Settings
 from service.database import instances, ledger
 from service.database.pool import Pool, connect, open_pool, transaction

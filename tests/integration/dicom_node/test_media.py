@@ -12,7 +12,7 @@ from lxml import etree
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.config import Settings
 from service.database import audit_messages, ledger
 from service.database.pool import Pool, transaction

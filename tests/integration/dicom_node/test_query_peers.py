@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.config import Destination, Settings
 from service.database.pool import Pool
 from service.stack.waiting import wait_until

@@ -19,8 +19,8 @@ from pydicom.uid import (
 )
 from pynetdicom.dsutils import encode
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.readers import READERS, TRANSFER_SYNTAXES, VERIFICATION
-from dicom_node.scp import Node
 from service.database import instances, ledger
 from service.database.pool import Pool, transaction
 from service.records import Instance, InstanceState, LedgerEvent

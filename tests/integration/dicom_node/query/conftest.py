@@ -11,8 +11,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.query.contexts import STUDY_ROOT_FIND
-from dicom_node.scp import Node
 from service.config import Destination, Settings
 from service.database.pool import Pool, open_pool
 from service.stack.servers import EmbeddedPostgres

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEGBaseline8Bit
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.query.contexts import STUDY_ROOT_MOVE
-from dicom_node.scp import Node
 from service.database import instances, ledger
 from service.database.pool import Pool, transaction
 from service.records import LedgerEvent

@@ -23,10 +23,10 @@ from pydicom.uid import (
 )
 from starlette.applications import Starlette
 
-from dicom_node.group_commit import GroupCommit
-from dicom_node.ingest import Ingest
-from dicom_node.journal import Journal
-from dicom_node.stow import StowReceiver
+from dicom_node.intake.group_commit import GroupCommit
+from dicom_node.intake.ingest import Ingest
+from dicom_node.intake.journal import Journal
+from dicom_node.intake.stow import StowReceiver
 from reporting.dicomweb.app import dicomweb_app
 from reporting.fhir.http import Api
 from reporting.http.server import make_api
