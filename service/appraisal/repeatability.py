@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from service.appraisal.appraiser import BATCH, Appraiser
 from service.appraisal.evaluation import rater_agreement
-from service.appraisal.photograph import Photograph, photograph_from_rgb
+from service.appraisal.photograph.decode import Photograph, photograph_from_rgb
 from service.appraisal.retake import Picture, jpeg, light, perspective, scale
 from service.errors import ConfigurationError
 from service.records import MethodIdentity, Region

@@ -13,8 +13,8 @@ from enum import StrEnum
 import cv2
 import numpy as np
 
-from service.appraisal.alignment import AlignedFace
-from service.appraisal.regions import region_masks
+from service.appraisal.face.alignment import AlignedFace
+from service.appraisal.face.regions import region_masks
 from service.records import Region
 
 _FEWEST_PIXELS = 50

@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 
 from service.appraisal.appraiser import BATCH, Appraiser, pick_device
 from service.appraisal.calibration import LEAST_RATING, MOST_RATING
-from service.appraisal.comparators import COMPARATORS
-from service.appraisal.comparators.backbones import BACKBONES
 from service.appraisal.evaluation import Agreement, RaterAgreement, agreement, rater_agreement
-from service.appraisal.face import FaceFinder, MediapipeFaceFinder, RememberingFaceFinder
-from service.appraisal.methods import find_method
+from service.appraisal.face.finder import FaceFinder, MediapipeFaceFinder, RememberingFaceFinder
+from service.appraisal.methods.features.backbones import BACKBONES
 from service.appraisal.models import ModelState, ModelStore
-from service.appraisal.normalisers import NORMALISERS
-from service.appraisal.normalisers.remembering import RememberingNormaliser
-from service.appraisal.photograph import Photograph, read_photograph
+from service.appraisal.photograph.decode import Photograph, read_photograph
+from service.appraisal.registry import COMPARATORS, NORMALISERS, find_method
+from service.appraisal.remembering import RememberingNormaliser
 from service.appraisal.tables import Progress, Workplace, lookup, unwatched
 from service.errors import ConfigurationError, PhotographError
 from service.records import Appraisal, Region

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from service.appraisal.evaluation import Estimate, to_ratings
-from service.appraisal.photograph import read_photograph
+from service.appraisal.photograph.decode import read_photograph
 from service.appraisal.validation import MethodResult, Validation
 from service.records import Region
 

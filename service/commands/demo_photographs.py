@@ -39,7 +39,7 @@ def make_photographs(directory: Path) -> dict[str, Path]:
     from skimage.data import astronaut
 
     from service.appraisal.anomalies import NAMED, Canvas, render
-    from service.appraisal.face import MediapipeFaceFinder
+    from service.appraisal.face.finder import MediapipeFaceFinder
 
     original = np.asarray(astronaut(), dtype=np.uint8)  # type: ignore[no-untyped-call]
     faces = MediapipeFaceFinder().find(original)

@@ -10,15 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from service.appraisal.alignment import AlignedFace, align
 from service.appraisal.anomalies import Canvas, Maker, forward_points, inter_ocular_distance, render
-from service.appraisal.face import FaceFinder
-from service.appraisal.fusion import FEATURES, FaceReading, Fusion, close_features, oddities, planes
-from service.appraisal.localisation import face_reading
-from service.appraisal.photograph import photograph_from_rgb
-from service.appraisal.reading import NetworkReader
-from service.appraisal.shape import MEASURES, PART_MEASURES, PART_POINTS, Part, Shape
-from service.appraisal.views import CLOSE_UP, INPUT_SIZE, LANDMARKS
+from service.appraisal.face.alignment import AlignedFace, align
+from service.appraisal.face.finder import FaceFinder
+from service.appraisal.methods.localised.fusion import (
+    FEATURES,
+    FaceReading,
+    Fusion,
+    close_features,
+    oddities,
+    planes,
+)
+from service.appraisal.methods.localised.localisation import face_reading
+from service.appraisal.methods.localised.reading import NetworkReader
+from service.appraisal.methods.localised.shape import MEASURES, PART_MEASURES, PART_POINTS, Part, Shape
+from service.appraisal.methods.localised.views import CLOSE_UP, INPUT_SIZE, LANDMARKS
+from service.appraisal.photograph.decode import photograph_from_rgb
 from service.training import augmentation
 from service.training.examples import make_change
 from service.training.faces import FacePool, NormalFace

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from service.appraisal.views import WHOLE, View
+from service.appraisal.methods.localised.views import WHOLE, View
 
 _PER_LANDMARK = ("points.maps.weight", "points.maps.bias")
 

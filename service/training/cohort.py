@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.appraisal.calibration import Calibration, map_range, normal_cohort, region_statistics
-from service.appraisal.fusion import Fusion
-from service.appraisal.methods import METHODS
-from service.appraisal.regions import region_masks
+from service.appraisal.face.regions import region_masks
+from service.appraisal.methods.localised.fusion import Fusion
+from service.appraisal.registry import METHODS
 from service.appraisal.score import region_scores, score
 from service.errors import ConfigurationError
 from service.records import Region

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from service.appraisal.anomalies import RANDOM, Maker
-from service.appraisal.anomaly_network import AnomalyNetwork, NetworkOutput, of_whole
 from service.appraisal.memory import keep_freed_memory
-from service.appraisal.views import WHOLE, View
+from service.appraisal.methods.localised.anomaly_network import AnomalyNetwork, NetworkOutput, of_whole
+from service.appraisal.methods.localised.views import WHOLE, View
 from service.errors import ConfigurationError
 from service.training.examples import PER_FACE, Batch, Examples
 from service.training.faces import FacePool

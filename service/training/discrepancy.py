@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from service.appraisal.alignment import alignment_matrix
-from service.appraisal.discrepancy_network import (
+from service.appraisal.face.alignment import alignment_matrix
+from service.appraisal.methods.two_phase.discrepancy_network import (
     INPUT_SIZE,
     PICTURE_SIZE,
     SIDES,

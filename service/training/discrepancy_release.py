@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from service.appraisal.discrepancy import DiscrepancyReader, Distances, fit_usual, stored
-from service.appraisal.discrepancy_network import INPUT_SIZE
+from service.appraisal.methods.two_phase.discrepancy import DiscrepancyReader, Distances, fit_usual, stored
+from service.appraisal.methods.two_phase.discrepancy_network import INPUT_SIZE
+from service.appraisal.methods.two_phase.normaliser import MODEL
 from service.appraisal.models import load_tensors
-from service.appraisal.normalisers.two_phase import MODEL
 from service.training.discrepancy import as_seen
 from service.training.faces import HELD_OUT_SOURCES, FacePool, Split, open_pool
 from service.training.model_card import as_toml, entry_of

@@ -23,8 +23,8 @@ from service.appraisal.anomalies import (
     undoing_displacement,
 )
 from service.appraisal.anomalies.anatomy import OVAL
-from service.appraisal.anomaly_network import FLOW_UNIT
-from service.appraisal.views import INPUT_SIZE, WHOLE, View
+from service.appraisal.methods.localised.anomaly_network import FLOW_UNIT
+from service.appraisal.methods.localised.views import INPUT_SIZE, WHOLE, View
 from service.training import augmentation
 from service.training.faces import FacePool, NormalFace
 from service.training.morphs import stranger

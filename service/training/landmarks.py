@@ -27,10 +27,10 @@ from service.appraisal.anomalies import (
     inter_ocular_distance,
     render,
 )
-from service.appraisal.anomaly_network import AnomalyNetwork
-from service.appraisal.landmark_branch import LandmarkBranch
 from service.appraisal.memory import keep_freed_memory
-from service.appraisal.views import INPUT_SIZE, WHOLE, View
+from service.appraisal.methods.localised.anomaly_network import AnomalyNetwork
+from service.appraisal.methods.localised.landmark_branch import LandmarkBranch
+from service.appraisal.methods.localised.views import INPUT_SIZE, WHOLE, View
 from service.training import augmentation
 from service.training.examples import in_square, mirrored, placed
 from service.training.faces import FacePool, NormalFace

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from service.appraisal.anomaly_network import NetworkOutput
+from service.appraisal.methods.localised.anomaly_network import NetworkOutput
 from service.training.examples import PER_FACE, Batch
 
 _POSITIVE_SHARE = 0.3  # weight of the anomaly's cells against all others, whatever their number

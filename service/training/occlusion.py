@@ -24,8 +24,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from service.appraisal.anomalies import RANDOM, named_types, read_lip_shapes
+from service.appraisal.gates.occlusion_network import ENCODER_LAYERS, OcclusionNetwork
 from service.appraisal.models import ModelStore
-from service.appraisal.occlusion_network import ENCODER_LAYERS, OcclusionNetwork
 from service.training.faces import Split, open_pool
 from service.training.occluders.stage import Field, Image
 from service.training.occlusion_examples import Batch, Scene, SceneMaker, collate

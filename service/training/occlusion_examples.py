@@ -13,7 +13,7 @@ from torch import Tensor
 
 from service.appraisal.anomalies import Canvas, Maker, inter_ocular_distance, render
 from service.appraisal.anomalies.anatomy import OVAL
-from service.appraisal.occlusion_network import INPUT_SIZE, OUTPUT_SIZE
+from service.appraisal.gates.occlusion_network import INPUT_SIZE, OUTPUT_SIZE
 from service.training import augmentation
 from service.training.faces import FacePool, NormalFace
 from service.training.occluders import HARMLESS, OCCLUDERS, Cover, brow_line, compose, stage_of

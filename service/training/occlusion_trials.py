@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from service.appraisal.anomalies import Maker
-from service.appraisal.occlusion import OcclusionCalibration, find_occlusion
-from service.appraisal.occlusion_gate import OcclusionGate
-from service.appraisal.occlusion_network import INPUT_SIZE
-from service.appraisal.regions import region_masks
+from service.appraisal.face.regions import region_masks
+from service.appraisal.gates.occlusion import OcclusionCalibration, find_occlusion
+from service.appraisal.gates.occlusion_gate import OcclusionGate
+from service.appraisal.gates.occlusion_network import INPUT_SIZE
 from service.records import Region
 from service.training import augmentation
 from service.training.faces import FacePool, NormalFace

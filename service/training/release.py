@@ -12,15 +12,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from service.appraisal.anomalies import RANDOM
-from service.appraisal.anomaly_network import of_close_up, of_whole, together
 from service.appraisal.benchmark.measures import auroc
 from service.appraisal.calibration import save_calibration
-from service.appraisal.comparators.localised import FUSION_MODEL
-from service.appraisal.face import FaceFinder
-from service.appraisal.fusion import Fusion, fusion_from
+from service.appraisal.face.finder import FaceFinder
+from service.appraisal.methods.localised.anomaly_network import of_close_up, of_whole, together
+from service.appraisal.methods.localised.comparator import FUSION_MODEL
+from service.appraisal.methods.localised.fusion import Fusion, fusion_from
+from service.appraisal.methods.localised.normaliser import MODEL
+from service.appraisal.methods.localised.reading import NetworkReader
 from service.appraisal.models import SITE_LINE, ModelEntry, ModelStore, load_tensors
-from service.appraisal.normalisers.restoration import MODEL
-from service.appraisal.reading import NetworkReader
 from service.appraisal.site import calibration_id
 from service.errors import ConfigurationError
 from service.training.calibrate import Sample, collect, fit

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from service.appraisal.alignment import alignment_matrix, transform
-from service.appraisal.shape import MEASURES, PART_POINTS, Measure, Shape
-from service.appraisal.views import LANDMARKS, MIRRORED
+from service.appraisal.face.alignment import alignment_matrix, transform
+from service.appraisal.methods.localised.shape import MEASURES, PART_POINTS, Measure, Shape
+from service.appraisal.methods.localised.views import LANDMARKS, MIRRORED
 from service.errors import ConfigurationError
 from service.training.faces import FacePool
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from service.appraisal.anomalies import Canvas, Maker, inter_ocular_distance, render
-from service.appraisal.anomaly_network import AnomalyNetwork
-from service.appraisal.views import INPUT_SIZE, WHOLE, View
+from service.appraisal.methods.localised.anomaly_network import AnomalyNetwork
+from service.appraisal.methods.localised.views import INPUT_SIZE, WHOLE, View
 from service.training import augmentation
 from service.training.examples import placed
 from service.training.faces import FacePool

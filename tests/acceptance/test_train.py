@@ -16,10 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from service.appraisal.anomaly_network import of_close_up
-from service.appraisal.face import MediapipeFaceFinder
-from service.appraisal.methods import METHODS
+from service.appraisal.face.finder import MediapipeFaceFinder
+from service.appraisal.methods.localised.anomaly_network import of_close_up
 from service.appraisal.models import SHIPPED_WEIGHTS_DIR
+from service.appraisal.registry import METHODS
 from service.appraisal.retake import gamma, light, noise, perspective
 from service.training.archive import archive_photographs
 from service.training.faces import Split, open_pool

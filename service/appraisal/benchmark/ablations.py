@@ -12,9 +12,9 @@ from service.appraisal.benchmark.measures import auroc
 from service.appraisal.benchmark.studies import Cell, StudyTable, figure_of
 from service.appraisal.benchmark.summary import STRONG, SUBTLE
 from service.appraisal.benchmark.trial import Sheet
-from service.appraisal.fusion import EVIDENCE, Fusion
-from service.appraisal.localisation import face_reading
-from service.appraisal.reading import Restored
+from service.appraisal.methods.localised.fusion import EVIDENCE, Fusion
+from service.appraisal.methods.localised.localisation import face_reading
+from service.appraisal.methods.localised.reading import Restored
 
 FUSED = "fused"
 Floats = npt.NDArray[np.float64]

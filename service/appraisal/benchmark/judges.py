@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.benchmark.trial import Judged
-from service.appraisal.comparators.pixel import multiscale
-from service.appraisal.photograph import photograph_from_rgb
+from service.appraisal.methods.pixels.comparators import multiscale
+from service.appraisal.photograph.decode import photograph_from_rgb
 
 NO_SCORE = "no-score"  # accepted, but nothing of the face could be judged
 

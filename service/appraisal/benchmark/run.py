@@ -16,12 +16,12 @@ from service.appraisal.benchmark.studies import StudyTable, as_json, rejection_t
 from service.appraisal.benchmark.subgroups import Portrayed, measure_subgroups
 from service.appraisal.benchmark.summary import Summary, summarise
 from service.appraisal.benchmark.trial import SEVERITIES, Judge, Sheet, Subject, Verdict, trial
-from service.appraisal.comparators.localised import FUSION_MODEL
-from service.appraisal.comparators.localised import ROW as LOCALISED
-from service.appraisal.fusion import fusion_from
-from service.appraisal.methods import find_method
+from service.appraisal.methods.localised.comparator import FUSION_MODEL
+from service.appraisal.methods.localised.comparator import ROW as LOCALISED
+from service.appraisal.methods.localised.fusion import fusion_from
+from service.appraisal.methods.localised.normaliser import ROW as RESTORATION
 from service.appraisal.models import ModelStore
-from service.appraisal.normalisers.restoration import ROW as RESTORATION
+from service.appraisal.registry import find_method
 from service.errors import ConfigurationError
 
 SHEET_FACES = 4

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from service.appraisal.benchmark.trial import Subject
-from service.appraisal.face import FaceFinder
-from service.appraisal.photograph import photograph_from_bytes
+from service.appraisal.face.finder import FaceFinder
+from service.appraisal.photograph.decode import photograph_from_bytes
 from service.errors import ConfigurationError, PhotographError
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".dcm"})

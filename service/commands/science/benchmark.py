@@ -19,7 +19,7 @@ from service.appraisal.benchmark.run import Plan, Result, Tell, check, run
 from service.appraisal.benchmark.studies import StudyTable, as_markdown, cell_text, heading
 from service.appraisal.benchmark.subjects import read_subjects
 from service.appraisal.benchmark.trial import Subject
-from service.appraisal.face import MediapipeFaceFinder
+from service.appraisal.face.finder import MediapipeFaceFinder
 from service.appraisal.models import ModelStore
 from service.errors import ConfigurationError
 from service.training.held_out import held_out_people, held_out_subjects, is_archive

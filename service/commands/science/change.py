@@ -12,7 +12,7 @@ from rich.table import Table
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.change import RegionChange, Verdict, compare_appraisals
 from service.appraisal.models import ModelStore
-from service.appraisal.photograph import read_photograph
+from service.appraisal.photograph.decode import read_photograph
 from service.appraisal.repeatability import find_repeatability, repeatability_places
 from service.commands.science.progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings

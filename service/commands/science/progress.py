@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.appraisal.face import MediapipeFaceFinder
-from service.appraisal.photograph import read_photograph
+from service.appraisal.face.finder import MediapipeFaceFinder
+from service.appraisal.photograph.decode import read_photograph
 from service.errors import PhotographError
 
 

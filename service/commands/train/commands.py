@@ -77,7 +77,7 @@ def default(  # noqa: PLR0917
 
     Example: semblance train default --data faces/ --out run/ --device cuda --workers 12 --faces 16
     """
-    from service.appraisal.views import CLOSE_UP, WHOLE
+    from service.appraisal.methods.localised.views import CLOSE_UP, WHOLE
     from service.training.default_method import TrainingPlan
 
     encoder = None if start is not None else ModelStore(model_dir).path(_ENCODER)
@@ -185,7 +185,7 @@ def landmarks(  # noqa: PLR0917
 
     Example: semblance train landmarks --weights run/network.safetensors --data faces/ --out points/
     """
-    from service.appraisal.views import CLOSE_UP, WHOLE
+    from service.appraisal.methods.localised.views import CLOSE_UP, WHOLE
 
     stages.landmarks(
         weights,
@@ -275,8 +275,8 @@ def site(
 
     Example: semblance train site --photos normal/ --out site/
     """
-    from service.appraisal.face import MediapipeFaceFinder
-    from service.appraisal.normalisers.restoration import MODEL
+    from service.appraisal.face.finder import MediapipeFaceFinder
+    from service.appraisal.methods.localised.normaliser import MODEL
     from service.training.archive import archive_photographs
     from service.training.default_method import TrainingPlan
     from service.training.faces import Split, open_pool

@@ -16,7 +16,7 @@ from service.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.appraisal.views import View
+    from service.appraisal.methods.localised.views import View
     from service.training.default_method import TrainingPlan
 
 WEIGHTS = "network.safetensors"  # in the folder of each stage
@@ -97,7 +97,7 @@ def landmarks(weights: Path, data: Path, out: Path, view: View, effort: Effort) 
     Raises:
         ConfigurationError: no faces to train on.
     """
-    from service.appraisal.anomaly_network import AnomalyNetwork, of_whole
+    from service.appraisal.methods.localised.anomaly_network import AnomalyNetwork, of_whole
     from service.appraisal.models import load_tensors
     from service.training.faces import Split, open_pool
     from service.training.landmarks import LandmarkPlan, train_landmarks
@@ -131,9 +131,9 @@ def close_up(weights: Path, data: Path, out: Path, effort: Effort) -> Path:
     """Train the network that sees mouth and nose from close by, from the whole face's weights."""
     from safetensors.torch import save_file
 
-    from service.appraisal.anomaly_network import of_whole
+    from service.appraisal.methods.localised.anomaly_network import of_whole
+    from service.appraisal.methods.localised.views import CLOSE_UP
     from service.appraisal.models import load_tensors
-    from service.appraisal.views import CLOSE_UP
     from service.training.close_up import seen_from
     from service.training.default_method import TrainingPlan
 
@@ -173,7 +173,7 @@ def calibrated(  # noqa: PLR0917
     everyone: bool = False,
 ) -> tuple[Path, ...]:
     """Calibrate both networks; see ``release``."""
-    from service.appraisal.face import MediapipeFaceFinder
+    from service.appraisal.face.finder import MediapipeFaceFinder
     from service.training.release import release
 
     with Progress(console=console) as progress:

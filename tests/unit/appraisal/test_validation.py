@@ -58,7 +58,7 @@ def test_a_method_that_sees_the_stain_agrees_with_people(found):
 def test_methods_of_one_normaliser_share_its_counterparts_and_batches_change_nothing(
     hospital, finder, found, monkeypatch
 ):
-    from service.appraisal.normalisers.symmetry import SymmetryNormaliser
+    from service.appraisal.methods.symmetry.normaliser import SymmetryNormaliser
 
     sizes, told = [], []
     original = SymmetryNormaliser.normalise

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from service.appraisal.anomalies import RANDOM
-from service.appraisal.anomaly_network import FLOW_UNIT, AnomalyNetwork
-from service.appraisal.views import CLOSE_UP, WHOLE
+from service.appraisal.methods.localised.anomaly_network import FLOW_UNIT, AnomalyNetwork
+from service.appraisal.methods.localised.views import CLOSE_UP, WHOLE
 from service.training.close_up import seen_from
 from service.training.default_method import train
 from service.training.examples import PER_FACE, Examples

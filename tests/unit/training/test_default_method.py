@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from service.appraisal.anomalies import RANDOM
-from service.appraisal.anomaly_network import AnomalyNetwork
+from service.appraisal.methods.localised.anomaly_network import AnomalyNetwork
 from service.errors import ConfigurationError
 from service.training.default_method import TrainingPlan, train
 from service.training.examples import PER_FACE, Examples

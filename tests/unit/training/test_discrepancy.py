@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import squeezenet1_1
 from typer.testing import CliRunner
 
-from service.appraisal.discrepancy import DiscrepancyReader
-from service.appraisal.discrepancy_network import SIDES
+from service.appraisal.methods.two_phase.discrepancy import DiscrepancyReader
+from service.appraisal.methods.two_phase.discrepancy_network import SIDES
 from service.appraisal.models import ModelStore, read_manifest
 from service.commands.main import app
 from service.errors import ConfigurationError, ModelNotFoundError

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from service.appraisal.anomaly_network import AnomalyNetwork
-from service.appraisal.views import CLOSE_UP, LANDMARKS
+from service.appraisal.methods.localised.anomaly_network import AnomalyNetwork
+from service.appraisal.methods.localised.views import CLOSE_UP, LANDMARKS
 from service.training.faces import Split, open_pool
 from service.training.landmarks import DisplacedFaces, LandmarkPlan, train_landmarks
 from service.training.losses import landmark_loss

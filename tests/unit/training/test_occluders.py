@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.appraisal.regions import face_mask
+from service.appraisal.face.regions import face_mask
 from service.training.occluders import HARMLESS, OCCLUDERS, compose, stage_of
 from tests.unit.appraisal.drawn_face import drawn_face
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import squeezenet1_1
 
 from service.appraisal.anomalies import NAMED
-from service.appraisal.occlusion import OcclusionCalibration, load_occlusion_calibration
-from service.appraisal.occlusion_network import OcclusionNetwork
+from service.appraisal.gates.occlusion import OcclusionCalibration, load_occlusion_calibration
+from service.appraisal.gates.occlusion_network import OcclusionNetwork
 from service.errors import ConfigurationError
 from service.records import Region
 from service.training.faces import Split, open_pool

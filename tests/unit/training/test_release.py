@@ -6,14 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from service.appraisal.anomaly_network import AnomalyNetwork, of_close_up, together
-from service.appraisal.fusion import FaceReading, fusion_from
-from service.appraisal.methods import METHODS
+from service.appraisal.methods.localised.anomaly_network import AnomalyNetwork, of_close_up, together
+from service.appraisal.methods.localised.fusion import FaceReading, fusion_from
+from service.appraisal.methods.localised.reading import Reading
+from service.appraisal.methods.localised.shape import MEASURES, PART_MEASURES, Part, Shape
+from service.appraisal.methods.localised.views import CLOSE_UP, LANDMARKS
 from service.appraisal.models import ModelStore
-from service.appraisal.reading import Reading
-from service.appraisal.shape import MEASURES, PART_MEASURES, Part, Shape
+from service.appraisal.registry import METHODS
 from service.appraisal.site import at_site
-from service.appraisal.views import CLOSE_UP, LANDMARKS
 from service.errors import ConfigurationError
 from service.training.calibrate import Sample, fit
 from service.training.cohort import cohort
@@ -119,8 +119,8 @@ class Mesh:
     """A finder that knows where the drawn face is."""
 
     def find(self, rgb):
-        from service.appraisal.face import Face
-        from service.appraisal.pose import Pose
+        from service.appraisal.face.finder import Face
+        from service.appraisal.face.pose import Pose
 
         points = drawn_mesh(rgb.shape[0])
         points[468], points[473] = points[[33, 133]].mean(0), points[[263, 362]].mean(0)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from service.appraisal.shape import MEASURES, PART_POINTS
-from service.appraisal.views import LANDMARKS, MIRRORED
+from service.appraisal.methods.localised.shape import MEASURES, PART_POINTS
+from service.appraisal.methods.localised.views import LANDMARKS, MIRRORED
 from service.errors import ConfigurationError
 from service.training.faces import FacePool
 from service.training.shape import FEWEST, fit_shape
@@ -34,7 +34,7 @@ def test_a_long_face_may_have_a_low_chin_and_a_normal_one_may_not():
     shape = fit_shape(faces)
     chin = [measure.name for measure in MEASURES].index("chin-height")
     long = faces.archives[0].meshes[0].astype(np.float64)
-    from service.appraisal.alignment import alignment_matrix, transform
+    from service.appraisal.face.alignment import alignment_matrix, transform
 
     def z(mesh):
         return shape.z(transform(mesh, alignment_matrix(mesh, SIZE)), SIZE)

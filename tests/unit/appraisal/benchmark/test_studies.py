@@ -14,11 +14,11 @@ from service.appraisal.benchmark.run import Plan, check, run
 from service.appraisal.benchmark.studies import StudyTable, as_json, as_markdown, cell_text, figure_of
 from service.appraisal.benchmark.summary import Figure
 from service.appraisal.benchmark.trial import Judged
-from service.appraisal.fusion import FEATURES, Fusion
-from service.appraisal.localisation import face_reading
+from service.appraisal.methods.localised.fusion import FEATURES, Fusion
+from service.appraisal.methods.localised.localisation import face_reading
+from service.appraisal.methods.localised.shape import MEASURES, Part, Shape
+from service.appraisal.methods.localised.views import LANDMARKS
 from service.appraisal.models import ModelStore
-from service.appraisal.shape import MEASURES, Part, Shape
-from service.appraisal.views import LANDMARKS
 from service.errors import ConfigurationError
 from tests.unit.appraisal.benchmark.shown import sheet, subject
 from tests.unit.appraisal.benchmark.test_trial import MAKERS, subjects

@@ -5,7 +5,6 @@ import cv2
 import numpy as np
 import pytest
 
-from service.appraisal.alignment import AlignedFace
 from service.appraisal.benchmark.camera import camera_measures, camera_part
 from service.appraisal.benchmark.subgroups import (
     FEWEST,
@@ -15,6 +14,7 @@ from service.appraisal.benchmark.subgroups import (
     spread_over,
 )
 from service.appraisal.benchmark.trial import Judged
+from service.appraisal.face.alignment import AlignedFace
 from service.appraisal.skin import SkinTone, skin_tone, typology_angle
 from service.errors import ConfigurationError
 from service.records import QualityMeasures

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from service.appraisal.face import MediapipeFaceFinder
+from service.appraisal.face.finder import MediapipeFaceFinder
 from service.commands.main import app
 from service.training.archive import archive_photographs
 from tests.unit.appraisal.photographs import portrait
