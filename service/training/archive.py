@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from service.appraisal.benchmark.subjects import photographs_in
 from service.appraisal.face.alignment import align
 from service.appraisal.face.finder import FaceFinder
 from service.appraisal.gates.quality import check_quality
@@ -18,6 +17,7 @@ from service.appraisal.methods.localised.views import INPUT_SIZE
 from service.appraisal.photograph.decode import photograph_from_bytes
 from service.appraisal.settings import AppraisalSettings
 from service.errors import ConfigurationError, PhotographError
+from service.evaluation.benchmark.subjects import photographs_in
 from service.records import RejectionReason
 from service.training.faces import SITE_SOURCE
 

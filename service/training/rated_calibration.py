@@ -35,8 +35,8 @@ from service.appraisal.photograph.decode import read_photograph
 from service.appraisal.registry import COMPARATORS, NORMALISERS, Method, find_method
 from service.appraisal.site import at_site, calibration_id, calibration_of, stored_id
 from service.appraisal.tables import lookup
-from service.appraisal.validation import Validation
 from service.errors import ConfigurationError
+from service.evaluation.validation import Validation
 from service.records import Region
 from service.training.model_card import entry_of, put_rows
 

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from service.appraisal.anomalies import RANDOM
-from service.appraisal.benchmark.measures import auroc
 from service.appraisal.calibration import save_calibration
 from service.appraisal.face.finder import FaceFinder
 from service.appraisal.methods.localised.anomaly_network import of_close_up, of_whole, together
@@ -23,6 +22,7 @@ from service.appraisal.methods.localised.reading import NetworkReader
 from service.appraisal.models import SITE_LINE, ModelEntry, ModelStore, load_tensors
 from service.appraisal.site import calibration_id
 from service.errors import ConfigurationError
+from service.evaluation.benchmark.measures import auroc
 from service.training.calibrate import Sample, collect, fit
 from service.training.cohort import cohort
 from service.training.faces import FacePool, Split, open_pool

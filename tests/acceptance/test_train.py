@@ -20,7 +20,7 @@ from service.appraisal.face.finder import MediapipeFaceFinder
 from service.appraisal.methods.localised.anomaly_network import of_close_up
 from service.appraisal.models import SHIPPED_WEIGHTS_DIR
 from service.appraisal.registry import METHODS
-from service.appraisal.retake import gamma, light, noise, perspective
+from service.evaluation.retake import gamma, light, noise, perspective
 from service.training.archive import archive_photographs
 from service.training.faces import Split, open_pool
 from tests.unit.appraisal.photographs import portrait

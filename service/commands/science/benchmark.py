@@ -13,15 +13,15 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from service.appraisal.anomalies import Maker, named_types, read_lip_shapes
-from service.appraisal.benchmark.judges import ORACLE
-from service.appraisal.benchmark.report import NOTE, write_report
-from service.appraisal.benchmark.run import Plan, Result, Tell, check, run
-from service.appraisal.benchmark.studies import StudyTable, as_markdown, cell_text, heading
-from service.appraisal.benchmark.subjects import read_subjects
-from service.appraisal.benchmark.trial import Subject
 from service.appraisal.face.finder import MediapipeFaceFinder
 from service.appraisal.models import ModelStore
 from service.errors import ConfigurationError
+from service.evaluation.benchmark.judges import ORACLE
+from service.evaluation.benchmark.report import NOTE, write_report
+from service.evaluation.benchmark.run import Plan, Result, Tell, check, run
+from service.evaluation.benchmark.studies import StudyTable, as_markdown, cell_text, heading
+from service.evaluation.benchmark.subjects import read_subjects
+from service.evaluation.benchmark.trial import Subject
 from service.training.held_out import held_out_people, held_out_subjects, is_archive
 
 _ALWAYS_SHOWN = (ORACLE, "symmetry")

@@ -11,11 +11,11 @@ from rich.table import Table
 
 from service.appraisal.appraiser import BATCH
 from service.appraisal.models import ModelStore
-from service.appraisal.validation import Validation, read_ratings, usable_methods, validate
-from service.appraisal.validation_report import write_report
 from service.commands.science.progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import ConfigurationError, SemblanceError
+from service.evaluation.validation import Validation, read_ratings, usable_methods, validate
+from service.evaluation.validation_report import write_report
 from service.exit_codes import code_of
 from service.records import Region
 from service.training.rated_calibration import Fit, calibrate_on_ratings, install_calibration

@@ -20,8 +20,8 @@ from service.appraisal.methods.two_phase.discrepancy import (
 )
 from service.appraisal.methods.two_phase.discrepancy_network import Student, Teacher, distances
 from service.appraisal.methods.two_phase.normaliser import TwoPhaseNormaliser
-from service.appraisal.retake import light, noise
 from service.appraisal.tables import Normalised
+from service.evaluation.retake import light, noise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPOT = (slice(150, 176), slice(160, 186))

@@ -16,9 +16,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from service.appraisal.evaluation import Estimate, to_ratings
 from service.appraisal.photograph.decode import read_photograph
-from service.appraisal.validation import MethodResult, Validation
+from service.evaluation.statistics import Estimate, to_ratings
+from service.evaluation.validation import MethodResult, Validation
 from service.records import Region
 
 _TITLES = {Region.ORONASAL: "oral/nasal region", Region.FACE: "entire face"}  # Table II's order

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from service.appraisal.evaluation import agreement, detection, rater_agreement, to_ratings
 from service.errors import ConfigurationError
+from service.evaluation.statistics import agreement, detection, rater_agreement, to_ratings
 
 # Shrout and Fleiss 1979, table 2: six targets, four judges.
 SHROUT_FLEISS = np.array(

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from service.appraisal.appraiser import BATCH, Appraiser, pick_device
 from service.appraisal.calibration import LEAST_RATING, MOST_RATING
-from service.appraisal.evaluation import Agreement, RaterAgreement, agreement, rater_agreement
 from service.appraisal.face.finder import FaceFinder, MediapipeFaceFinder, RememberingFaceFinder
 from service.appraisal.methods.features.backbones import BACKBONES
 from service.appraisal.models import ModelState, ModelStore
@@ -25,6 +24,7 @@ from service.appraisal.registry import COMPARATORS, NORMALISERS, find_method
 from service.appraisal.remembering import RememberingNormaliser
 from service.appraisal.tables import Progress, Workplace, lookup, unwatched
 from service.errors import ConfigurationError, PhotographError
+from service.evaluation.statistics import Agreement, RaterAgreement, agreement, rater_agreement
 from service.records import Appraisal, Region
 
 COLUMNS = ("photo", "rater", "rating")

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.appraisal.anomalies import forward_points, inter_ocular_distance
-from service.appraisal.benchmark.studies import Cell, StudyTable, figure_of
-from service.appraisal.benchmark.summary import STRONG
-from service.appraisal.benchmark.trial import Sheet
 from service.appraisal.face.alignment import AlignedFace, transform
 from service.appraisal.methods.localised.reading import Restored, found_landmarks
 from service.appraisal.methods.localised.views import LANDMARKS
+from service.evaluation.benchmark.studies import Cell, StudyTable, figure_of
+from service.evaluation.benchmark.summary import STRONG
+from service.evaluation.benchmark.trial import Sheet
 
 MOVED_SHARE = 0.25  # of the largest displacement, from which a landmark counts as moved
 MOVED_LEAST = 0.01  # inter-ocular distances, likewise

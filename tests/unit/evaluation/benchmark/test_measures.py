@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.appraisal.benchmark.measures import (
+from service.evaluation.benchmark.measures import (
     auroc,
     bootstrap_interval,
     pixel_auroc,

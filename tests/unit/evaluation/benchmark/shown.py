@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 
 from service.appraisal.anomalies import NAMED, Canvas, forward_points, inter_ocular_distance, render
-from service.appraisal.benchmark.trial import Judged, Sheet, Subject
 from service.appraisal.face.alignment import AlignedFace
 from service.appraisal.face.finder import Face
 from service.appraisal.face.pose import Pose
 from service.appraisal.methods.localised.reading import Reading, Restored
 from service.appraisal.methods.localised.views import LANDMARKS
 from service.appraisal.photograph.decode import photograph_from_rgb
+from service.evaluation.benchmark.trial import Judged, Sheet, Subject
 from tests.unit.appraisal.drawn_face import drawn_face
 
 SIZE = 256

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from service.appraisal.benchmark.measures import auroc
-from service.appraisal.benchmark.studies import Cell, StudyTable, figure_of
-from service.appraisal.benchmark.summary import STRONG, SUBTLE
-from service.appraisal.benchmark.trial import Sheet
 from service.appraisal.methods.localised.fusion import EVIDENCE, Fusion
 from service.appraisal.methods.localised.localisation import face_reading
 from service.appraisal.methods.localised.reading import Restored
+from service.evaluation.benchmark.measures import auroc
+from service.evaluation.benchmark.studies import Cell, StudyTable, figure_of
+from service.evaluation.benchmark.summary import STRONG, SUBTLE
+from service.evaluation.benchmark.trial import Sheet
 
 FUSED = "fused"
 Floats = npt.NDArray[np.float64]

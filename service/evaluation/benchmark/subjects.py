@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from service.appraisal.benchmark.trial import Subject
 from service.appraisal.face.finder import FaceFinder
 from service.appraisal.photograph.decode import photograph_from_bytes
 from service.errors import ConfigurationError, PhotographError
+from service.evaluation.benchmark.trial import Subject
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".dcm"})
 _LARGEST_PX = 768  # longer side at which anomalies are made; larger photographs are reduced

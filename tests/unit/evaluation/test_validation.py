@@ -12,10 +12,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from service.appraisal.models import ModelStore
-from service.appraisal.validation import read_ratings, usable_methods, validate
-from service.appraisal.validation_report import best_method, write_report
 from service.commands.science.validate import validate_command
 from service.errors import ConfigurationError
+from service.evaluation.validation import read_ratings, usable_methods, validate
+from service.evaluation.validation_report import best_method, write_report
 from service.exit_codes import ExitCode
 from tests.unit.appraisal.photographs import portrait
 

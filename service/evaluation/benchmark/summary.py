@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.appraisal.benchmark.measures import auroc, bootstrap_interval, rank_correlation
-from service.appraisal.benchmark.trial import Verdict
+from service.evaluation.benchmark.measures import auroc, bootstrap_interval, rank_correlation
+from service.evaluation.benchmark.trial import Verdict
 
 STRONG, SUBTLE = 0.5, 0.25
 FIGURES = (

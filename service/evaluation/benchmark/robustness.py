@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from service.appraisal.benchmark.studies import Cell, Rows, StudyTable, figure_of
-from service.appraisal.benchmark.trial import Judge, Subject
-from service.appraisal.evaluation import rater_agreement
-from service.appraisal.retake import Retake, gamma, jpeg, light, mirror, noise, perspective, scale, shear
+from service.evaluation.benchmark.studies import Cell, Rows, StudyTable, figure_of
+from service.evaluation.benchmark.trial import Judge, Subject
+from service.evaluation.retake import Retake, gamma, jpeg, light, mirror, noise, perspective, scale, shear
+from service.evaluation.statistics import rater_agreement
 
 CHANGES: Mapping[str, Retake] = {
     "mirrored": mirror,

@@ -8,14 +8,6 @@ from dataclasses import dataclass, replace
 
 from service.appraisal.anomalies import Maker
 from service.appraisal.appraiser import Appraiser
-from service.appraisal.benchmark.ablations import AblationStudy
-from service.appraisal.benchmark.judges import NOT_METHODS, AppraiserJudge
-from service.appraisal.benchmark.landmarks import LandmarkStudy
-from service.appraisal.benchmark.robustness import measure_robustness
-from service.appraisal.benchmark.studies import StudyTable, as_json, rejection_table, trial_table
-from service.appraisal.benchmark.subgroups import Portrayed, measure_subgroups
-from service.appraisal.benchmark.summary import Summary, summarise
-from service.appraisal.benchmark.trial import SEVERITIES, Judge, Sheet, Subject, Verdict, trial
 from service.appraisal.methods.localised.comparator import FUSION_MODEL
 from service.appraisal.methods.localised.comparator import ROW as LOCALISED
 from service.appraisal.methods.localised.fusion import fusion_from
@@ -23,6 +15,14 @@ from service.appraisal.methods.localised.normaliser import ROW as RESTORATION
 from service.appraisal.models import ModelStore
 from service.appraisal.registry import find_method
 from service.errors import ConfigurationError
+from service.evaluation.benchmark.ablations import AblationStudy
+from service.evaluation.benchmark.judges import NOT_METHODS, AppraiserJudge
+from service.evaluation.benchmark.landmarks import LandmarkStudy
+from service.evaluation.benchmark.robustness import measure_robustness
+from service.evaluation.benchmark.studies import StudyTable, as_json, rejection_table, trial_table
+from service.evaluation.benchmark.subgroups import Portrayed, measure_subgroups
+from service.evaluation.benchmark.summary import Summary, summarise
+from service.evaluation.benchmark.trial import SEVERITIES, Judge, Sheet, Subject, Verdict, trial
 
 SHEET_FACES = 4
 Tell = Callable[[str, int, int], None]  # what is being done, how many of how many images

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from service.appraisal.anomalies import Canvas, Change, Maker, Rendered, inter_ocular_distance, render
 from service.appraisal.appraiser import Appraised
-from service.appraisal.benchmark.measures import pixel_auroc, region_overlap
+from service.evaluation.benchmark.measures import pixel_auroc, region_overlap
 
 SEVERITIES = (0.25, 0.5, 0.75, 1.0)
 WOBBLE_PX = 0.4  # sub-pixel shift of every rendering, so that sham and anomaly are resampled alike

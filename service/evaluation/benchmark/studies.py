@@ -11,8 +11,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from service.appraisal.benchmark.measures import bootstrap_interval
-from service.appraisal.benchmark.summary import FIGURES, Figure, Summary
+from service.evaluation.benchmark.measures import bootstrap_interval
+from service.evaluation.benchmark.summary import FIGURES, Figure, Summary
 
 _ABBREVIATIONS = frozenset({"auroc", "icc", "pro", "sd"})
 Cell: TypeAlias = Figure | int | None  # None: not told, for want of faces or because it has no meaning

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from service.appraisal.anomalies import NAMED
-from service.appraisal.benchmark.judges import OracleJudge
-from service.appraisal.benchmark.report import write_report
-from service.appraisal.benchmark.studies import as_json, rejection_table, trial_table
-from service.appraisal.benchmark.summary import summarise
-from service.appraisal.benchmark.trial import Judged, Subject, trial
+from service.evaluation.benchmark.judges import OracleJudge
+from service.evaluation.benchmark.report import write_report
+from service.evaluation.benchmark.studies import as_json, rejection_table, trial_table
+from service.evaluation.benchmark.summary import summarise
+from service.evaluation.benchmark.trial import Judged, Subject, trial
 from tests.unit.appraisal.drawn_face import drawn_face
 
 MAKERS = {name: NAMED[name] for name in ("droop", "nevus")}

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from service.appraisal.benchmark.studies import Cell, StudyTable, cell_text, heading, rejection_table
-from service.appraisal.benchmark.summary import FIGURES, Summary
-from service.appraisal.benchmark.trial import Sheet
+from service.evaluation.benchmark.studies import Cell, StudyTable, cell_text, heading, rejection_table
+from service.evaluation.benchmark.summary import FIGURES, Summary
+from service.evaluation.benchmark.trial import Sheet
 
 _COLUMN_PX = 128
 _TEMPLATE = """<!doctype html>

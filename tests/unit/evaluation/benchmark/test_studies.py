@@ -5,23 +5,23 @@ import numpy as np
 import pytest
 
 from service.appraisal.anomalies import inter_ocular_distance
-from service.appraisal.benchmark.ablations import FUSED, AblationStudy
-from service.appraisal.benchmark.judges import OracleJudge
-from service.appraisal.benchmark.landmarks import LandmarkStudy
-from service.appraisal.benchmark.report import write_report
-from service.appraisal.benchmark.robustness import CHANGES, measure_robustness
-from service.appraisal.benchmark.run import Plan, check, run
-from service.appraisal.benchmark.studies import StudyTable, as_json, as_markdown, cell_text, figure_of
-from service.appraisal.benchmark.summary import Figure
-from service.appraisal.benchmark.trial import Judged
 from service.appraisal.methods.localised.fusion import FEATURES, Fusion
 from service.appraisal.methods.localised.localisation import face_reading
 from service.appraisal.methods.localised.shape import MEASURES, Part, Shape
 from service.appraisal.methods.localised.views import LANDMARKS
 from service.appraisal.models import ModelStore
 from service.errors import ConfigurationError
-from tests.unit.appraisal.benchmark.shown import sheet, subject
-from tests.unit.appraisal.benchmark.test_trial import MAKERS, subjects
+from service.evaluation.benchmark.ablations import FUSED, AblationStudy
+from service.evaluation.benchmark.judges import OracleJudge
+from service.evaluation.benchmark.landmarks import LandmarkStudy
+from service.evaluation.benchmark.report import write_report
+from service.evaluation.benchmark.robustness import CHANGES, measure_robustness
+from service.evaluation.benchmark.run import Plan, check, run
+from service.evaluation.benchmark.studies import StudyTable, as_json, as_markdown, cell_text, figure_of
+from service.evaluation.benchmark.summary import Figure
+from service.evaluation.benchmark.trial import Judged
+from tests.unit.evaluation.benchmark.shown import sheet, subject
+from tests.unit.evaluation.benchmark.test_trial import MAKERS, subjects
 
 NAN = float("nan")
 

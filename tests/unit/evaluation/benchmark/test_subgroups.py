@@ -5,21 +5,15 @@ import cv2
 import numpy as np
 import pytest
 
-from service.appraisal.benchmark.camera import camera_measures, camera_part
-from service.appraisal.benchmark.subgroups import (
-    FEWEST,
-    Portrayed,
-    age_band,
-    measure_subgroups,
-    spread_over,
-)
-from service.appraisal.benchmark.trial import Judged
 from service.appraisal.face.alignment import AlignedFace
-from service.appraisal.skin import SkinTone, skin_tone, typology_angle
 from service.errors import ConfigurationError
+from service.evaluation.benchmark.camera import camera_measures, camera_part
+from service.evaluation.benchmark.skin import SkinTone, skin_tone, typology_angle
+from service.evaluation.benchmark.subgroups import FEWEST, Portrayed, age_band, measure_subgroups, spread_over
+from service.evaluation.benchmark.trial import Judged
 from service.records import QualityMeasures
-from tests.unit.appraisal.benchmark.shown import SIZE, sheet, subject
-from tests.unit.appraisal.benchmark.test_trial import MAKERS, subjects
+from tests.unit.evaluation.benchmark.shown import SIZE, sheet, subject
+from tests.unit.evaluation.benchmark.test_trial import MAKERS, subjects
 
 
 class Judge:

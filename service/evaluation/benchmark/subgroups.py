@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from service.appraisal.anomalies import Canvas, Maker, inter_ocular_distance, render
-from service.appraisal.benchmark.camera import camera_measures, camera_part
-from service.appraisal.benchmark.measures import auroc
-from service.appraisal.benchmark.robustness import FALSE_POSITIVE_PERCENTILE
-from service.appraisal.benchmark.studies import Cell, Rows, StudyTable, figure_of
-from service.appraisal.benchmark.trial import WOBBLE_PX, Judge, Subject
-from service.appraisal.skin import skin_tone, typology_angle
 from service.errors import ConfigurationError
+from service.evaluation.benchmark.camera import camera_measures, camera_part
+from service.evaluation.benchmark.measures import auroc
+from service.evaluation.benchmark.robustness import FALSE_POSITIVE_PERCENTILE
+from service.evaluation.benchmark.skin import skin_tone, typology_angle
+from service.evaluation.benchmark.studies import Cell, Rows, StudyTable, figure_of
+from service.evaluation.benchmark.trial import WOBBLE_PX, Judge, Subject
 from service.records import QualityMeasures
 
 FEWEST = 10  # faces of a group below which no figure of it is given

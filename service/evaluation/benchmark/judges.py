@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.appraisal.appraiser import Appraiser
-from service.appraisal.benchmark.trial import Judged
 from service.appraisal.methods.pixels.comparators import multiscale
 from service.appraisal.photograph.decode import photograph_from_rgb
+from service.evaluation.benchmark.trial import Judged
 
 NO_SCORE = "no-score"  # accepted, but nothing of the face could be judged
 
