@@ -43,10 +43,10 @@ def discrepancy(  # noqa: PLR0917
 
     Example: semblance train discrepancy --data faces/ --out run/ --minutes 30
     """
-    from service.training.discrepancy import DiscrepancyPlan, train_discrepancy
-    from service.training.discrepancy_release import release_discrepancy
     from service.training.faces import Split, open_pool
-    from service.training.release import enough_to_calibrate
+    from service.training.localised.release import enough_to_calibrate
+    from service.training.two_phase.discrepancy_release import release_discrepancy
+    from service.training.two_phase.train import DiscrepancyPlan, train_discrepancy
 
     plan = DiscrepancyPlan(
         out=out,

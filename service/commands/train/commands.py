@@ -78,7 +78,7 @@ def default(  # noqa: PLR0917
     Example: semblance train default --data faces/ --out run/ --device cuda --workers 12 --faces 16
     """
     from service.appraisal.methods.localised.views import CLOSE_UP, WHOLE
-    from service.training.default_method import TrainingPlan
+    from service.training.localised.train import TrainingPlan
 
     encoder = None if start is not None else ModelStore(model_dir).path(_ENCODER)
     plan = TrainingPlan(
@@ -278,9 +278,9 @@ def site(
     from service.appraisal.face.finder import MediapipeFaceFinder
     from service.appraisal.methods.localised.normaliser import MODEL
     from service.training.archive import archive_photographs
-    from service.training.default_method import TrainingPlan
     from service.training.faces import Split, open_pool
-    from service.training.release import enough_to_calibrate
+    from service.training.localised.release import enough_to_calibrate
+    from service.training.localised.train import TrainingPlan
 
     weights = ModelStore(model_dir).path(MODEL)
     with Progress(console=_console) as progress:

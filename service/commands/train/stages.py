@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from service.appraisal.methods.localised.views import View
-    from service.training.default_method import TrainingPlan
+    from service.training.localised.train import TrainingPlan
 
 WEIGHTS = "network.safetensors"  # in the folder of each stage
 console = Console(stderr=True)
@@ -73,9 +73,9 @@ def network(plan: TrainingPlan, data: Path) -> Path:
         ConfigurationError: no faces to train on, or none to steer by.
     """
     from service.appraisal.anomalies import NAMED
-    from service.training.default_method import train
     from service.training.faces import Split, open_pool
-    from service.training.steering import steering_set
+    from service.training.localised.steering import steering_set
+    from service.training.localised.train import train
 
     pool = open_pool(data, Split.TRAIN)
     held = open_pool(data, Split.CALIBRATION, fine_only=True)
@@ -100,7 +100,7 @@ def landmarks(weights: Path, data: Path, out: Path, view: View, effort: Effort) 
     from service.appraisal.methods.localised.anomaly_network import AnomalyNetwork, of_whole
     from service.appraisal.models import load_tensors
     from service.training.faces import Split, open_pool
-    from service.training.landmarks import LandmarkPlan, train_landmarks
+    from service.training.localised.landmarks import LandmarkPlan, train_landmarks
     from service.training.schedule import save_halves
 
     plan = LandmarkPlan(
@@ -134,8 +134,8 @@ def close_up(weights: Path, data: Path, out: Path, effort: Effort) -> Path:
     from service.appraisal.methods.localised.anomaly_network import of_whole
     from service.appraisal.methods.localised.views import CLOSE_UP
     from service.appraisal.models import load_tensors
-    from service.training.close_up import seen_from
-    from service.training.default_method import TrainingPlan
+    from service.training.localised.close_up import seen_from
+    from service.training.localised.train import TrainingPlan
 
     whole = of_whole(load_tensors(weights))
     out.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def calibrated(  # noqa: PLR0917
 ) -> tuple[Path, ...]:
     """Calibrate both networks; see ``release``."""
     from service.appraisal.face.finder import MediapipeFaceFinder
-    from service.training.release import release
+    from service.training.localised.release import release
 
     with Progress(console=console) as progress:
         task = progress.add_task("calibrating", total=faces)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.appraisal.face.regions import face_mask
-from service.training.occluders import HARMLESS, OCCLUDERS, compose, stage_of
+from service.training.occlusion.occluders import HARMLESS, OCCLUDERS, compose, stage_of
 from tests.unit.appraisal.drawn_face import drawn_face
 
 
