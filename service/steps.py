@@ -29,7 +29,6 @@ class Step:
     """One step of the pipeline."""
 
     task: str  # name of the Celery task; stored and sent, so it never changes without an alias
-    module: str  # that declares it
     queue: Queue
     subject: Subject
     begins_in: InstanceState  # the only state the step works from
@@ -38,7 +37,6 @@ class Step:
 
 APPRAISE = Step(
     task="appraise",
-    module="service.pipeline.appraise",
     queue=Queue.GPU,
     subject=Subject.INSTANCE,
     begins_in=InstanceState.RECEIVED,
@@ -46,7 +44,6 @@ APPRAISE = Step(
 )
 REPORT = Step(
     task="report",
-    module="reporting.report",
     queue=Queue.REPORT,
     subject=Subject.INSTANCE,
     begins_in=InstanceState.APPRAISED,
@@ -54,7 +51,6 @@ REPORT = Step(
 )
 DELIVER = Step(
     task="deliver",
-    module="dicom_node.delivery.deliver",
     queue=Queue.IO,
     subject=Subject.DELIVERY,
     begins_in=InstanceState.REPORTED,
@@ -68,13 +64,12 @@ class Errand:
     """Work beside the pipeline: its subject keeps a state of its own, no photograph waits for it."""
 
     task: str  # name of the Celery task; stored and sent, so it never changes without an alias
-    module: str  # that declares it
     queue: Queue
 
 
-NOTIFY = Errand(task="notify", module="reporting.fhir.subscriptions.notifications", queue=Queue.IO)
+NOTIFY = Errand(task="notify", queue=Queue.IO)
 # Brings a study's DiagnosticReport up to date; its subject is any photograph of the study.
-REPORT_STUDY = Errand(task="report-study", module="reporting.report", queue=Queue.REPORT)
+REPORT_STUDY = Errand(task="report-study", queue=Queue.REPORT)
 ERRANDS = (NOTIFY, REPORT_STUDY)
 
 # Names that tasks had in messages a broker may still hold; migration 0080 rewrote those in the database.

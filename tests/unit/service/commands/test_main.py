@@ -26,7 +26,7 @@ from service.stack.stack import Stack, StackOptions, running_stack
 from service.steps import APPRAISE
 from tests.integration.test_database import offered
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "cli.md"
+DOCS = Path(__file__).resolve().parents[4] / "docs" / "cli.md"
 Run = Callable[..., tuple[int, str]]
 
 
