@@ -14,7 +14,6 @@ from reporting.fhir.http import Api
 from reporting.fhir.subscriptions.notifications import SWEEP, forget_received, notify
 from reporting.fhir.valid.validate import issues_of
 from reporting.identifiers import fhir_id
-from service.commands import subscriptions as subscribers
 from service.config import Settings
 from service.database import outbox
 from service.database.pool import transaction
@@ -22,6 +21,7 @@ from service.errors import BrokerUnavailableError
 from service.pipeline.context import Context
 from service.pipeline.sweeper import SWEEPS, sweep
 from service.steps import NOTIFY, Queue
+from tests.command import semblance
 from tests.integration.reporting.fhir.conftest import Client, Save
 from tests.integration.reporting.fhir.subscriber import Endpoint, listening
 
@@ -213,27 +213,27 @@ def test_what_was_given_up_is_shown_and_sent_again(  # noqa: PLR0917
         make_due(context)
     messages(context)
     capsys.readouterr()  # what was logged
-    assert subscribers.main([]) == 0
+    assert semblance("subscriptions") == 0
     printed = capsys.readouterr().out
     standing = json.loads(printed)
     assert (standing["is_active"], standing["dead"], standing["pending"]) == (False, 1, 0)
     assert standing["last_error"] == "the endpoint answered HTTP 503"
     assert "secret" not in printed
-    assert subscribers.main([made["id"]]) == 0
+    assert semblance("subscriptions", made["id"]) == 0
     letter = json.loads(capsys.readouterr().out)
     assert letter["resource"] == f"Observation/{observation.resource_id}/_history/1"
     assert letter["attempts"] == ATTEMPTS
     endpoint.status = 200
-    assert subscribers.main([made["id"], "--retry"]) == 0
+    assert semblance("subscriptions", made["id"], "--retry") == 0
     assert capsys.readouterr().out == "1 notifications are on their way again\n"
     now = client.get(f"Subscription/{made['id']}").json()
     assert (now["status"], "error" in now) == ("active", False)
     notify(context, messages(context)[0])
     assert state(context) == [("sent", 1, "")]
-    assert subscribers.main(["nothing", "--retry"]) != 0
+    assert semblance("subscriptions", "nothing", "--retry") != 0
     assert "no Subscription nothing" in capsys.readouterr().err
     client.ask("PUT", f"Subscription/{made['id']}", now | {"status": "off"})
-    assert subscribers.main([made["id"], "--retry"]) != 0
+    assert semblance("subscriptions", made["id"], "--retry") != 0
 
 
 def test_what_was_received_is_forgotten_and_what_was_given_up_is_not(
