@@ -86,3 +86,8 @@ def fhir_id(resource_type: str, *parts: str) -> str:
 
 
 IMPLEMENTATION_CLASS_UID = named_uid("implementation", "semblance")  # (0002,0012)
+
+
+def observation_id_of(appraisal_id: str) -> str:
+    """Logical id of the Observation of an appraisal."""
+    return fhir_id("Observation", appraisal_id)

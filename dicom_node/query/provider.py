@@ -10,12 +10,12 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
 from pynetdicom.presentation import PresentationContext
 
-from dicom_node.intake.ingest import Sender, sender_of
 from dicom_node.query.contexts import is_relational
 from dicom_node.query.identifier import Identifier, answer, read_find, read_retrieve
 from dicom_node.query.reply import Exchange, Request
 from dicom_node.query.retrieve import Retrieval, by_get, by_move
 from dicom_node.query.statuses import QueryStatus
+from dicom_node.sender import Sender, sender_of
 from reporting.holdings.answers import attributes_of
 from reporting.holdings.database import holding_queries
 from reporting.holdings.database.holding_records import HeldInstance, HoldingQuery

@@ -129,11 +129,6 @@ def observation_url(context: ReportContext, settings: Settings) -> str:
     return f"{settings.fhir_base_url()}/Observation/{observation_id(context)}"
 
 
-def observation_id_of(appraisal_id: str) -> str:
-    """Logical id of the Observation of an appraisal."""
-    return fhir_id("Observation", appraisal_id)
-
-
 def _patient_of(connection: Connection, context: ReportContext, settings: Settings) -> str:
     """Logical id of the Patient: the EHR's, if it has written one with this identifier, else ours."""
     identity = context.source.identity
