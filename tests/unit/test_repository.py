@@ -102,6 +102,32 @@ def test_nothing_of_one_machine_is_kept(pattern: str) -> None:
     assert [name for name, text in texts() if name != own and re.search(pattern, text)] == []
 
 
+def conflicts(text: str) -> list[str]:
+    """Lines that a merge left behind for a person to decide on (git, with any style of conflict)."""
+    return re.findall(r"^(?:<{7}|\|{7}|>{7})(?: .*)?$", text, re.MULTILINE)
+
+
+def test_no_conflict_of_a_merge_is_kept() -> None:
+    assert {name: found for name, text in texts() if (found := conflicts(text))} == {}
+
+
+@pytest.mark.parametrize(("style", "marks"), [([], 2), (["--diff3"], 3)], ids=["merge", "diff3"])
+def test_a_conflict_of_a_merge_is_found(style: list[str], marks: int, tmp_path: Path) -> None:
+    for name, line in (("ours", "one"), ("base", "zero"), ("theirs", "two")):
+        (tmp_path / name).write_text(f"before\n{line}\nafter\n")
+    merged = subprocess.run(
+        ["git", "merge-file", "-p", *style, "ours", "base", "theirs"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert merged.returncode == 1
+    assert len(conflicts(merged.stdout)) == marks
+    assert conflicts("Title\n=======\n\n>>> import service\n") == []
+
+
 def test_modules_stay_short() -> None:
     long = {
         name: lines
