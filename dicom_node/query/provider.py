@@ -22,7 +22,7 @@ from reporting.holdings.database.holding_records import HeldInstance, HoldingQue
 from reporting.holdings.index import catch_up
 from reporting.holdings.recoding import Recoder
 from service.audit import events, from_ledger, trail
-from service.audit.codes import Role
+from service.audit.codes import EventId, Role
 from service.audit.message import AuditMessage
 from service.config import Settings
 from service.database.pool import Pool, transaction
@@ -183,7 +183,8 @@ class QueryProvider:
     def _query_message(self, sender: Sender, exchange: Exchange) -> AuditMessage:
         """The audit message of a query, with its identifier (PS3.15 section A.5.3.10)."""
         source = from_ledger.source_of(self._settings)
-        return events.query(
+        return events.message(
+            EventId.QUERY,
             datetime.now(UTC),
             source,
             participants=(
@@ -198,9 +199,9 @@ class QueryProvider:
                     name=source.source_id,
                 ),
             ),
-            sop_class_uid=exchange.sop_class,
-            identifier=exchange.encoded_identifier,
-            transfer_syntax_uid=exchange.transfer_syntax,
+            objects=(
+                events.asked(exchange.sop_class, exchange.encoded_identifier, exchange.transfer_syntax),
+            ),
         )
 
     def _note_retrieval(self, sender: Sender, instance: HeldInstance, destination: str) -> None:

@@ -17,6 +17,7 @@ from reporting.fhir.access import EVERYTHING, Principal
 from reporting.fhir.http import Api
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from service.audit import events, trail
+from service.audit.codes import EventId
 from service.audit.from_ledger import source_of
 from service.database import instances, ledger
 from service.database.pool import Connection, transaction
@@ -97,7 +98,11 @@ def _note_use(connection: Connection, api: Api, principal: Principal, request: R
         is_requestor=True,
         name=principal.user or principal.client_id,
     )
-    used = events.audit_log_used(
-        datetime.now(UTC), source_of(api.settings), reader=reader, uri=request.url.path
+    used = events.message(
+        EventId.AUDIT_LOG_USED,
+        datetime.now(UTC),
+        source_of(api.settings),
+        participants=(reader,),
+        objects=(events.security_log(request.url.path),),
     )
     trail.record(connection, [used])

@@ -212,7 +212,9 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             summary="Run the relay between PostgreSQL's outbox and the broker, which also finds stalled "
             "work.",
         ),
-        "worker": Command(panel=Panel.RUN, load=_worker, summary="Run a worker."),
+        "worker": Command(
+            panel=Panel.RUN, load=_worker, summary="Run a worker: appraisals, result objects, deliveries."
+        ),
         "demo-pacs": Command(
             panel=Panel.RUN, load=_demo_pacs, summary="Run the small PACS of the demonstration.", hidden=True
         ),
