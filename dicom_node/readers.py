@@ -10,8 +10,6 @@ from pydicom.uid import (
     JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -25,9 +23,10 @@ from pydicom.uid import (
     VLPhotographicImageStorage,
 )
 
+from reporting.holdings.recoding import UNCOMPRESSED
+
 VERIFICATION = UID("1.2.840.10008.1.1")
 STORAGE_COMMITMENT_PUSH_MODEL = UID("1.2.840.10008.1.20.1")
-UNCOMPRESSED: tuple[UID, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 TRANSFER_SYNTAXES: tuple[UID, ...] = (
     *UNCOMPRESSED,
     DeflatedExplicitVRLittleEndian,

@@ -25,6 +25,7 @@ from pydantic_settings import (
 from service.errors import ConfigurationError
 
 CONFIG_VARIABLE = "SEMBLANCE_CONFIG"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # hosts that only this machine reaches
 
 
 def _ae_title(value: str) -> str:

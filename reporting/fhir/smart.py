@@ -32,6 +32,7 @@ from reporting.fhir.database import assertions as fhir_assertions
 from reporting.fhir.http import FORM, PLAIN_JSON, Api, Request, Response
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import dumps
+from service.config import LOOPBACK
 from service.database.pool import transaction
 from service.errors import ConfigurationError
 
@@ -44,7 +45,6 @@ _JWKS_SECONDS = 300
 REREAD_SECONDS = 5
 _MOST_JTI = 255
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Keys(BaseModel):
@@ -64,7 +64,7 @@ class Keys(BaseModel):
         if bool(self.jwks_file) == bool(self.jwks_url):
             raise ConfigurationError(f"{owner}: give one of jwks_file and jwks_url")
         parts = urlsplit(self.jwks_url)
-        if self.jwks_url and parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        if self.jwks_url and parts.scheme != "https" and parts.hostname not in LOOPBACK:
             raise ConfigurationError(f"{owner}: jwks_url must be https")
 
 

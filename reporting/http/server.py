@@ -19,15 +19,13 @@ from reporting.fhir.http import Api
 from reporting.fhir.smart import Authorizer, load_registry
 from reporting.fhir.valid.definitions import publish
 from service.audit.activity import ApplicationActivity
-from service.config import Settings
+from service.config import LOOPBACK, Settings
 from service.database.pool import open_pool, transaction
 from service.errors import ConfigurationError
 from service.logs import configure_logging
 from service.storage.local import open_store
 
 log = structlog.get_logger(__name__)
-
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def make_api(settings: Settings) -> Api:
@@ -89,7 +87,7 @@ def serve(settings: Settings, beside: Sequence[MakeMount]) -> None:
     Raises:
         ConfigurationError: No authorisation is configured and the address is not loopback.
     """
-    if settings.api_host not in _LOOPBACK and settings.fhir_auth_file is None:
+    if settings.api_host not in LOOPBACK and settings.fhir_auth_file is None:
         raise ConfigurationError(
             f"api_host is {settings.api_host}, but no authorisation is configured: "
             "without it the FHIR API listens on loopback only"
