@@ -69,6 +69,8 @@ class Errand:
 NOTIFY = Errand(task="reporting.notifications.notify", queue=Queue.IO)
 # Brings a study's DiagnosticReport up to date; its subject is any photograph of the study.
 REPORT_STUDY = Errand(task="reporting.tasks.report_study", queue=Queue.REPORT)
-ERRANDS = (NOTIFY, REPORT_STUDY)
+# Makes the results of a photograph anew: whose it is, or what its header says, is another now.
+REPORT_AGAIN = Errand(task="reporting.tasks.report_again", queue=Queue.REPORT)
+ERRANDS = (NOTIFY, REPORT_STUDY, REPORT_AGAIN)
 
 STEP_OF_TASK = {step.task: step for step in STEPS}

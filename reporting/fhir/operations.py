@@ -21,7 +21,7 @@ from reporting.fhir.results import observation_id_of
 from reporting.fhir.search_request import DEFAULT_COUNT, MOST_COUNT, parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
 from reporting.fhir.searching import included_with
-from service.database import appraisals, fhir_compartment, fhir_resources, fhir_search
+from service.database import appraisals, fhir_compartment, fhir_persons, fhir_resources, fhir_search
 from service.database.fhir_records import Criterion, Modifier, Search
 from service.database.pool import transaction
 from service.errors import FhirError, RecordNotFoundError
@@ -103,7 +103,14 @@ def everything(api: Api, request: Request) -> Response:
         if owner is None or not visible(connection, api, owner, grant):
             raise FhirProblemError(404, IssueType.NOT_FOUND, f"there is no Patient/{patient}", "http.path")
         found = fhir_compartment.of_patient(
-            connection, patient, types, since=since, start=start, end=end, after=after, count=count + 1
+            connection,
+            fhir_persons.members(connection, patient),
+            types,
+            since=since,
+            start=start,
+            end=end,
+            after=after,
+            count=count + 1,
         )
         page = found[:count]
         wider = [
@@ -164,7 +171,11 @@ def heatmap(api: Api, request: Request) -> Response:
         raise missing from None
     with transaction(api.pool) as connection:
         observation = fhir_resources.read(connection, "Observation", observation_id_of(str(appraisal_id)))
-        if observation is None or grant.alternatives or grant.patient not in (None, observation.patient):
+        if (
+            observation is None
+            or grant.alternatives
+            or (grant.patients is not None and observation.patient not in grant.patients)
+        ):
             raise missing
         try:
             saved = appraisals.get(connection, appraisal_id)

@@ -12,8 +12,17 @@ from reporting.fhir.http import Api, Request, Response, expected_version, requir
 from reporting.fhir.outcome import FhirProblemError, IssueType, operation_outcome
 from reporting.fhir.render import dumps, loads
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction
-from reporting.fhir.writing import condition_at, matches, must_be_new, must_exist, same_id, same_type, save
-from service.database import fhir_resources
+from reporting.fhir.writing import (
+    condition_at,
+    matches,
+    may_write,
+    must_be_new,
+    must_exist,
+    same_id,
+    same_type,
+    save,
+)
+from service.database import fhir_persons, fhir_resources
 from service.database.fhir_records import Saved, SaveOutcome, StoredResource
 from service.database.pool import Connection, transaction
 from service.errors import FhirVersionConflictError
@@ -136,6 +145,7 @@ def _request_of(api: Api, request: Request, asked: Mapping[str, str], resource: 
         text = "url is Type for POST and Type/id for PUT"
         raise FhirProblemError(400, IssueType.VALUE, text, "http.path")
     require(row, Interaction.CREATE if method == "POST" else Interaction.UPDATE)
+    may_write(request, row.name, "c" if method == "POST" else "u")
     same_type(row, resource)
     if method == "PUT":
         same_id(resource, parts[1])
@@ -203,6 +213,8 @@ def _place_of(place: int, expression: str) -> str:
 
 def _run(api: Api, request: Request, connection: Connection, entries: Sequence[_Entry]) -> list[Saved]:
     """Process entries: first know every id, then write with the references between them resolved."""
+    if any(entry.resource_type == "Patient" for entry in entries):
+        fhir_persons.lock(connection)  # before any row is
     known: dict[str, str] = {}
     existing: dict[int, StoredResource] = {}
     planned: dict[int, str] = {}
