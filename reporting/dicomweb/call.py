@@ -13,10 +13,10 @@ from reporting.dicomweb.accept import Accepted, accepted
 from reporting.dicomweb.problem import DicomwebError, not_found
 from reporting.fhir.access import Principal
 from reporting.fhir.http import Api
+from reporting.holdings.database import holdings
+from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.index import catch_up
 from reporting.holdings.recoding import Recoder
-from service.database import holdings
-from service.database.holding_records import HeldInstance
 from service.database.pool import transaction
 
 PATH = "/dicom-web"

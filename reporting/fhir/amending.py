@@ -10,13 +10,14 @@ from reporting.dicom.context import ReportContext
 from reporting.fhir.builders.imaging import media_id, without_instances
 from reporting.fhir.builders.report import without_results
 from reporting.fhir.builders.subject import Owner
+from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.database import search as fhir_search
+from reporting.fhir.database.records import Criterion, Search, StoredResource, TokenValue
 from reporting.fhir.elements import Element
 from reporting.fhir.render import content_digest, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
-from reporting.fhir.withdrawal import ENTERED_IN_ERROR
+from reporting.fhir.write.withdrawal import ENTERED_IN_ERROR
 from reporting.identifiers import ResultKind, result_uid
-from service.database import fhir_resources, fhir_search
-from service.database.fhir_records import Criterion, Search, StoredResource, TokenValue
 from service.database.pool import Connection
 
 _MOST = 100

@@ -23,18 +23,20 @@ from reporting.fhir.builders.report import (
     merge_report,
 )
 from reporting.fhir.builders.subject import Owner, build_patient
+from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.database.records import Draft, Saved
 from reporting.fhir.elements import DICOM_UID_SYSTEM, Element
 from reporting.fhir.persons.conflicts import judge_study
 from reporting.fhir.persons.owner import owner_of
 from reporting.fhir.render import content_digest, draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
-from reporting.fhir.subscriptions import announce
-from reporting.fhir.validate import check
-from reporting.fhir.withdrawal import ENTERED_IN_ERROR
+from reporting.fhir.subscriptions.rules import announce
+from reporting.fhir.valid.validate import check
+from reporting.fhir.write.withdrawal import ENTERED_IN_ERROR
 from reporting.identifiers import ResultKind, fhir_id
 from service.config import Settings
-from service.database import fhir_persons, fhir_resources, studies
-from service.database.fhir_records import Draft, Saved
+from reporting.fhir.database import persons as fhir_persons
+from service.database import studies
 from service.database.pool import Connection
 from service.errors import FhirError, ResultError
 

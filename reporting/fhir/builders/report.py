@@ -10,7 +10,6 @@ from reporting.fhir.builders.device import device_id
 from reporting.fhir.builders.imaging import media_id
 from reporting.fhir.builders.observation import accession, observation_id
 from reporting.fhir.builders.subject import Owner
-from reporting.fhir.definitions import STUDY_COMPLETENESS
 from reporting.fhir.elements import (
     ARTIFICIAL_INTELLIGENCE_ROLE,
     ASSERTED_BY_AI,
@@ -25,6 +24,7 @@ from reporting.fhir.elements import (
     unknown_primitive,
     without_empty,
 )
+from reporting.fhir.valid.definitions import STUDY_COMPLETENESS
 from reporting.identifiers import fhir_id
 from reporting.terminology import DIAGNOSTIC_IMAGING_STUDY
 from service.database.studies import Completeness

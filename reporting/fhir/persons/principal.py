@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reporting.fhir.access import Principal
-from service.database import fhir_persons
+from reporting.fhir.database import persons as fhir_persons
 from service.database.pool import Pool, transaction
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reporting.fhir.database.records import SearchType
 from reporting.fhir.types.base import (
     PATIENT_ONLY,
     READABLE,
@@ -11,7 +12,6 @@ from reporting.fhir.types.base import (
     resource_type,
     token,
 )
-from service.database.fhir_records import SearchType
 
 DETECTED_ISSUE = resource_type(
     "DetectedIssue",
