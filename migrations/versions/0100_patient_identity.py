@@ -17,7 +17,7 @@ from alembic import op
 from migrations.rewriting import take_alone
 
 revision = "0100"
-down_revision: str | None = "0076"
+down_revision: str | None = "0080"
 branch_labels: str | None = None
 depends_on: str | None = None
 

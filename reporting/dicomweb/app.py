@@ -19,13 +19,13 @@ from reporting.dicomweb.call import PATH, Call, Handler, Receive, Service
 from reporting.dicomweb.problem import DicomwebError
 from reporting.fhir import http as fhir_http
 from reporting.fhir.access import EVERYTHING, NOBODY
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.http import Api
 from reporting.fhir.outcome import FhirProblemError
 from reporting.fhir.persons.principal import known_person
 from reporting.holdings.database.holding_records import Level
 from reporting.holdings.recoding import Recoder
 from reporting.identifiers import fhir_id
-from reporting.fhir.database import persons as fhir_persons
 from service.database.pool import transaction
 from service.errors import CorruptInstanceError, DatabaseUnavailableError, InstanceNotStoredError
 

@@ -23,6 +23,7 @@ from reporting.fhir.builders.report import (
     merge_report,
 )
 from reporting.fhir.builders.subject import Owner, build_patient
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Draft, Saved
 from reporting.fhir.elements import DICOM_UID_SYSTEM, Element
@@ -35,7 +36,6 @@ from reporting.fhir.valid.validate import check
 from reporting.fhir.write.withdrawal import ENTERED_IN_ERROR
 from reporting.identifiers import ResultKind, fhir_id
 from service.config import Settings
-from reporting.fhir.database import persons as fhir_persons
 from service.database import studies
 from service.database.pool import Connection
 from service.errors import FhirError, ResultError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from reporting.fhir.database.records import ChainValue, Criterion, HasValue, ReferenceValue, Search, Value
 from reporting.fhir.database import persons as fhir_persons
+from reporting.fhir.database.records import ChainValue, Criterion, HasValue, ReferenceValue, Search, Value
 from service.database.pool import Connection
 
 PATIENT_IDENTIFIER = 201  # parameter of Patient in the search table

@@ -7,6 +7,7 @@ from typing import Any
 
 from reporting.fhir.audit import identity_change
 from reporting.fhir.builders.imaging import media_id
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Draft, Saved, SaveOutcome
 from reporting.fhir.elements import reference
@@ -14,7 +15,6 @@ from reporting.fhir.persons.conflicts import judge_study
 from reporting.fhir.persons.grouping import AUTHOR, REPLACED_BY, Change, Grouping, identifiers_of
 from reporting.fhir.render import draft_of, loads
 from reporting.fhir.valid.validate import check
-from reporting.fhir.database import persons as fhir_persons
 from service.database import ledger, outbox
 from service.database.pool import Connection
 from service.records import LedgerEvent

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.database.persons import ConflictKind
 from reporting.fhir.database.records import Draft
 from reporting.fhir.elements import DICOM_UID_SYSTEM, Element, codeable, issued, reference
 from reporting.fhir.render import draft_of, loads
@@ -14,9 +16,7 @@ from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.valid.validate import check
 from reporting.identifiers import fhir_id
 from reporting.terminology import MIXED_STUDY
-from reporting.fhir.database import persons as fhir_persons
 from service.database import ledger
-from reporting.fhir.database.persons import ConflictKind
 from service.database.pool import Connection
 from service.records import LedgerEvent
 

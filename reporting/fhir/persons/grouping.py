@@ -17,12 +17,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.database.persons import ConflictKind
 from reporting.fhir.database.records import StoredResource
 from reporting.fhir.extract import split_reference
 from reporting.fhir.render import loads
-from reporting.fhir.database import persons as fhir_persons
-from reporting.fhir.database.persons import ConflictKind
 from service.database.pool import Connection
 
 AUTHOR = "semblance"

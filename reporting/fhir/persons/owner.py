@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reporting.fhir.builders.subject import Owner, identifier_system, patient_id
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.persons.changing import follow
 from reporting.fhir.persons.grouping import AUTHOR, Grouping
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.identifiers import fhir_id
 from reporting.source import SourceIdentity
-from reporting.fhir.database import persons as fhir_persons
 from service.database.pool import Connection
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from reporting.fhir.database import compartment as fhir_compartment
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Criterion, Modifier, Search
@@ -25,7 +26,6 @@ from reporting.fhir.search.restrict import may_chain, restriction
 from reporting.fhir.search.search_request import DEFAULT_COUNT, MOST_COUNT, parse
 from reporting.fhir.search.searching import included_with
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
-from reporting.fhir.database import persons as fhir_persons
 from service.database import appraisals
 from service.database.pool import transaction
 from service.errors import FhirError, RecordNotFoundError

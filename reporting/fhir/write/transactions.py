@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Saved, SaveOutcome, StoredResource
 from reporting.fhir.http import Api, Request, Response, expected_version, require
@@ -24,7 +25,6 @@ from reporting.fhir.write.writing import (
     same_type,
     save,
 )
-from reporting.fhir.database import persons as fhir_persons
 from service.database.pool import Connection, transaction
 from service.errors import FhirVersionConflictError
 

@@ -10,11 +10,11 @@ import pytest
 
 from reporting.fhir.access import Principal, parse_scopes
 from reporting.fhir.app import FhirApp
+from reporting.fhir.database import persons as fhir_persons
+from reporting.fhir.database.persons import ConflictKind
 from reporting.fhir.http import Api
 from reporting.identifiers import fhir_id
-from reporting.fhir.database import persons as fhir_persons
 from service.database import ledger
-from reporting.fhir.database.persons import ConflictKind
 from service.database.pool import transaction
 from service.records import LedgerEvent
 from tests.integration.reporting.fhir.conftest import Client
