@@ -10,9 +10,9 @@ from dicom_node.readers import (
     READERS,
     STORAGE_COMMITMENT_PUSH_MODEL,
     TRANSFER_SYNTAXES,
-    UNCOMPRESSED,
     VERIFICATION,
 )
+from reporting.holdings.recoding import UNCOMPRESSED
 
 
 def supported_contexts() -> list[PresentationContext]:
