@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reporting.dicom.context import ReportContext, ResultObject
 from reporting.dicom.results import build_results
+from reporting.fhir.database.records import Saved
 from reporting.fhir.results import judge_report, save_results
 from reporting.holdings.database import holdings
+from reporting.outcomes.following.follow import note_photograph
 from reporting.routing import Routed, destinations_of
 from reporting.source import default_zone, read_source
 from service.config import Settings
@@ -18,7 +21,7 @@ from service.pipeline.celery_app import errand, task
 from service.pipeline.context import Context
 from service.pipeline.progress import reported
 from service.records import Instance
-from service.steps import REPORT, REPORT_STUDY
+from service.steps import REPORT, REPORT_AGAIN, REPORT_STUDY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,23 +49,38 @@ def report(context: Context, instance_id: int) -> None:
         StorageError: Photograph or maps are gone or corrupt, or results cannot be kept.
     """
     settings = context.settings
+    made = _make_all(context, instance_id)
     with transaction(context.pool) as connection:
         instance = instances.get(connection, instance_id)
-        saved_appraisals = appraisals.for_instance(connection, instance_id)
-    if not saved_appraisals:
-        raise ResultError(f"instance {instance_id} has no appraisal to report")
-    source = read_source(context.store.read(instance.sha256), default_zone(settings.timezone))
-    made = [
-        _make(context, ReportContext(source=source, saved=saved, organisation=settings.organisation))
-        for saved in reversed(saved_appraisals)
-    ]
-    with transaction(context.pool) as connection:
         due: list[int] = []
         for each in made:
-            save_results(connection, each.context, each.results, settings)
+            saved = save_results(connection, each.context, each.results, settings)
+            _note(connection, each, saved)
             due += _add_deliveries(connection, settings, instance, each)
             _hold(connection, each)
         reported(connection, instance_id, due, _detail(made))
+
+
+@errand(REPORT_AGAIN)
+def report_again(context: Context, instance_id: int) -> None:
+    """Report every appraisal of a photograph that was appraised again, beside what was reported before.
+
+    Nothing is sent: destinations got the photograph's results when it came.
+
+    Args:
+        context: Of the process.
+        instance_id: Of the photograph.
+
+    Raises:
+        RecordNotFoundError: No such instance.
+        ResultError: A result object or resource would be invalid.
+        StorageError: Photograph or maps are gone or corrupt, or results cannot be kept.
+    """
+    made = _make_all(context, instance_id)
+    with transaction(context.pool) as connection:
+        for each in made:
+            _note(connection, each, save_results(connection, each.context, each.results, context.settings))
+            _hold(connection, each)
 
 
 @errand(REPORT_STUDY)
@@ -82,6 +100,28 @@ def report_study(context: Context, instance_id: int) -> None:
         study = studies.find(connection, uid)
         if study is not None and judge_report(connection, uid, context.settings):
             studies.mark_reported(connection, uid, study.revision)
+
+
+def _make_all(context: Context, instance_id: int) -> list[Reported]:
+    """Build the results of every appraisal of an instance, the oldest first."""
+    settings = context.settings
+    with transaction(context.pool) as connection:
+        instance = instances.get(connection, instance_id)
+        saved_appraisals = appraisals.for_instance(connection, instance_id)
+    if not saved_appraisals:
+        raise ResultError(f"instance {instance_id} has no appraisal to report")
+    source = read_source(context.store.read(instance.sha256), default_zone(settings.timezone))
+    return [
+        _make(context, ReportContext(source=source, saved=saved, organisation=settings.organisation))
+        for saved in reversed(saved_appraisals)
+    ]
+
+
+def _note(connection: Connection, made: Reported, saved: Sequence[Saved]) -> None:
+    """Have the photograph's patient paired."""
+    patients = [each.resource.patient for each in saved if each.resource.patient]
+    if patients:
+        note_photograph(connection, made.context, patients[0])
 
 
 def _make(context: Context, report_context: ReportContext) -> Reported:

@@ -257,11 +257,21 @@ _GUARDS = """
 CREATE FUNCTION outcome_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION USING MESSAGE = TG_TABLE_NAME || ' is append-only'; END $$;
 
--- Of a change only its validity may change, and every time it does is written down.
+-- Of a change only its validity may change, and every time it does is written down; and what a newer
+-- version of its case says of the operation.
 CREATE FUNCTION outcome_change_stays() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        may text[] := ARRAY['valid', 'why_not'];
     BEGIN
-        IF to_jsonb(OLD) - 'valid' - 'why_not' <> to_jsonb(NEW) - 'valid' - 'why_not' THEN
+        IF NEW.case_version > OLD.case_version THEN
+            may := may || ARRAY['case_version', 'patient', 'procedure_code', 'performed_on', 'site',
+                                'surgeon', 'phenotype', 'syndrome', 'laterality', 'age_years'];
+        END IF;
+        IF to_jsonb(OLD) - may <> to_jsonb(NEW) - may THEN
             RAISE EXCEPTION 'of an outcome_change only its validity changes';
+        END IF;
+        IF (NEW.valid, NEW.why_not) IS NOT DISTINCT FROM (OLD.valid, OLD.why_not) THEN
+            RETURN NEW;
         END IF;
         INSERT INTO outcome_validity (change_id, case_id, window_name, region, valid, why_not)
             VALUES (NEW.change_id, NEW.case_id, NEW.window_name, NEW.region, NEW.valid, NEW.why_not);
@@ -300,6 +310,17 @@ CREATE TABLE outcome_state (
 );
 CREATE INDEX outcome_state_counted ON outcome_state
     (procedure_code, window_name, performed_on) INCLUDE (site, surgeon, state, reason);
+
+-- Changes whose Observation is behind.
+CREATE TABLE outcome_unpublished (
+    outcome_unpublished_id bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    change_id              uuid NOT NULL,
+    case_id                uuid NOT NULL,
+    window_name            text NOT NULL,
+    asked_at               timestamptz,
+    PRIMARY KEY (change_id, case_id, window_name)
+);
+CREATE INDEX outcome_unpublished_asked ON outcome_unpublished (asked_at NULLS FIRST, outcome_unpublished_id);
 
 -- Conflicts that wait for a person.
 CREATE TABLE outcome_open_conflict (

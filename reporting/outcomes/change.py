@@ -6,7 +6,6 @@ from dataclasses import replace
 from uuid import UUID
 
 from reporting.identifiers import change_id
-from reporting.outcomes.phases import phase_of
 from reporting.outcomes.records import RegionOutcome, ResultSide, WhyNot
 from service.appraisal.change import RegionChange, compare_appraisals
 from service.appraisal.repeatability import Repeatability
@@ -33,7 +32,7 @@ def refusal(before: ResultSide, after: ResultSide) -> WhyNot | None:
         return WhyNot.REJECTED
     if not _in_order(before, after):
         return WhyNot.WRONG_ORDER
-    if phase_of(before.appraisal.method) != phase_of(after.appraisal.method):
+    if before.appraisal.method.phase != after.appraisal.method.phase:
         return WhyNot.OTHER_METHOD
     return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
 from reporting.fhir.builders.device import device_id
@@ -21,8 +20,10 @@ from reporting.fhir.elements import (
     reference,
     without_empty,
 )
+from reporting.fhir.results import observation_id_of
 from reporting.identifiers import fhir_id
-from reporting.outcomes.records import ProcedureCase, RegionOutcome, ResultSide, Window
+from reporting.outcomes.database.changes import StoredChange
+from reporting.outcomes.records import ProcedureCase, RegionOutcome
 from reporting.terminology import CHANGE, FACE, REGION_CHANGES, SCORE_UNIT
 from service.appraisal.change import Verdict
 from service.records import Region
@@ -35,53 +36,39 @@ def observation_id(change_id: UUID, case_id: UUID, window: str) -> str:
     return fhir_id("Observation", "change", str(change_id), str(case_id), window)
 
 
-def build_change(
-    *,
-    change_id: UUID,
-    case: ProcedureCase,
-    window: Window,
-    before: ResultSide,
-    after: ResultSide,
-    outcomes: tuple[RegionOutcome, ...],
-    organisation: str,
-    made_at: datetime,
-) -> Element:
+def build_change(stored: StoredChange, *, case: ProcedureCase, patient: str, organisation: str) -> Element:
     """Make the Observation.
 
     Args:
-        change_id: Of both appraisals.
-        case: The operation.
-        window: That the later photograph was taken in.
-        before: The result before the operation.
-        after: The one after it.
-        outcomes: Of the regions.
+        stored: The change as it is kept.
+        case: The operation, as it is known now.
+        patient: Logical id of the Patient.
         organisation: Who performs.
-        made_at: When the change was found, aware.
     """
-    face = next((each for each in outcomes if each.region is Region.FACE), None)
-    others = [each for each in outcomes if each.region is not Region.FACE]
+    face = next((each for each in stored.regions if each.region is Region.FACE), None)
+    others = [each for each in stored.regions if each.region is not Region.FACE]
     return without_empty(
         {
             "resourceType": "Observation",
-            "id": observation_id(change_id, case.case_id, window.name),
+            "id": observation_id(stored.change_id, stored.case_id, stored.window),
             "meta": {"security": [ASSERTED_BY_AI]},
-            "identifier": [{"system": URI_SYSTEM, "value": f"urn:uuid:{change_id}"}],
+            "identifier": [{"system": URI_SYSTEM, "value": f"urn:uuid:{stored.change_id}"}],
             "partOf": [reference("Procedure", case.procedure_id)] if case.procedure_id else None,
             "status": "final",
             "category": [coded(OBSERVATION_CATEGORY, "imaging", "Imaging")],
             "code": codeable(CHANGE),
-            "subject": reference("Patient", case.patient),
-            "effectiveDateTime": date_time(after.acquired_at, after.acquired_on),
-            "issued": issued(made_at),
+            "subject": reference("Patient", patient),
+            "effectiveDateTime": date_time(stored.followed_at, stored.followed_on),
+            "issued": issued(stored.created_at),
             "performer": [{"type": "Organization", "display": organisation}],
             **(_value(face) if face else {}),
-            "note": [{"text": f"{window.name} after the operation of {case.performed_on}"}],
+            "note": [{"text": f"{stored.window} after the operation of {case.performed_on}"}],
             "bodySite": codeable(FACE),
-            "method": {"text": f"{after.appraisal.method.name} {after.appraisal.method.version}"},
-            "device": reference("Device", device_id(after.appraisal.method)),
+            "method": {"text": stored.method},
+            "device": reference("Device", device_id(stored.method_identity)),
             "derivedFrom": [
-                reference("Observation", before.observation_id),
-                reference("Observation", after.observation_id),
+                reference("Observation", observation_id_of(str(each)))
+                for each in (stored.before_appraisal, stored.after_appraisal)
             ],
             "component": [
                 without_empty({"code": codeable(REGION_CHANGES[each.region]), **_value(each)})

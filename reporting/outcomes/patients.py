@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from reporting.fhir.database import resources as fhir_resources
@@ -14,51 +16,99 @@ from reporting.identifiers import fhir_id
 from service.config import Settings
 from service.database.pool import Connection
 
-_MOST_LINKS = 20  # of merges one after the other
+_MOST_LINKS = 20  # Patients of one person
 
 
-def person_of(connection: Connection, patient: str) -> tuple[str, tuple[str, ...]]:
-    """The logical id that stands for a person, and every id whose records are theirs.
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """One person, whatever Patients their records name."""
 
-    A merged Patient says ``replaced-by`` of the one that stays, and that one ``replaces`` of it (R4 Patient.link).
+    patient: str  # logical id that stands for the person
+    everyone: tuple[str, ...]  # logical ids whose records are theirs, that one among them
+    born_on: date | None
+
+
+def persons_of(connection: Connection, patients: Sequence[str]) -> list[Person]:
+    """The persons of some Patients, each once.
+
+    A merged Patient says ``replaced-by`` of the one that stays, or that one says ``replaces`` of it (R4
+    Patient.link).
     """
-    seen = [patient]
-    current = patient
-    for _ in range(_MOST_LINKS):
-        onward = _linked(connection, current, "replaced-by")
-        if not onward or onward[0] in seen:
-            break
-        current = onward[0]
-        seen.append(current)
-    waiting, everyone = [current], {*seen}
-    while waiting and len(everyone) < _MOST_LINKS:
-        for other in (*_linked(connection, waiting[0], "replaces"), *_replaced_by(connection, waiting[0])):
-            if other not in everyone:
-                everyone.add(other)
-                waiting.append(other)
-        waiting = waiting[1:]
-    return current, tuple(sorted(everyone))
+    asked = sorted(set(patients))
+    bodies = _bodies(connection, asked)
+    referring = {each for each, _ in _referring(connection, asked)}
+    found: dict[str, Person] = {}
+    for patient in asked:
+        if patient in referring or _links(bodies.get(patient, {})):
+            person = _person(connection, patient)
+        else:
+            person = Person(patient=patient, everyone=(patient,), born_on=_born(bodies.get(patient, {})))
+        found[person.patient] = person
+    return list(found.values())
 
 
-def _linked(connection: Connection, patient: str, kind: str) -> list[str]:
-    stored = fhir_resources.read(connection, "Patient", patient)
-    return [] if stored is None else _links(loads(stored.body), kind)
+def _person(connection: Connection, patient: str) -> Person:
+    """Follow every link from one Patient."""
+    everyone, waiting = {patient}, [patient]
+    replaced: set[str] = set()
+    while waiting and len(everyone) <= _MOST_LINKS:
+        bodies = _bodies(connection, waiting)
+        pairs = [(each, kind, other) for each in waiting for kind, other in _links(bodies.get(each, {}))]
+        pairs += [
+            (other, kind, each)
+            for each, other in _referring(connection, waiting)
+            for kind, target in _links(_bodies(connection, [other]).get(other, {}))
+            if target == each
+        ]
+        waiting = []
+        for one, kind, other in pairs:
+            replaced.add(one if kind == "replaced-by" else other)
+            new = [each for each in (one, other) if each not in everyone]
+            everyone.update(new)
+            waiting += new
+    stays = sorted(each for each in everyone if each not in replaced)
+    standing = stays[0] if len(stays) == 1 else min(everyone)
+    bodies = _bodies(connection, list(everyone))
+    births = [day for each in (standing, *sorted(everyone)) if (day := _born(bodies.get(each, {})))]
+    return Person(patient=standing, everyone=tuple(sorted(everyone)), born_on=births[0] if births else None)
 
 
-def _links(resource: Mapping[str, Any], kind: str) -> list[str]:
-    others = [link["other"].get("reference", "") for link in resource.get("link", []) if link["type"] == kind]
-    return [other.removeprefix("Patient/") for other in others if other.startswith("Patient/")]
+def _bodies(connection: Connection, patients: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    stored = fhir_resources.read_many(connection, [("Patient", each) for each in patients])
+    return {each.resource_id: loads(each.body) for each in stored}
 
 
-def _replaced_by(connection: Connection, patient: str) -> list[str]:
-    """Patients that say they are replaced by this one."""
+def _links(resource: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Kind and logical id of each Patient that a Patient is merged with."""
+    return [
+        (link["type"], str(link["other"]["reference"]).removeprefix("Patient/"))
+        for link in resource.get("link", [])
+        if link.get("type") in ("replaced-by", "replaces")
+        and str(link.get("other", {}).get("reference", "")).startswith("Patient/")
+    ]
+
+
+def _referring(connection: Connection, patients: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of a Patient and one that links to it."""
     number = RESOURCE_TYPES["Patient"].parameters["link"].number
-    found = fhir_search.referring(connection, [("Patient", patient)], "Patient", number, _MOST_LINKS)
-    return [each.resource_id for each in found if patient in _links(loads(each.body), "replaced-by")]
+    rows = connection.execute(
+        "SELECT f.target_id, r.id FROM fhir_reference f JOIN fhir_resource r USING (resource_id)"
+        " WHERE f.param = %s AND f.target_type = 'Patient' AND f.target_id = ANY(%s)",
+        (number, list(patients)),
+    )
+    return [(row["target_id"], row["id"]) for row in rows]
+
+
+def _born(resource: Mapping[str, Any]) -> date | None:
+    """Day of birth; a year or a month is no day."""
+    try:
+        return date.fromisoformat(str(resource.get("birthDate", "")))
+    except ValueError:
+        return None
 
 
 def patient_of_identifier(connection: Connection, issuer: str, value: str, settings: Settings) -> str:
-    """Logical id of the Patient with an identifier; the one a photograph of them would have when there is none.
+    """Logical id of the Patient with an identifier; where there is none, the one a photograph would have.
 
     Args:
         connection: In a transaction.
@@ -67,16 +117,13 @@ def patient_of_identifier(connection: Connection, issuer: str, value: str, setti
         settings: Uses ``fhir_identifier_systems``.
     """
     ours = fhir_id("Patient", issuer, value)
-    if fhir_resources.read(connection, "Patient", ours) is not None:
-        return ours
     system = settings.fhir_identifier_systems.get(issuer)
-    if system is None:
+    if fhir_resources.read(connection, "Patient", ours) is not None or system is None:
         return ours
     wanted = Criterion(
         parameter=RESOURCE_TYPES["Patient"].parameters["identifier"],
         values=(TokenValue(system=system, code=value),),
     )
-    found = fhir_search.search(
-        connection, Search(resource_type="Patient", criteria=(wanted,), count=2)
-    ).resources
+    search = Search(resource_type="Patient", criteria=(wanted,), count=2)
+    found = fhir_search.search(connection, search).resources
     return found[0].resource_id if len(found) == 1 else ours

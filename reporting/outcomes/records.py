@@ -165,6 +165,7 @@ class ResultSide:
     patient: str  # logical id of the person
     acquired_on: date
     acquired_at: datetime | None  # aware; None when only the day is known
+    made_at: datetime  # when it was appraised, aware
     withdrawn: bool
     observation_id: str  # logical id of its Observation
 

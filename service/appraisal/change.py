@@ -55,9 +55,9 @@ def compare_appraisals(
     """Compare region by region, with the number of regions allowed for.
 
     Each region beyond its smallest detectable change would by itself be wrong once in twenty times. So
-    the regions are judged together by Holm's procedure, which keeps the chance of any wrong verdict at 5 %; or one
-    is declared primary: it is judged by its smallest detectable change alone, and the others, by Holm's
-    procedure, only once it goes beyond.
+    the regions are judged together by Holm's procedure, which keeps the chance of any wrong verdict at
+    5 %; or one is declared primary: it is judged by its smallest detectable change alone, and the others,
+    by Holm's procedure, only once it goes beyond.
 
     Args:
         before: Of the earlier photograph.

@@ -16,6 +16,10 @@ _FIELDS = tuple(field.name for field in fields(ProcedureCase))
 _COLUMNS = ", ".join(_FIELDS)
 _NEWEST = f"SELECT DISTINCT ON (case_id) {_COLUMNS} FROM procedure_case"  # noqa: S608 -- constant
 _ORDER = " ORDER BY case_id, version DESC"
+_OF_PROCEDURE = (
+    f"{_NEWEST} WHERE case_id IN (SELECT case_id FROM procedure_case WHERE procedure_id = %s){_ORDER}"  # noqa: S608
+)
+_VERSIONS = f"SELECT {_COLUMNS} FROM procedure_case WHERE case_id = %s ORDER BY version"  # noqa: S608
 _OF_PATIENTS = (
     f"SELECT * FROM ({_NEWEST} WHERE case_id IN (SELECT case_id FROM procedure_case WHERE patient = ANY(%s))"  # noqa: S608
     f"{_ORDER}) AS newest WHERE patient = ANY(%s) ORDER BY performed_on, case_id"
@@ -47,17 +51,14 @@ def get(connection: Connection, case_id: UUID) -> ProcedureCase | None:
 
 def versions(connection: Connection, case_id: UUID) -> list[ProcedureCase]:
     """Every version of a case, oldest first."""
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM procedure_case WHERE case_id = %s ORDER BY version",  # noqa: S608
-        (case_id,),
-    )
+    rows = connection.execute(_VERSIONS, (case_id,))
     return [_case(row) for row in rows]
 
 
 def of_procedure(connection: Connection, procedure_id: str) -> ProcedureCase | None:
     """The case of a FHIR Procedure; None when there is none."""
     row = connection.execute(
-        _NEWEST + " WHERE case_id IN (SELECT case_id FROM procedure_case WHERE procedure_id = %s)" + _ORDER,
+        _OF_PROCEDURE,
         (procedure_id,),
     ).fetchone()
     return _case(row) if row else None
@@ -131,3 +132,12 @@ def set_windows(
             ),
         )  # fmt: skip
     return version
+
+
+def procedures_of(connection: Connection, patients: Sequence[str]) -> list[str]:
+    """Logical ids of these patients' FHIR Procedures."""
+    rows = connection.execute(
+        "SELECT id FROM fhir_resource WHERE type = 'Procedure' AND patient = ANY(%s) ORDER BY resource_id",
+        (list(patients),),
+    )
+    return [row["id"] for row in rows]

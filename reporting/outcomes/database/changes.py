@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from uuid import UUID
 
 import numpy as np
-from psycopg.rows import tuple_row
+from psycopg.rows import DictRow, tuple_row
 
 from reporting.outcomes.charts.records import ChangeTable, Denominators
 from reporting.outcomes.charts.sums import MonthlyMeans, UnitSums
 from reporting.outcomes.charts.units import Unit
 from reporting.outcomes.records import ProcedureCase, RegionOutcome, WhyNot
 from reporting.outcomes.states import WindowState
+from service.appraisal.change import Verdict
+from service.database import appraisals
 from service.database.pool import Connection
+from service.records import MethodIdentity, Region
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,56 +55,142 @@ _WRITTEN = (
     "phenotype", "syndrome", "laterality", "age_years", "before", "after", "change", "smallest_detectable",
     "verdict", "is_primary", "valid", "why_not",
 )  # fmt: skip
-_INSERT = (
-    f"INSERT INTO outcome_change ({', '.join(_WRITTEN)})"  # noqa: S608 -- constant
-    f" VALUES ({', '.join(f'%({name})s' for name in _WRITTEN)})"
-    " ON CONFLICT (change_id, case_id, window_name, region)"
-    " DO UPDATE SET valid = EXCLUDED.valid, why_not = EXCLUDED.why_not"
-    " WHERE (outcome_change.valid, outcome_change.why_not) <> (EXCLUDED.valid, EXCLUDED.why_not)"
-)
 
 
-def save(connection: Connection, new: NewChange, regions: Iterable[RegionOutcome]) -> int:
-    """Write a pair's regions; what is there already only takes its validity.
+@dataclass(frozen=True, kw_only=True)
+class KnownChange:
+    """A row that is there, in short."""
 
-    Returns:
-        How many rows are new or changed.
-    """
-    case = new.case
-    laterality = None if case.laterality is None else case.laterality.value
-    pair = (
-        new.before_appraisal, new.after_appraisal, new.phase, new.method, case.code, case.performed_on,
-        new.followed_on, case.site, case.surgeon, case.phenotype, case.syndrome, laterality, case.age_years,
+    change_id: UUID
+    case_id: UUID
+    window: str
+    region: str
+    case_version: int
+    valid: bool
+    why_not: str
+
+    @property
+    def name(self) -> tuple[UUID, UUID, str, str]:
+        """What it is known by."""
+        return self.change_id, self.case_id, self.window, self.region
+
+
+def known(connection: Connection, case_ids: Sequence[UUID]) -> list[KnownChange]:
+    """The changes of some cases, valid or not."""
+    rows = connection.execute(
+        "SELECT change_id, case_id, window_name AS window, region, case_version, valid, why_not"
+        " FROM outcome_change WHERE case_id = ANY(%s)",
+        (list(case_ids),),
+    )
+    return [KnownChange(**row) for row in rows]
+
+
+def add(connection: Connection, made: Iterable[tuple[NewChange, RegionOutcome]]) -> None:
+    """Write changes that are not there, a row a region."""
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY outcome_change ({', '.join(_WRITTEN)}) FROM STDIN") as copy,
+    ):
+        for new, each in made:
+            case = new.case
+            copy.write_row(
+                (
+                    new.change_id, case.case_id, new.window, each.region.value, case.version, case.patient,
+                    new.before_appraisal, new.after_appraisal, new.phase, new.method, case.code,
+                    case.performed_on, new.followed_on, case.site, case.surgeon, case.phenotype,
+                    case.syndrome, None if case.laterality is None else case.laterality.value,
+                    case.age_years, each.before, each.after, each.change, each.smallest_detectable,
+                    each.verdict.value, each.primary, each.why_not is None,
+                    each.why_not.value if each.why_not else "",
+                )
+            )  # fmt: skip
+
+
+def set_validity(connection: Connection, rows: Iterable[tuple[KnownChange, WhyNot | None]]) -> None:
+    """Say of changes that are there whether they are valid, and if not why."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE outcome_change SET valid = %s, why_not = %s"
+            " WHERE (change_id, case_id, window_name, region) = (%s, %s, %s, %s)",
+            [(why is None, why.value if why else "", *row.name) for row, why in rows],
+        )
+
+
+def follow_case(connection: Connection, case: ProcedureCase) -> None:
+    """Have the changes of a case say what its newest version says of the operation."""
+    connection.execute(
+        "UPDATE outcome_change SET case_version = %s, patient = %s, procedure_code = %s, performed_on = %s,"
+        " site = %s, surgeon = %s, phenotype = %s, syndrome = %s, laterality = %s, age_years = %s"
+        " WHERE case_id = %s AND case_version < %s",
+        (
+            case.version, case.patient, case.code, case.performed_on, case.site, case.surgeon, case.phenotype,
+            case.syndrome, None if case.laterality is None else case.laterality.value, case.age_years,
+            case.case_id, case.version,
+        ),
     )  # fmt: skip
-    rows = []
-    for each in regions:
-        name = (new.change_id, case.case_id, new.window, each.region.value, case.version, case.patient)
-        found = (
-            each.before, each.after, each.change, each.smallest_detectable, each.verdict.value, each.primary,
-            each.why_not is None, each.why_not.value if each.why_not else "",
-        )  # fmt: skip
-        rows.append(dict(zip(_WRITTEN, (*name, *pair, *found), strict=True)))
-    return sum(connection.execute(_INSERT, row).rowcount for row in rows)
 
 
-def invalidate(
-    connection: Connection, case_id: UUID, window: str, why_not: WhyNot, *, except_for: Sequence[UUID] = ()
-) -> list[UUID]:
-    """Take a window's changes out of the charts; returns the ids of those that were in them."""
+@dataclass(frozen=True, kw_only=True)
+class StoredChange:
+    """A change as it is kept, with all its regions."""
+
+    change_id: UUID
+    case_id: UUID
+    window: str
+    before_appraisal: UUID
+    after_appraisal: UUID
+    method: str
+    method_identity: MethodIdentity
+    followed_on: date
+    followed_at: datetime | None  # aware; None when only the day is known
+    created_at: datetime
+    regions: tuple[RegionOutcome, ...]
+
+    @property
+    def counts(self) -> bool:
+        """Whether it stands; one whose regions could not all be scored does."""
+        return any(each.why_not in (None, WhyNot.NOT_SCORED) for each in self.regions)
+
+
+def stored(connection: Connection, change_id: UUID, case_id: UUID, window: str) -> StoredChange | None:
+    """Read a change; None when there is none."""
     rows = connection.execute(
-        "UPDATE outcome_change SET valid = false, why_not = %s WHERE case_id = %s AND window_name = %s"
-        " AND valid AND change_id <> ALL(%s) RETURNING change_id",
-        (why_not.value, case_id, window, list(except_for)),
+        "SELECT c.region, c.before, c.after, c.smallest_detectable, c.verdict, c.is_primary, c.why_not,"
+        " c.before_appraisal, c.after_appraisal, c.method, c.followed_on, c.created_at, p.acquired_at"
+        " FROM outcome_change c JOIN appraisal a ON a.appraisal_id = c.after_appraisal"
+        " LEFT JOIN outcome_photograph p ON p.instance_id = a.instance_id"
+        " WHERE (c.change_id, c.case_id, c.window_name) = (%s, %s, %s)",
+        (change_id, case_id, window),
+    ).fetchall()
+    if not rows:
+        return None
+    first = rows[0]
+    by_region = {row["region"]: row for row in rows}
+    return StoredChange(
+        change_id=change_id,
+        case_id=case_id,
+        window=window,
+        before_appraisal=first["before_appraisal"],
+        after_appraisal=first["after_appraisal"],
+        method=first["method"],
+        method_identity=appraisals.get(connection, first["after_appraisal"]).appraisal.method,
+        followed_on=first["followed_on"],
+        followed_at=first["acquired_at"],
+        created_at=first["created_at"],
+        regions=tuple(_outcome(by_region[each.value]) for each in Region if each.value in by_region),
     )
-    return sorted({row["change_id"] for row in rows})
 
 
-def windows_with_changes(connection: Connection, case_id: UUID) -> set[str]:
-    """Names of a case's windows that have valid changes."""
-    rows = connection.execute(
-        "SELECT DISTINCT window_name FROM outcome_change WHERE case_id = %s AND valid", (case_id,)
+def _outcome(row: DictRow) -> RegionOutcome:
+    return RegionOutcome(
+        region=Region(row["region"]),
+        before=row["before"],
+        after=row["after"],
+        smallest_detectable=row["smallest_detectable"],
+        verdict=Verdict(row["verdict"]),
+        primary=row["is_primary"],
+        why_not=WhyNot(row["why_not"]) if row["why_not"] else None,
     )
-    return {row["window_name"] for row in rows}
 
 
 _WHERE = (
@@ -191,8 +280,8 @@ def monthly_means(connection: Connection, selection: Selection) -> MonthlyMeans:
     rows = (
         connection.cursor(row_factory=tuple_row, binary=True)
         .execute(
-            "SELECT date_trunc('month', c.performed_on)::date, avg(c.change), count(*), array_agg(c.change_id)"
-            f" FROM outcome_change c{_WHERE} GROUP BY 1 ORDER BY 1",
+            "SELECT date_trunc('month', c.performed_on)::date, avg(c.change), count(*),"  # noqa: S608
+            f" array_agg(c.change_id) FROM outcome_change c{_WHERE} GROUP BY 1 ORDER BY 1",
             _parameters(selection),
         )
         .fetchall()

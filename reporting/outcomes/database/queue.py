@@ -1,10 +1,11 @@
-"""Whose pairs are behind, and which photographs wait to be appraised again."""
+"""Whose pairs are behind, and which changes have no Observation yet."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from service.database.pool import Connection
 
@@ -16,17 +17,6 @@ class PatientDue:
     outcome_patient_id: int
     patient: str  # logical id
     revision: int
-    paired_revision: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far re-appraisal by one method is."""
-
-    phase: str
-    requested: int
-    done: int
-    failed: int  # given up
 
 
 def touch(connection: Connection, patients: Iterable[str]) -> None:
@@ -62,21 +52,29 @@ def due(connection: Connection, asked_before: timedelta, limit: int = 500) -> li
     return sorted(int(row["outcome_patient_id"]) for row in rows)
 
 
-def lock(connection: Connection, outcome_patient_id: int) -> PatientDue | None:
-    """Hold a patient until the transaction ends; None when there is no such row."""
-    row = connection.execute(
-        "SELECT outcome_patient_id, patient, revision, paired_revision FROM outcome_patient"
-        " WHERE outcome_patient_id = %s FOR UPDATE",
-        (outcome_patient_id,),
-    ).fetchone()
-    return PatientDue(**row) if row else None
+def take(connection: Connection, outcome_patient_id: int, limit: int = 100) -> list[PatientDue]:
+    """Hold a patient that is behind, and others that are, until the transaction ends.
+
+    Args:
+        connection: In a transaction.
+        outcome_patient_id: Taken first, unless another holds it or it is not behind.
+        limit: At most so many; those that others hold are passed over.
+    """
+    rows = connection.execute(
+        "SELECT outcome_patient_id, patient, revision FROM outcome_patient WHERE paired_revision < revision"
+        " ORDER BY outcome_patient_id <> %s, asked_at NULLS FIRST, outcome_patient_id LIMIT %s"
+        " FOR UPDATE SKIP LOCKED",
+        (outcome_patient_id, limit),
+    )
+    return [PatientDue(**row) for row in rows]
 
 
-def mark_paired(connection: Connection, due_one: PatientDue) -> None:
-    """Note up to which revision a patient's pairs are made."""
+def mark_paired(connection: Connection, taken: Sequence[PatientDue]) -> None:
+    """Note up to which revision patients' pairs are made."""
     connection.execute(
-        "UPDATE outcome_patient SET paired_revision = greatest(paired_revision, %s) WHERE outcome_patient_id = %s",
-        (due_one.revision, due_one.outcome_patient_id),
+        "UPDATE outcome_patient SET paired_revision = greatest(paired_revision, done.revision)"
+        " FROM unnest(%s::bigint[], %s::bigint[]) AS done (id, revision) WHERE outcome_patient_id = done.id",
+        ([each.outcome_patient_id for each in taken], [each.revision for each in taken]),
     )
 
 
@@ -89,49 +87,42 @@ def behind(connection: Connection) -> int:
     return int(row["behind"]) if row else 0
 
 
-def want_reappraisal(connection: Connection, instance_ids: Sequence[int], phase: str) -> int:
-    """Ask for photographs to be appraised by another method; returns how many were not asked for before."""
-    return connection.execute(
-        "INSERT INTO reappraisal (instance_id, phase) SELECT unnest(%s::bigint[]), %s ON CONFLICT DO NOTHING",
-        (sorted(set(instance_ids)), phase),
-    ).rowcount
+@dataclass(frozen=True, kw_only=True)
+class Unpublished:
+    """A change whose Observation is behind."""
+
+    change_id: UUID
+    case_id: UUID
+    window_name: str
 
 
-def due_reappraisals(connection: Connection, phase: str, asked_before: timedelta, limit: int) -> list[int]:
-    """Instances that wait for the method in force, a few at a time; notes that they are asked for now."""
-    rows = connection.execute(
-        "UPDATE reappraisal SET asked_at = now() WHERE phase = %(phase)s AND instance_id IN"
-        " (SELECT instance_id FROM reappraisal WHERE phase = %(phase)s AND done_at IS NULL"
-        " AND (asked_at IS NULL OR asked_at <= now() - %(before)s)"
-        " ORDER BY asked_at NULLS FIRST, instance_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)"
-        " RETURNING instance_id",
-        {"phase": phase, "before": asked_before, "limit": limit},
-    )
-    return sorted(int(row["instance_id"]) for row in rows)
-
-
-def reappraised(connection: Connection, instance_id: int, phase: str) -> None:
-    """Note that a photograph was appraised again."""
+def unpublish(connection: Connection, changes: Iterable[tuple[UUID, UUID, str]]) -> None:
+    """Note that the Observations of changes (id, case, window) are behind."""
+    given = sorted(set(changes))
     connection.execute(
-        "UPDATE reappraisal SET done_at = now(), error = '' WHERE instance_id = %s AND phase = %s",
-        (instance_id, phase),
+        "INSERT INTO outcome_unpublished (change_id, case_id, window_name)"
+        " SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[]) ON CONFLICT DO NOTHING",
+        ([each[0] for each in given], [each[1] for each in given], [each[2] for each in given]),
     )
 
 
-def reappraisal_failed(connection: Connection, instance_id: int, phase: str, error: str, most: int) -> None:
-    """Note a failed attempt; after ``most`` of them it is given up, with its error."""
-    connection.execute(
-        "UPDATE reappraisal SET attempts = attempts + 1, error = %s,"
-        " done_at = CASE WHEN attempts + 1 >= %s THEN now() END WHERE instance_id = %s AND phase = %s",
-        (error, most, instance_id, phase),
-    )
-
-
-def progress(connection: Connection) -> list[Progress]:
-    """How far re-appraisal is, by method."""
+def due_unpublished(connection: Connection, asked_before: timedelta, limit: int = 500) -> list[int]:
+    """Ids of those that were not asked for lately; notes that they are asked for now."""
     rows = connection.execute(
-        "SELECT phase, count(*) AS requested, count(*) FILTER (WHERE done_at IS NOT NULL AND error = '') AS done,"
-        " count(*) FILTER (WHERE done_at IS NOT NULL AND error <> '') AS failed"
-        " FROM reappraisal GROUP BY phase ORDER BY phase"
+        "UPDATE outcome_unpublished SET asked_at = now() WHERE outcome_unpublished_id IN"
+        " (SELECT outcome_unpublished_id FROM outcome_unpublished"
+        " WHERE asked_at IS NULL OR asked_at <= now() - %s ORDER BY asked_at NULLS FIRST,"
+        " outcome_unpublished_id LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING outcome_unpublished_id",
+        (asked_before, limit),
     )
-    return [Progress(**row) for row in rows]
+    return sorted(int(row["outcome_unpublished_id"]) for row in rows)
+
+
+def take_unpublished(connection: Connection, outcome_unpublished_id: int) -> Unpublished | None:
+    """Take one off the list; None when another did."""
+    row = connection.execute(
+        "DELETE FROM outcome_unpublished WHERE outcome_unpublished_id = %s"
+        " RETURNING change_id, case_id, window_name",
+        (outcome_unpublished_id,),
+    ).fetchone()
+    return Unpublished(**row) if row else None

@@ -30,13 +30,14 @@ def in_force(world: World, days: NDArray[np.datetime64]) -> NDArray[np.bool_]:
 
 def paired(world: World) -> NDArray[np.bool_]:
     """Cases with a change: consent, both photographs judged, in the right order."""
-    return (
+    return np.asarray(
         world.consent
         & ~world.impossible
         & ~np.isnat(world.photographed_before)
         & ~np.isnat(world.photographed_after)
         & (world.rejected_before == "")
-        & (world.rejected_after == "")
+        & (world.rejected_after == ""),
+        bool,
     )
 
 
