@@ -29,7 +29,7 @@ def case_of(procedure: Mapping[str, Any], patient: str, born_on: date | None) ->
         patient: Logical id of the Patient it is of.
         born_on: Of that Patient.
     """
-    coding = next(iter(procedure.get("code", {}).get("coding", [])), {})
+    coding: Mapping[str, Any] = next(iter(procedure.get("code", {}).get("coding", [])), {})
     code = coding.get("code") or procedure.get("code", {}).get("text", "")
     performed_on = _day(procedure)
     if not code or performed_on is None:

@@ -98,6 +98,11 @@ def save(connection: Connection, case: ProcedureCase) -> ProcedureCase | None:
     return made
 
 
+def differs(one: ProcedureCase, other: ProcedureCase) -> bool:
+    """Whether two versions say something else of the operation."""
+    return _content(one) != _content(other)
+
+
 def _content(case: ProcedureCase) -> ProcedureCase:
     """What makes a version another; not who wrote it, where it came from and why."""
     return replace(case, version=0, reason="", author="", source=CaseSource.EHR)
