@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from io import StringIO
+from math import isnan
 from typing import Any
 
 from reporting.outcomes.charts.records import ChangeTable, Chart, Floats
@@ -18,8 +19,8 @@ CHART_COLUMNS = (
     "inner_lower", "inner_upper", "signals", "evidence",
 )  # fmt: skip
 CHANGE_COLUMNS = (
-    "change_id", "operated_on", "followed_on", "site", "surgeon", "phenotype", "syndrome", "laterality", "age",
-    "before", "after", "change", "poor", "method",
+    "change_id", "operated_on", "followed_on", "site", "surgeon", "phenotype", "syndrome", "laterality",
+    "age", "before", "after", "change", "poor", "method",
 )  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def change_rows(changes: ChangeTable) -> Iterator[dict[str, Any]]:
 
     def number(values: Floats, index: int) -> float | None:
         value = float(values[index])
-        return None if value != value else round(value, 6)  # NaN is not itself
+        return None if isnan(value) else round(value, 6)
 
     for i in range(len(changes)):
         yield {
