@@ -53,7 +53,7 @@ def draw(connection: Connection, asked: Asked) -> Chart:
         chart = replace(chart, denominators=changes.denominators(connection, asked.selection))
     evidence = sorted({each for track in chart.tracks for point in track.points for each in point.evidence})
     made_from = {**chart.made_from, **_said(asked), "evidence": digest_of(evidence)}
-    notes = [f"{day}: {note}" for day, note in phases.annotations(connection, asked.selection.code)]
+    notes = [f"{day}: {note}" for day, note in phases.notes(connection, asked.selection.code)]
     chart = replace(chart, made_from=made_from, notes=(*chart.notes, *notes))
     for track, point in chart.signals:
         for rule in point.signals:

@@ -89,7 +89,7 @@ def annotate(connection: Connection, *, on_day: date, code: str, note: str, auth
     )
 
 
-def annotations(connection: Connection, code: str) -> list[tuple[date, str]]:
+def notes(connection: Connection, code: str) -> list[tuple[date, str]]:
     """Notes on days of a procedure's charts."""
     rows = connection.execute(
         "SELECT on_day, note FROM annotation WHERE procedure_code IN ('', %s) ORDER BY on_day, annotation_id",

@@ -36,8 +36,8 @@ def _photograph(number: int, after_days: int, **changes: object) -> PhotographFa
     taken = OPERATED + timedelta(days=after_days)
     facts = PhotographFacts(
         instance_id=number, sop_instance_uid=f"2.25.{number}", patient="p", acquired_on=taken,
-        acquired_at=None, received_on=taken, born_on=None, site="", hint=None, hint_source="", quality=-1.0, judged=True,
-        reasons=(),
+        acquired_at=None, received_on=taken, born_on=None, site="", hint=None, hint_source="", quality=-1.0,
+        judged=True, reasons=(),
     )  # fmt: skip
     return replace(facts, **changes)  # type: ignore[arg-type]
 
