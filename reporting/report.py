@@ -49,9 +49,8 @@ def report(context: Context, instance_id: int) -> None:
         StorageError: Photograph or maps are gone or corrupt, or results cannot be kept.
     """
     settings = context.settings
-    made = _make_all(context, instance_id)
+    instance, made = _make_all(context, instance_id)
     with transaction(context.pool) as connection:
-        instance = instances.get(connection, instance_id)
         due: list[int] = []
         for each in made:
             saved = save_results(connection, each.context, each.results, settings)
@@ -63,9 +62,10 @@ def report(context: Context, instance_id: int) -> None:
 
 @errand(REPORT_AGAIN)
 def report_again(context: Context, instance_id: int) -> None:
-    """Report every appraisal of a photograph that was appraised again, beside what was reported before.
+    """Make the results of a photograph anew: it was found to be somebody else's, or another method judged it.
 
-    Nothing is sent: destinations got the photograph's results when it came.
+    Nothing is delivered again: the DICOM objects say what the photograph's own header says, and destinations
+    got the photograph's results when it came.
 
     Args:
         context: Of the process.
@@ -73,10 +73,10 @@ def report_again(context: Context, instance_id: int) -> None:
 
     Raises:
         RecordNotFoundError: No such instance.
-        ResultError: A result object or resource would be invalid.
+        ResultError: A resource would be invalid.
         StorageError: Photograph or maps are gone or corrupt, or results cannot be kept.
     """
-    made = _make_all(context, instance_id)
+    _, made = _make_all(context, instance_id)
     with transaction(context.pool) as connection:
         for each in made:
             _note(connection, each, save_results(connection, each.context, each.results, context.settings))
@@ -102,8 +102,8 @@ def report_study(context: Context, instance_id: int) -> None:
             studies.mark_reported(connection, uid, study.revision)
 
 
-def _make_all(context: Context, instance_id: int) -> list[Reported]:
-    """Build the results of every appraisal of an instance, the oldest first."""
+def _make_all(context: Context, instance_id: int) -> tuple[Instance, list[Reported]]:
+    """Build the results of every appraisal of an instance."""
     settings = context.settings
     with transaction(context.pool) as connection:
         instance = instances.get(connection, instance_id)
@@ -111,7 +111,7 @@ def _make_all(context: Context, instance_id: int) -> list[Reported]:
     if not saved_appraisals:
         raise ResultError(f"instance {instance_id} has no appraisal to report")
     source = read_source(context.store.read(instance.sha256), default_zone(settings.timezone))
-    return [
+    return instance, [
         _make(context, ReportContext(source=source, saved=saved, organisation=settings.organisation))
         for saved in reversed(saved_appraisals)
     ]

@@ -97,6 +97,7 @@ REJECTION_REASON = _own("rejection-reason", "Reason the photograph was rejected"
 EXCLUSION_REASON = _own("exclusion-reason", "Reason the region was left out")
 FACIAL_APPRAISAL = _own("facial-appraisal", "Appraisal of facial difference from a photograph")
 CHANGE = _own("change", "Change of the facial normality score after surgery")
+MIXED_STUDY = _own("mixed-study", "Study that holds photographs of more than one patient")
 COMPARISON_WITH_REFERENCE = _own("comparison", "Comparison with a normal reference of the face")
 
 # --- quality measures (ours)
@@ -266,6 +267,7 @@ OWN_CONCEPTS: tuple[Concept, ...] = (
     FACIAL_APPRAISAL,
     COMPARISON_WITH_REFERENCE,
     CHANGE,
+    MIXED_STUDY,
     QUALITY_FACES,
     QUALITY_INTER_OCULAR,
     QUALITY_SHARPNESS,

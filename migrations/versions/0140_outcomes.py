@@ -13,7 +13,7 @@ from alembic import op
 from migrations.rewriting import take_alone
 
 revision = "0140"
-down_revision: str | None = "0080"
+down_revision: str | None = "0100"
 branch_labels: str | None = None
 depends_on: str | None = None
 
@@ -349,6 +349,20 @@ CREATE TRIGGER fhir_resource_outcome_insert AFTER INSERT ON fhir_resource
 CREATE TRIGGER fhir_resource_outcome_update AFTER UPDATE ON fhir_resource
     REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION outcome_follows();
 
+-- Whoever is found to be another person, or no longer, has pairs to be made anew.
+CREATE FUNCTION outcome_follows_person() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP <> 'INSERT' THEN
+            INSERT INTO outcome_touched (patient) VALUES (OLD.patient), (OLD.person);
+        END IF;
+        IF TG_OP <> 'DELETE' THEN
+            INSERT INTO outcome_touched (patient) VALUES (NEW.patient), (NEW.person);
+        END IF;
+        RETURN NULL;
+    END $$;
+CREATE TRIGGER fhir_person_outcome AFTER INSERT OR UPDATE OR DELETE ON fhir_person
+    FOR EACH ROW EXECUTE FUNCTION outcome_follows_person();
+
 -- Photographs to be appraised again by the method in force; what was found before stays.
 CREATE TABLE reappraisal (
     instance_id            bigint NOT NULL REFERENCES instance,
@@ -366,7 +380,7 @@ CREATE INDEX reappraisal_open ON reappraisal (asked_at NULLS FIRST, instance_id)
 
 def upgrade() -> None:
     """Create the tables, and queue the patients there are."""
-    take_alone("fhir_resource")
+    take_alone("fhir_resource", "fhir_person")
     op.execute(_DECIDED)
     op.execute(_GUARDS)
     for table in _APPEND_ONLY:

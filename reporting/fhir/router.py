@@ -11,9 +11,11 @@ from reporting.fhir.described import metadata, openapi
 from reporting.fhir.http import Api, Handler, Request, Response
 from reporting.fhir.options import FORM_OPTIONS, once_each, unknown_options
 from reporting.fhir.outcome import FhirProblemError, IssueType, status_of
+from reporting.fhir.persons.principal import known_person
 from reporting.fhir.read import export, operations, reading
 from reporting.fhir.search import searching
 from reporting.fhir.write import transactions, validation, withdrawal, writing
+from reporting.outcomes.measure import MEASURE_ID, evaluate_measure, measure
 from service.errors import DatabaseUnavailableError, FhirError
 
 
@@ -69,6 +71,8 @@ ROUTES: tuple[Route, ...] = (
         handler=withdrawal.withdraw_operation,
         name="$withdraw",
     ),
+    Route(method="GET", pattern=("Measure", MEASURE_ID), handler=measure, name="read"),
+    *_asked_either_way(("Measure", MEASURE_ID, "$evaluate-measure"), evaluate_measure, "$evaluate-measure"),
     *_asked_either_way(("Patient", "{id}", "$everything"), operations.everything, "$everything"),
     Route(
         method="POST",
@@ -190,7 +194,7 @@ def handle(api: Api, request: Request) -> Response:
     response = None
     try:
         principal = EVERYTHING if api.authorizer is None else api.authorizer.principal(request.headers)
-        request = replace(request, principal=principal)
+        request = replace(request, principal=known_person(api.pool, principal))
         _check_options(route, request)
         response = route.handler(api, request)
         status = response.status

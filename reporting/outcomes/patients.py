@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from reporting.fhir.database import persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Criterion, Search, TokenValue
@@ -15,8 +16,6 @@ from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.identifiers import fhir_id
 from service.config import Settings
 from service.database.pool import Connection
-
-_MOST_LINKS = 20  # Patients of one person
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,74 +28,22 @@ class Person:
 
 
 def persons_of(connection: Connection, patients: Sequence[str]) -> list[Person]:
-    """The persons of some Patients, each once.
-
-    A merged Patient says ``replaced-by`` of the one that stays, or that one says ``replaces`` of it (R4
-    Patient.link).
-    """
+    """The persons of some Patients, each once: merged and linked Patients are one."""
     asked = sorted(set(patients))
-    bodies = _bodies(connection, asked)
-    referring = {each for each, _ in _referring(connection, asked)}
+    standing = persons.persons_of(connection, asked)
+    members = persons.members_of(connection, asked)
+    bodies = _bodies(connection, sorted({each for group in members.values() for each in group} | {*asked}))
     found: dict[str, Person] = {}
     for patient in asked:
-        if patient in referring or _links(bodies.get(patient, {})):
-            person = _person(connection, patient)
-        else:
-            person = Person(patient=patient, everyone=(patient,), born_on=_born(bodies.get(patient, {})))
-        found[person.patient] = person
+        person, everyone = standing[patient], members[patient]
+        births = [day for each in (person, *everyone) if (day := _born(bodies.get(each, {})))]
+        found[person] = Person(patient=person, everyone=everyone, born_on=births[0] if births else None)
     return list(found.values())
-
-
-def _person(connection: Connection, patient: str) -> Person:
-    """Follow every link from one Patient."""
-    everyone, waiting = {patient}, [patient]
-    replaced: set[str] = set()
-    while waiting and len(everyone) <= _MOST_LINKS:
-        bodies = _bodies(connection, waiting)
-        pairs = [(each, kind, other) for each in waiting for kind, other in _links(bodies.get(each, {}))]
-        pairs += [
-            (other, kind, each)
-            for each, other in _referring(connection, waiting)
-            for kind, target in _links(_bodies(connection, [other]).get(other, {}))
-            if target == each
-        ]
-        waiting = []
-        for one, kind, other in pairs:
-            replaced.add(one if kind == "replaced-by" else other)
-            new = [each for each in (one, other) if each not in everyone]
-            everyone.update(new)
-            waiting += new
-    stays = sorted(each for each in everyone if each not in replaced)
-    standing = stays[0] if len(stays) == 1 else min(everyone)
-    bodies = _bodies(connection, list(everyone))
-    births = [day for each in (standing, *sorted(everyone)) if (day := _born(bodies.get(each, {})))]
-    return Person(patient=standing, everyone=tuple(sorted(everyone)), born_on=births[0] if births else None)
 
 
 def _bodies(connection: Connection, patients: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     stored = fhir_resources.read_many(connection, [("Patient", each) for each in patients])
     return {each.resource_id: loads(each.body) for each in stored}
-
-
-def _links(resource: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Kind and logical id of each Patient that a Patient is merged with."""
-    return [
-        (link["type"], str(link["other"]["reference"]).removeprefix("Patient/"))
-        for link in resource.get("link", [])
-        if link.get("type") in ("replaced-by", "replaces")
-        and str(link.get("other", {}).get("reference", "")).startswith("Patient/")
-    ]
-
-
-def _referring(connection: Connection, patients: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of a Patient and one that links to it."""
-    number = RESOURCE_TYPES["Patient"].parameters["link"].number
-    rows = connection.execute(
-        "SELECT f.target_id, r.id FROM fhir_reference f JOIN fhir_resource r USING (resource_id)"
-        " WHERE f.param = %s AND f.target_type = 'Patient' AND f.target_id = ANY(%s)",
-        (number, list(patients)),
-    )
-    return [(row["target_id"], row["id"]) for row in rows]
 
 
 def _born(resource: Mapping[str, Any]) -> date | None:

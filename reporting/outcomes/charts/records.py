@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -52,6 +52,10 @@ class ChangeTable:
 
     def __len__(self) -> int:
         return len(self.change_id)
+
+    def without_surgeons(self) -> ChangeTable:
+        """The same changes, nobody's."""
+        return replace(self, surgeon=np.full(len(self), "", object))
 
     def rows(self, chosen: NDArray[Any]) -> ChangeTable:
         """The rows of a mask or of indices."""

@@ -96,3 +96,12 @@ def notes(connection: Connection, code: str) -> list[tuple[date, str]]:
         (code,),
     )
     return [(row["on_day"], row["note"]) for row in rows]
+
+
+def listed(connection: Connection) -> list[dict[str, object]]:
+    """Every phase as it is kept, in the order of the days."""
+    rows = connection.execute(
+        "SELECT begins_on, phase, method, procedure_code, reason, author, created_at FROM phase"
+        " ORDER BY begins_on, phase_id"
+    )
+    return list(rows)

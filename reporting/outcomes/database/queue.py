@@ -126,3 +126,8 @@ def take_unpublished(connection: Connection, outcome_unpublished_id: int) -> Unp
         (outcome_unpublished_id,),
     ).fetchone()
     return Unpublished(**row) if row else None
+
+
+def touch_all(connection: Connection) -> None:
+    """Note that something of every patient with an operation changed: a rule did."""
+    connection.execute("INSERT INTO outcome_touched (patient) SELECT DISTINCT patient FROM procedure_case")

@@ -44,6 +44,7 @@ def note_photograph(connection: Connection, context: ReportContext, patient: str
     """
     identity, saved = context.source.identity, context.saved
     hint, hint_source = hint_of(context.source.header)
+    before = photographs.patient_of(connection, saved.instance_id)
     photographs.note(
         connection,
         instance_id=saved.instance_id,
@@ -55,7 +56,7 @@ def note_photograph(connection: Connection, context: ReportContext, patient: str
         hint=hint,
         hint_source=hint_source,
     )
-    queue.touch(connection, [patient])
+    queue.touch(connection, [patient, before or patient])
     method = saved.appraisal.method
     if phase_rows.begin(
         connection,

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.persons.changing import save_patients
 from reporting.fhir.render import draft_of, loads
 from reporting.fhir.valid.validate import check
 from reporting.identifiers import fhir_id
@@ -185,8 +186,12 @@ class Clinic:
         """Save a resource as a client does."""
         check(dict(resource))
         draft = draft_of(resource, base_url=self.context.settings.fhir_base_url(), patient=patient)
+        base_url = self.context.settings.fhir_base_url()
         with transaction(self.context.pool) as connection:
-            fhir_resources.save(connection, [draft], author="ehr")
+            if resource["resourceType"] == "Patient":
+                save_patients(connection, [draft], author="ehr", base_url=base_url)
+            else:
+                fhir_resources.save(connection, [draft], author="ehr")
 
     def settle(self) -> None:
         """Let the relay and the workers do what is due, until nothing is."""
