@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -49,8 +49,8 @@ def measure_resource() -> Element:
         "name": "FacialChange",
         "title": "Faces that are better after surgery",
         "status": "active",
-        "description": "Of the patients who were photographed before and after an operation, those whose face "
-        "is more normal by more than the smallest detectable change.",
+        "description": "Of the patients who were photographed before and after an operation, those whose "
+        "face is more normal by more than the smallest detectable change.",
         "scoring": coded("http://terminology.hl7.org/CodeSystem/measure-scoring", "proportion", "Proportion"),
         "improvementNotation": coded(
             "http://terminology.hl7.org/CodeSystem/measure-improvement-notation",
@@ -79,7 +79,7 @@ def measure_resource() -> Element:
 def evaluate_measure(api: Api, request: Request) -> Response:
     """``[GET|POST] Measure/facial-change/$evaluate-measure``: ``code`` and the period; stratified."""
     grant = request.principal.grant("Observation", "s")
-    if grant.patient is not None or grant.alternatives:
+    if grant.patients is not None or grant.alternatives:
         raise FhirProblemError(
             403, IssueType.FORBIDDEN, "no scope grants all of Observation", "http.authorization"
         )
@@ -122,13 +122,10 @@ def _selection(options: Mapping[str, str], newest: phases.MethodPhase | None) ->
 
 def _day(text: str, name: str) -> date:
     try:
-        if len(text) != 10:
-            raise ValueError
-        return date.fromisoformat(text)
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError as exc:
-        raise FhirProblemError(
-            400, IssueType.VALUE, f"{name} is a day as 2024-05-31", f"http.{name}"
-        ) from exc
+        said = f"{name} is a day as 2024-05-31"
+        raise FhirProblemError(400, IssueType.VALUE, said, f"http.{name}") from exc
 
 
 def measure_report(
