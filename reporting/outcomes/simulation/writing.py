@@ -46,8 +46,8 @@ FROM instance WHERE sop_instance_uid = %(uid)s ON CONFLICT DO NOTHING
 """
 _APPRAISAL = """
 INSERT INTO appraisal (appraisal_id, instance_id, pixel_sha256, method_name, method_version, normaliser,
-    comparator, weights_sha256, config_sha256, calibration, status, reasons, score, rating, percentile, regions,
-    quality, warnings, heatmap_sha256, difference_map_sha256, created_at)
+    comparator, weights_sha256, config_sha256, calibration, status, reasons, score, rating, percentile,
+    regions, quality, warnings, heatmap_sha256, difference_map_sha256, created_at)
 SELECT %(appraisal)s, instance_id, %(sha256)s, %(name)s, %(version)s, %(normaliser)s, %(comparator)s,
     %(weights_sha256)s, %(config_sha256)s, %(calibration)s, %(status)s, %(reasons)s, %(score)s, NULL, NULL,
     %(regions)s::jsonb, %(quality)s::jsonb, '{}', '', '', %(made)s
