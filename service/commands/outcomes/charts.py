@@ -33,6 +33,8 @@ from service.commands.outcomes.decisions import outcomes_app
 from service.database.pool import Connection, connect
 from service.errors import OutcomeError, RecordNotFoundError
 
+__all__ = ["outcomes_app", "risk_app"]
+
 risk_app = typer.Typer(no_args_is_help=True, help="Risk models: what was to be expected of each patient.")
 outcomes_app.add_typer(risk_app, name="risk")
 
