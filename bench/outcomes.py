@@ -17,8 +17,6 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from service.stack.embedded import EmbeddedPostgres
-
 from reporting.outcomes.charts.units import Unit
 from reporting.outcomes.database import changes, queue
 from reporting.outcomes.database.changes import Selection
@@ -28,6 +26,7 @@ from reporting.outcomes.simulation.writing import write_world
 from service.config import Settings
 from service.database.migrate import migrate
 from service.database.pool import Connection, connect
+from service.stack.servers import EmbeddedPostgres
 
 _REPEATS = 7
 _FILL = """

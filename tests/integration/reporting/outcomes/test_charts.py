@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from fhir.resources.R4B.measure import Measure
 from fhir.resources.R4B.measurereport import MeasureReport
-from service.stack.embedded import EmbeddedPostgres
 
 from reporting.fhir.render import dumps
 from reporting.outcomes.charts.drawing import Asked, draw, fit_risk
@@ -28,6 +27,7 @@ from reporting.outcomes.simulation.world import SURGEONS, World, simulate
 from reporting.outcomes.simulation.writing import CODE, pair_all, write_world
 from service.database.pool import connect
 from service.errors import OutcomeError
+from service.stack.servers import EmbeddedPostgres
 from tests.conftest import cloned_database, settings_of
 
 PHOTOGRAPHS = 1600
