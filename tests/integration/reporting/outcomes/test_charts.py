@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import date
 from io import StringIO
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from fhir.resources.R4B.measure import Measure
@@ -26,7 +27,7 @@ from reporting.outcomes.simulation.tables import changes_of, denominators_of
 from reporting.outcomes.simulation.world import SURGEONS, World, simulate
 from reporting.outcomes.simulation.writing import CODE, pair_all, write_world
 from service.database.pool import connect
-from service.errors import OutcomeError
+from service.errors import OutcomeError, RecordNotFoundError
 from service.stack.servers import EmbeddedPostgres
 from tests.conftest import cloned_database, settings_of
 
@@ -106,18 +107,28 @@ def test_a_funnel_without_a_risk_model_says_so(connection, selection) -> None:
         draw(connection, Asked(kind=ChartKind.FUNNEL, selection=selection))
 
 
-def test_signals_are_kept_once_and_acknowledged_with_a_reason(connection, selection) -> None:
-    fit_risk(connection, selection, author="tester", reason="test")
-    asked = Asked(kind=ChartKind.P, selection=selection)
-    draw(connection, asked)
-    draw(connection, asked)
-    found = signals.newest(connection)
-    assert len({each.signal_id for each in found}) == len(found) > 0
-    signals.acknowledge(
-        connection, found[0].signal_id, reason="lens replaced", author="tester", resets_on=None
-    )
-    assert signals.newest(connection)[0].reason in ("lens replaced", "")
-    assert sum(each.acknowledged_by == "tester" for each in signals.newest(connection)) == 1
+def test_signals_are_kept_once_and_acknowledged_with_a_reason(connection) -> None:
+    name = uuid4()
+    for new in (True, False):
+        assert new is signals.add(
+            connection,
+            signal_id=name,
+            chart="RA-CUSUM and VLAD of x",
+            subject="s",
+            rule="limit-reached",
+            label="worse 2021-01-01",
+            evidence=["1"],
+            made_from={"phase": "p"},
+        )
+    (found,) = signals.newest(connection)
+    assert (found.rule, found.evidence, found.acknowledged_by) == ("limit-reached", ("1",), "")
+    day = date(2021, 2, 1)
+    signals.acknowledge(connection, name, reason="retrained", author="tester", resets_on=day)
+    (seen,) = signals.newest(connection)
+    assert (seen.acknowledged_by, seen.reason) == ("tester", "retrained")
+    assert signals.resets(connection, "RA-CUSUM and VLAD of x", "s") == [day]
+    with pytest.raises(RecordNotFoundError):
+        signals.acknowledge(connection, uuid4(), reason="x", author="tester", resets_on=None)
 
 
 def test_a_phase_of_a_person_splits_the_chart(connection, selection) -> None:
