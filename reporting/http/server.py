@@ -12,7 +12,6 @@ import structlog
 import uvicorn
 from starlette.routing import Mount, Router
 
-from reporting.fhir.app import FhirApp
 from reporting.fhir.audit import AuditLog
 from reporting.fhir.database import keys as fhir_keys
 from reporting.fhir.http import Api
@@ -20,6 +19,7 @@ from reporting.fhir.smart import Authorizer, load_registry
 from reporting.fhir.valid.definitions import publish
 from reporting.http.border import Border, served_hosts
 from reporting.http.doors import DoorLimits, Doors, protocol_of
+from reporting.http.fhir_app import FhirApp
 from service.audit.activity import ApplicationActivity
 from service.config import LOOPBACK, Settings
 from service.database.pool import open_pool, transaction
