@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+from uuid import UUID, uuid5
 
 import pytest
 
@@ -136,9 +138,6 @@ def test_results_of_replaced_pixels_are_taken_back(context: Context) -> None:
     instance_id, saved = reported(context)
     with transaction(context.pool) as connection:
         other = appraised(heatmap_sha256=saved.heatmap_sha256)
-        from dataclasses import replace
-        from uuid import UUID, uuid5
-
         new = replace(other.appraisal, appraisal_id=uuid5(UUID(int=9), "new"), pixel_sha256="cd" * 32)
         appraisals.save(
             connection,
