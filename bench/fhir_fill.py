@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
 from typing import TypeVar
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from psycopg.rows import DictRow, dict_row
 
 from reporting.fhir.builders.observation import build_observation
 from reporting.fhir.render import draft_of
+from reporting.fhir.site import Site
 from service.database.fhir_records import Draft
 from service.database.fhir_templates import pack
 from service.database.fhir_texts import SEPARATOR
@@ -36,6 +38,7 @@ _AT_ONCE = 50_000
 _WRITERS = 2
 _BODIES = 1000
 _PATIENT = "a-patient"
+_SITE = Site(base_url="http://127.0.0.1/fhir", zone=UTC)
 _FILLED = "filled by bench.fhir"
 _DRAWN = (
     "date_trunc('second', timestamptz '2016-01-01 00:00Z' + random() * interval '3900 days') AS moment,"
@@ -148,7 +151,7 @@ def _write(url: str, statements: Sequence[str], low: int, high: int) -> None:
 def _sample() -> Draft:
     saved = appraised()
     resource = build_observation(context(saved=saved), _PATIENT)
-    return draft_of(resource, base_url="http://127.0.0.1/fhir")
+    return draft_of(resource, site=_SITE)
 
 
 def _quoted(text: str) -> str:

@@ -10,6 +10,7 @@ from uuid import UUID
 from reporting.fhir.audit import withdrawal
 from reporting.fhir.render import draft_of
 from reporting.fhir.results import observation_id_of
+from reporting.fhir.site import site_of
 from reporting.fhir.withdrawal import withdraw
 from service.config import Settings, load_settings
 from service.database import appraisals, fhir_resources, instances
@@ -48,7 +49,7 @@ def _withdraw(connection: Connection, appraisal_id: UUID, reason: str, who: str,
     stored = fhir_resources.read(connection, "Observation", observation_id)
     command = f"semblance withdraw {appraisal_id} --reason {reason}"
     event = withdrawal(observation_id, stored.patient if stored else None, who, command, done=bool(saved))
-    draft = draft_of(event, base_url=settings.fhir_base_url())
+    draft = draft_of(event, site=site_of(settings))
     fhir_resources.save(connection, [draft], author="semblance")
     return bool(saved)
 

@@ -282,6 +282,12 @@ class Settings(BaseSettings):
         description="FHIR identifier system of patient IDs by Issuer of Patient ID, as the EHR names them.",
     )
 
+    fhir_ehr_base_urls: dict[str, str] = Field(
+        default_factory=dict,
+        description="FHIR base URLs of the EHR, each with the identifier system its ids are in, or an "
+        "empty one where its resources have the same ids here. References below them are understood.",
+    )
+
     # --- audit messages (DICOM PS3.15 annex A.5)
     audit_syslog_host: str = Field(
         "", description="Syslog server that audit messages are sent to by TLS (RFC 5425); empty: none."

@@ -66,7 +66,7 @@ def _start(api: Api, request: Request, path: str, possible: tuple[str, ...]) -> 
     types = _types(request, possible)
     since = request.option("_since")
     if since is not None:
-        moment_of(since, "_since")
+        moment_of(since, "_since", api.site.zone)
     export = Export(
         export_id=uuid4(),
         client_id=request.principal.client_id,
@@ -118,7 +118,7 @@ def _filters(api: Api, request: Request, types: Sequence[str]) -> dict[str, list
                     400, IssueType.VALUE, "_typeFilter is Type?search of an exported type", "http._typeFilter"
                 )
             try:
-                asked = parse(resource_type, pairs, strict=True, base_url=api.base_url)
+                asked = parse(resource_type, pairs, strict=True, site=api.site)
             except FhirProblemError as exc:
                 raise FhirProblemError(400, IssueType.VALUE, str(exc), "http._typeFilter") from exc
             shaping = [given for given, _ in pairs if given.partition(":")[0] in RESULT_PARAMETERS]
@@ -178,7 +178,7 @@ def _plan_on(api: Api, export: Export) -> tuple[list[dict[str, Any]] | None, str
                     connection,
                     resource_type,
                     first=first,
-                    since=_since(export),
+                    since=_since(export, api),
                     as_of=export.transaction_time,
                     most=ROWS_PER_FILE,
                 )
@@ -232,9 +232,9 @@ def _missing() -> FhirProblemError:
     return FhirProblemError(404, IssueType.NOT_FOUND, "there is no such export", "http.path")
 
 
-def _since(export: Export) -> datetime | None:
+def _since(export: Export, api: Api) -> datetime | None:
     since = export.request["since"]
-    return moment_of(since, "_since") if since else None
+    return moment_of(since, "_since", api.site.zone) if since else None
 
 
 def _rows(api: Api, export: Export, plan: Any) -> Iterator[bytes]:
@@ -246,7 +246,7 @@ def _rows(api: Api, export: Export, plan: Any) -> Iterator[bytes]:
                 plan["type"],
                 first=following,
                 last=plan["last"],
-                since=_since(export),
+                since=_since(export, api),
                 as_of=export.transaction_time,
                 count=ROWS_PER_CHUNK,
             )
@@ -256,10 +256,10 @@ def _rows(api: Api, export: Export, plan: Any) -> Iterator[bytes]:
 
 def _filtered(api: Api, export: Export, resource_type: str) -> Iterator[bytes]:
     either = tuple(
-        parse(resource_type, parse_qsl(query), strict=True, base_url=api.base_url).search.criteria
+        parse(resource_type, parse_qsl(query), strict=True, site=api.site).search.criteria
         for query in export.request["filters"][resource_type]
     )
-    since = _since(export)
+    since = _since(export, api)
     search = Search(resource_type=resource_type, either=either, count=ROWS_PER_CHUNK)
     while True:
         with transaction(api.pool) as connection:

@@ -21,6 +21,7 @@ from reporting.fhir.results import observation_id_of
 from reporting.fhir.search_request import DEFAULT_COUNT, MOST_COUNT, parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
 from reporting.fhir.searching import included_with
+from reporting.fhir.site import Site
 from service.database import appraisals, fhir_compartment, fhir_resources, fhir_search
 from service.database.fhir_records import Criterion, Modifier, Search
 from service.database.pool import transaction
@@ -46,12 +47,12 @@ def last_n(api: Api, request: Request) -> Response:
     notes = unknown_options(unserved, known, strict=request.strict)
     used = [(name, value) for name, value in asked if name not in _NOT_OF_LAST_N]
     criteria = [(name, value) for name, value in used if name != "max"]
-    wanted = parse("Observation", criteria, strict=request.strict, base_url=api.base_url)
+    wanted = parse("Observation", criteria, strict=request.strict, site=api.site)
     notes = (*notes, *wanted.ignored)
     if not any(_names_patient(criterion) for criterion in wanted.search.criteria):
         raise FhirProblemError(400, IssueType.REQUIRED, "$lastn needs patient or subject", "http.patient")
     may_chain(request.principal, wanted.search.criteria)
-    more, either = restriction("Observation", grant, api.base_url)
+    more, either = restriction("Observation", grant, api.site)
     search = Search(resource_type="Observation", criteria=(*wanted.search.criteria, *more), either=either)
     with transaction(api.pool) as connection:
         found = fhir_search.last_n(connection, search, most)
@@ -95,8 +96,8 @@ def everything(api: Api, request: Request) -> Response:
     once_each(pairs, EVERYTHING_OPTIONS - {"_type"})
     options = dict(pairs) | {"_type": ",".join(value for name, value in pairs if name == "_type" and value)}
     types = [t for t in _types(options.get("_type")) if request.principal.may_all(t, "r")]
-    since = moment_of(options["_since"], "_since") if "_since" in options else None
-    start, end = _care(options)
+    since = moment_of(options["_since"], "_since", api.site.zone) if "_since" in options else None
+    start, end = _care(options, api.site)
     count = min(whole_number(options.get("_count", str(DEFAULT_COUNT)), "_count", least=1), MOST_COUNT)
     with transaction(api.pool) as connection:
         owner = fhir_resources.read(connection, "Patient", patient)
@@ -140,12 +141,14 @@ def _types(text: str | None) -> list[str]:
     return names
 
 
-def _care(options: Mapping[str, str]) -> tuple[datetime | None, datetime | None]:
+def _care(options: Mapping[str, str], site: Site) -> tuple[datetime | None, datetime | None]:
     """First moment of ``start`` and the moment after ``end``: dates as precise as they are given."""
     bounds: list[datetime | None] = []
     for name, place in (("start", 0), ("end", 1)):
         try:
-            bounds.append(interval(options[name].replace(" ", "+"))[place] if name in options else None)
+            bounds.append(
+                interval(options[name].replace(" ", "+"), site.zone)[place] if name in options else None
+            )
         except FhirError as exc:
             raise FhirProblemError(400, IssueType.VALUE, str(exc), f"http.{name}") from exc
     if bounds[0] is not None and bounds[1] is not None and bounds[0] >= bounds[1]:

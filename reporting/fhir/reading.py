@@ -67,9 +67,9 @@ def visible(connection: Connection, api: Api, stored: StoredResource, grant: Gra
     wanted = Search(
         resource_type=stored.resource_type,
         criteria=parse(
-            stored.resource_type, [("_id", stored.resource_id)], strict=True, base_url=api.base_url
+            stored.resource_type, [("_id", stored.resource_id)], strict=True, site=api.site
         ).search.criteria,
-        either=restriction(stored.resource_type, grant, api.base_url)[1],
+        either=restriction(stored.resource_type, grant, api.site)[1],
     )
     return fhir_search.count(connection, wanted) > 0
 
@@ -130,7 +130,7 @@ def _history(
         before = (datetime.fromisoformat(str(after[0])), str(after[1]), int(str(after[2])))
     options = dict(pairs)
     count = min(whole_number(options.get("_count", str(DEFAULT_COUNT)), "_count"), MOST_COUNT)
-    since = moment_of(options["_since"], "_since") if "_since" in options else None
+    since = moment_of(options["_since"], "_since", api.site.zone) if "_since" in options else None
     resource_type, _, resource_id = path.partition("/")
     versions = fhir_resources.history(
         connection,

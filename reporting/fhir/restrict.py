@@ -8,6 +8,7 @@ from reporting.fhir.access import Grant, Principal
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.search_request import parse
 from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.site import Site
 from service.database.fhir_records import (
     ChainValue,
     Criterion,
@@ -23,7 +24,7 @@ _COMPARTMENT = SearchParameter(
 
 
 def restriction(
-    resource_type: str, grant: Grant, base_url: str
+    resource_type: str, grant: Grant, site: Site
 ) -> tuple[tuple[Criterion, ...], tuple[tuple[Criterion, ...], ...]]:
     """Criteria that must all hold, and alternatives of which one must."""
     criteria: tuple[Criterion, ...] = ()
@@ -33,8 +34,7 @@ def restriction(
         value = ReferenceValue(target_types=("Patient",), target_id=grant.patient)
         criteria = (Criterion(parameter=parameter, values=(value,)),)
     alternatives = tuple(
-        parse(resource_type, pairs, strict=True, base_url=base_url).search.criteria
-        for pairs in grant.alternatives
+        parse(resource_type, pairs, strict=True, site=site).search.criteria for pairs in grant.alternatives
     )
     return criteria, alternatives
 

@@ -25,6 +25,7 @@ from reporting.fhir.builders.subject import build_patient, identifier_system, pa
 from reporting.fhir.elements import Element
 from reporting.fhir.render import content_digest, draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.site import site_of
 from reporting.fhir.subscriptions import announce
 from reporting.fhir.validate import check
 from reporting.fhir.withdrawal import ENTERED_IN_ERROR
@@ -117,7 +118,7 @@ def judge_report(connection: Connection, study_instance_uid: str, settings: Sett
         return False
     resource = judged_report(loads(stored.body), completeness)
     check(resource)
-    draft = draft_of(resource, base_url=settings.fhir_base_url(), patient=stored.patient)
+    draft = draft_of(resource, site=site_of(settings), patient=stored.patient)
     fhir_resources.save(connection, [draft], author=AUTHOR)
     return not completeness.unreported
 
@@ -170,10 +171,10 @@ def _not_withdrawn(connection: Connection, resources: Sequence[Element]) -> list
 def _draft(resource: Element, settings: Settings, patient: str) -> Draft:
     check(resource)
     owner = None if resource["resourceType"] == "Device" else patient
-    return draft_of(resource, base_url=settings.fhir_base_url(), patient=owner)
+    return draft_of(resource, site=site_of(settings), patient=owner)
 
 
 def _patient_draft(context: ReportContext, settings: Settings) -> Draft:
     resource = build_patient(context.source.identity, settings.fhir_identifier_systems)
     check(resource)
-    return draft_of(resource, base_url=settings.fhir_base_url(), only_if_absent=True)
+    return draft_of(resource, site=site_of(settings), only_if_absent=True)

@@ -12,6 +12,7 @@ from reporting.fhir.criteria import bad, criterion, has_criterion
 from reporting.fhir.options import once_each, whole_number
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
 from reporting.fhir.search_table import RESOURCE_TYPES, ResourceType
+from reporting.fhir.site import Site
 from reporting.fhir.validate import known_elements
 from service.database.fhir_records import (
     Criterion,
@@ -74,16 +75,14 @@ class SearchRequest:
     ignored: tuple[Issue, ...] = ()  # parameters left out under handling=lenient
 
 
-def parse(
-    resource_type: str, pairs: Sequence[tuple[str, str]], *, strict: bool, base_url: str
-) -> SearchRequest:
+def parse(resource_type: str, pairs: Sequence[tuple[str, str]], *, strict: bool, site: Site) -> SearchRequest:
     """Parse the parameters of a search.
 
     Args:
         resource_type: One we serve.
         pairs: Names and values in the order sent.
         strict: Refuse what is not understood, rather than leaving it out and saying so.
-        base_url: Of this server.
+        site: Of this server.
 
     Raises:
         FhirProblemError: A parameter is malformed, or not understood and ``strict``; modifiers that are not
@@ -102,7 +101,7 @@ def parse(
         if base_name in RESULT_PARAMETERS:
             request = _result_parameter(request, row, name, text)
         elif base_name == "_has":
-            criteria.append(has_criterion(row, name, text, base_url))
+            criteria.append(has_criterion(row, name, text, site))
         elif base_name not in row.parameters:
             text_of = f"{resource_type} has no search parameter {base_name!r}; known: "
             ignored.append(_left_out(name, text_of + ", ".join(sorted(row.parameters)), strict))
@@ -111,7 +110,7 @@ def parse(
             ignored.append(_left_out(name, f"{name} has no value: it selects nothing", strict))
             continue
         else:
-            criteria.append(criterion(row, name, text, base_url))
+            criteria.append(criterion(row, name, text, site))
         used.append((name, text))
     if sum(len(each.values) for each in criteria) > MOST_VALUES:
         raise FhirProblemError(

@@ -54,9 +54,9 @@ def _search(api: Api, request: Request, pairs: list[tuple[str, str]]) -> Respons
     page = opened(api.page_key, kind, given)
     if page is not None:
         pairs, after = page
-    wanted = parse(row.name, pairs, strict=request.strict, base_url=api.base_url)
+    wanted = parse(row.name, pairs, strict=request.strict, site=api.site)
     may_chain(request.principal, wanted.search.criteria)
-    criteria, either = restriction(row.name, grant, api.base_url)
+    criteria, either = restriction(row.name, grant, api.site)
     wanted = replace(
         wanted,
         search=replace(

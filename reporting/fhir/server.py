@@ -16,6 +16,8 @@ from reporting.fhir.app import FhirApp
 from reporting.fhir.audit import AuditLog
 from reporting.fhir.definitions import publish
 from reporting.fhir.http import Api
+from reporting.fhir.reindex import lay_out_days
+from reporting.fhir.site import site_of
 from reporting.fhir.smart import Authorizer, load_registry
 from service.audit.activity import ApplicationActivity
 from service.config import Settings
@@ -32,18 +34,20 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def make_api(settings: Settings) -> Api:
     """Open the database and the store, and make what the handlers work with; the caller closes it."""
+    site = site_of(settings)
     pool = open_pool(settings)
     with transaction(pool) as connection:
         page_key = fhir_keys.get_or_make(connection, "page-links", secrets.token_bytes(32))
         token_key = fhir_keys.get_or_make(connection, "access-tokens", secrets.token_bytes(32))
-        publish(connection, settings.fhir_base_url())
+        publish(connection, site)
+    lay_out_days(pool, site)
     return Api(
         settings=settings,
         pool=pool,
         store=open_store(settings),
-        base_url=settings.fhir_base_url(),
+        site=site,
         page_key=page_key,
-        audit=AuditLog(settings.database_url, settings.fhir_base_url()),
+        audit=AuditLog(settings.database_url, site),
         authorizer=_authorizer(settings, token_key),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
 from functools import cache
 from typing import Any
 
@@ -222,7 +223,7 @@ def _period_issues(resource: Mapping[str, Any]) -> Iterator[Issue]:
         if not isinstance(start, str) or not isinstance(end, str):
             continue
         try:
-            ends_first = interval(start)[0] >= interval(end)[1]
+            ends_first = interval(start, UTC)[0] >= interval(end, UTC)[1]
         except FhirError:
             continue  # no dates, or ones that are refused where they are looked for
         if ends_first:

@@ -10,6 +10,7 @@ from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.render import draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.site import site_of
 from reporting.fhir.subscriptions import announce
 from reporting.fhir.validate import check
 from reporting.identifiers import fhir_id
@@ -55,12 +56,12 @@ def withdraw(
     changed = [{**resource, "status": ENTERED_IN_ERROR}]
     changed += [{**loads(each.body), "status": ENTERED_IN_ERROR} for each in _heatmaps(connection, stored)]
     changed += [{**loads(each.body), "status": "amended"} for each in _reports(connection, stored)]
-    drafts = [draft_of(each, base_url=settings.fhir_base_url(), patient=stored.patient) for each in changed]
+    drafts = [draft_of(each, site=site_of(settings), patient=stored.patient) for each in changed]
     saved = fhir_resources.save(connection, drafts, author=who)
     now = next(each.resource for each in saved if each.resource.resource_type == "Observation")
     provenance = _provenance(now, [each.resource for each in saved], reason, who)
     check(provenance)
-    draft = draft_of(provenance, base_url=settings.fhir_base_url(), patient=stored.patient)
+    draft = draft_of(provenance, site=site_of(settings), patient=stored.patient)
     saved += fhir_resources.save(connection, [draft], author=who)
     announce(connection, saved, settings)
     return saved

@@ -155,8 +155,8 @@ def matches(
         )
     pairs = parse_qsl(search, keep_blank_values=True)
     grant = request.principal.grant(resource_type, "s")
-    criteria, either = restriction(resource_type, grant, api.base_url)
-    wanted = parse(resource_type, pairs, strict=True, base_url=api.base_url).search
+    criteria, either = restriction(resource_type, grant, api.site)
+    wanted = parse(resource_type, pairs, strict=True, site=api.site).search
     if not wanted.criteria:
         raise FhirProblemError(
             400, IssueType.VALUE, "the condition has no search parameter", "http.if-none-exist"
@@ -210,7 +210,7 @@ def save(
     subscriber = None
     if resource_type == "Subscription":
         resource, subscriber = subscriptions.prepare(api, request, connection, resource)
-    draft = draft_of(resource, base_url=api.base_url, expected_version=version)
+    draft = draft_of(resource, site=api.site, expected_version=version)
     if grant.patient is not None:
         current = fhir_resources.read(connection, resource_type, draft.resource_id)
         owners = {draft.index.patient, current.patient if current else grant.patient}

@@ -21,6 +21,16 @@ def erase_index(connection: Connection, row_id: int) -> None:
         connection.execute(f"DELETE FROM {table} WHERE resource_id = %s".encode(), (row_id,))
 
 
+def replace_index(connection: Connection, row_id: int, index: SearchIndex) -> None:
+    """Write the search columns of a resource's row anew, its text left as it is."""
+    connection.execute(
+        "UPDATE fhir_resource SET patient = %s, occurred = %s WHERE resource_id = %s",
+        (index.patient, index.occurred, row_id),
+    )
+    erase_index(connection, row_id)
+    write_index(connection, row_id, index)
+
+
 def write_index(connection: Connection, row_id: int, index: SearchIndex) -> None:
     """Write the search columns of a resource's row, which has none yet."""
     if index.observation is not None:

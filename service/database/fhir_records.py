@@ -78,7 +78,7 @@ class ObservationColumns:
     status: str
     device: str | None  # logical id
     effective: datetime
-    effective_high: datetime  # exclusive, at most a day after effective
+    effective_high: datetime  # exclusive, at most two days after effective
     value: Decimal | None
     value_unit: str | None  # UCUM code
 
@@ -191,6 +191,7 @@ class SearchParameter:
     parts: tuple[str, ...] = ()  # parameters a composite is made of
     definition: str = ""  # canonical URL of the SearchParameter
     documentation: str = ""
+    calendar: bool = False  # of dates: days of the calendar, the same in every zone
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -198,7 +198,7 @@ def referring_column(
     """Read the resources of a type whose reference column names any id (``_revinclude``)."""
     hot = column in ("o.patient", "o.device")
     source = "fhir_observation s JOIN fhir_resource r USING (resource_id)" if hot else "fhir_resource r"
-    name = f"s.{column.split('.')[1]}" if hot else column
+    name = f"{'s' if hot else 'r'}.{column.split('.')[1]}"
     rows = (
         tuples(connection)
         .execute(

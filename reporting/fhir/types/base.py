@@ -76,9 +76,16 @@ def reference(
     )
 
 
-def date(name: str, number: int, *paths: str, doc: str = "") -> SearchParameter:
+def date(name: str, number: int, *paths: str, doc: str = "", calendar: bool = False) -> SearchParameter:
     """A date parameter in its sparse table."""
-    return SearchParameter(name=name, type=SearchType.DATE, number=number, paths=paths, documentation=doc)
+    return SearchParameter(
+        name=name,
+        type=SearchType.DATE,
+        number=number,
+        paths=paths,
+        documentation=doc,
+        calendar=calendar,
+    )
 
 
 def string(name: str, number: int, *paths: str, doc: str = "") -> SearchParameter:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from reporting.fhir.app import FhirApp
 from reporting.fhir.http import Api
 from reporting.fhir.results import save_results
 from reporting.fhir.server import make_api
+from reporting.fhir.site import Site
 from reporting.identifiers import ResultKind, result_uid
 from service.config import Settings
 from service.database.fhir_records import Saved
@@ -27,6 +29,7 @@ from service.records import AppraisalStatus, SavedAppraisal
 from tests.unit.reporting.photographs import appraised, context, photograph
 
 BASE_URL = "http://127.0.0.1:8080/fhir"
+SITE = Site(base_url=BASE_URL, zone=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
