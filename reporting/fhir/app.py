@@ -26,11 +26,11 @@ from reporting.fhir.http import (
     Response,
     served_type,
 )
-from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome, status_of
+from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome, refusal_of
 from reporting.fhir.render import dumps, loads
 from reporting.fhir.router import handle
 from service.database.pool import transaction
-from service.errors import DatabaseUnavailableError, FhirError, FhirVersionConflictError
+from service.errors import DatabaseUnavailableError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -82,16 +82,9 @@ class FhirApp:
             return self._health()
         try:
             return self._answer(scope, body)
-        except FhirError as exc:
-            return _refusal(exc)
-        except DatabaseUnavailableError:
-            log.warning("fhir.database_unavailable", request_id=request_id)
-            issue = Issue(code=IssueType.TRANSIENT, diagnostics="the database cannot be reached; try again")
-            return _problem(503, (issue,), (("Retry-After", "5"),))
-        except Exception:
-            log.exception("fhir.failed", request_id=request_id, method=scope["method"])
-            text = f"failed; quote request {request_id}"
-            return _problem(500, (Issue(code=IssueType.EXCEPTION, diagnostics=text, severity="fatal"),))
+        except Exception as exc:  # noqa: BLE001 - the border: every failure is answered, and none ends the process
+            refused = refusal_of(exc, f"request {request_id}")
+            return _problem(refused.status, refused.issues, refused.headers)
 
     def _answer(self, scope: Scope, body: bytes | None) -> Response:
         path = scope["path"]
@@ -231,15 +224,6 @@ def _takes_gzip(scope: Scope) -> bool:
 def _pretty(body: bytes) -> bytes:
     text: str = simplejson.dumps(loads(body), ensure_ascii=False, indent=2, use_decimal=True)
     return text.encode()
-
-
-def _refusal(error: FhirError) -> Response:
-    if isinstance(error, FhirProblemError):
-        return _problem(error.status, error.issues, error.headers)
-    if isinstance(error, FhirVersionConflictError):
-        issue = Issue(code=IssueType.CONFLICT, diagnostics=str(error), expression="http.if-match")
-        return _problem(status_of(error), (issue,))
-    return _problem(status_of(error), (Issue(code=IssueType.INVALID, diagnostics=str(error)),))
 
 
 def _problem(status: int, issues: tuple[Issue, ...], headers: tuple[tuple[str, str], ...] = ()) -> Response:

@@ -192,11 +192,8 @@ def _reference_criterion(
     if modifier == "identifier":
         tokens = tuple(_token(part, name) for part in _alternatives(text, name))
         if parameter.column:  # the resource it refers to has the identifier
-            inner = RESOURCE_TYPES[parameter.targets[0]].parameters["identifier"]
-            chain = ChainValue(
-                target_type=parameter.targets[0], criterion=Criterion(parameter=inner, values=tokens)
-            )
-            return Criterion(parameter=parameter, values=(chain,))
+            chain = _identified(parameter.targets[0], tokens)
+            return Criterion(parameter=parameter, values=(chain, *tokens) if parameter.also else (chain,))
         return Criterion(parameter=parameter, modifier=Modifier.IDENTIFIER, values=tokens)
     if modifier and modifier not in parameter.targets:
         raise FhirProblemError(
@@ -206,8 +203,28 @@ def _reference_criterion(
             f"http.{name}",
         )
     types = (modifier,) if modifier else parameter.targets
-    values = tuple(_reference(_plain(part), types, name, site) for part in _alternatives(text, name))
-    return Criterion(parameter=parameter, values=values)
+    values: list[Value] = []
+    for part in _alternatives(text, name):
+        values += _reference_values(_plain(part), types, name, site)
+    return Criterion(parameter=parameter, values=tuple(values))
+
+
+def _identified(resource_type: str, tokens: tuple[TokenValue, ...]) -> ChainValue:
+    """The resources of a type that have an identifier."""
+    inner = RESOURCE_TYPES[resource_type].parameters["identifier"]
+    return ChainValue(target_type=resource_type, criterion=Criterion(parameter=inner, values=tokens))
+
+
+def _reference_values(text: str, types: tuple[str, ...], name: str, site: Site) -> list[Value]:
+    """A reference as it is written, and what it is here where it is one of the EHR's."""
+    found: list[Value] = [_reference(text, types, name, site)]
+    target = site.ehr_target(text)
+    if target is None or target[0] not in types or target[0] not in RESOURCE_TYPES:
+        return found
+    resource_type, resource_id, system = target
+    if system:
+        return [*found, _identified(resource_type, (TokenValue(system=system, code=resource_id),))]
+    return [*found, ReferenceValue(target_types=(resource_type,), target_id=resource_id)]
 
 
 def _reference(text: str, types: tuple[str, ...], name: str, site: Site) -> ReferenceValue:

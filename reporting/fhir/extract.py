@@ -164,6 +164,8 @@ def index_of(resource: Json, *, site: Site, patient: str | None = None) -> Searc
     for parameter in row.parameters.values():
         if parameter.number:
             index.add(parameter, resource)
+        elif parameter.also:
+            index.add_elsewhere(parameter, resource)
     compartment = patient
     if compartment is None and row.name in IN_PATIENT_COMPARTMENT:
         compartment = _compartment(resource, row.parameters.get("patient"), site)
@@ -225,6 +227,17 @@ class _Index:
                     self._add_value(parameter, value)
                 except FhirError as exc:
                     raise FhirProblemError(422, IssueType.VALUE, str(exc), where) from exc
+
+    def add_elsewhere(self, parameter: SearchParameter, resource: Json) -> None:
+        """Collect references to what is no resource of ours: URLs, and identifiers, as they were sent."""
+        for path in parameter.paths:
+            for value in values_at(resource, path):
+                target = split_reference(str(value.get("reference", "#")), self.site)
+                if target is not None and target[0] == "":
+                    entry = ReferenceEntry(param=parameter.also, target_type="", target_id=_key(target[1]))
+                    self.references.append(entry)
+                for system, code in tokens_of(value.get("identifier") or {}, ""):
+                    self.tokens.append(TokenEntry(param=parameter.also, system=_key(system), code=_key(code)))
 
     def _add_value(self, parameter: SearchParameter, value: Any) -> None:
         number = parameter.number

@@ -23,6 +23,7 @@ from reporting.fhir.builders.report import (
 )
 from reporting.fhir.builders.subject import build_patient, identifier_system, patient_id
 from reporting.fhir.elements import Element
+from reporting.fhir.references import claim
 from reporting.fhir.render import content_digest, draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.site import site_of
@@ -32,7 +33,7 @@ from reporting.fhir.withdrawal import ENTERED_IN_ERROR
 from reporting.identifiers import ResultKind, fhir_id
 from service.config import Settings
 from service.database import fhir_resources, fhir_search, studies
-from service.database.fhir_records import Criterion, Draft, Saved, Search, TokenValue
+from service.database.fhir_records import Criterion, Draft, Saved, SaveOutcome, Search, TokenValue
 from service.database.pool import Connection
 from service.errors import FhirError, ResultError
 
@@ -92,10 +93,19 @@ def save_results(
         if patient == patient_id(identity):
             drafts.append(_patient_draft(context, settings))
         saved = fhir_resources.save(connection, drafts, author=AUTHOR)
+        _claim(connection, saved, settings)
         announce(connection, saved, settings)
     except FhirError as exc:
         raise ResultError(f"FHIR: {exc}") from exc
     return saved
+
+
+def _claim(connection: Connection, saved: Sequence[Saved], settings: Settings) -> None:
+    """Give a Patient who was not known before what waits for them, as surgery the EHR wrote earlier."""
+    for each in saved:
+        if each.resource.resource_type == "Patient" and each.outcome is SaveOutcome.CREATED:
+            site, systems = site_of(settings), settings.fhir_identifier_systems
+            claim(connection, loads(each.resource.body), site, systems, author=AUTHOR)
 
 
 def judge_report(connection: Connection, study_instance_uid: str, settings: Settings) -> bool:

@@ -13,9 +13,11 @@ from reporting.fhir.options import once_each, whole_number
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
 from reporting.fhir.search_table import RESOURCE_TYPES, ResourceType
 from reporting.fhir.site import Site
-from reporting.fhir.validate import known_elements
+from reporting.fhir.validate import choice_elements, known_elements
 from service.database.fhir_records import (
+    ChainValue,
     Criterion,
+    HasValue,
     Search,
     SearchParameter,
     SearchType,
@@ -24,7 +26,11 @@ from service.database.fhir_records import (
 
 DEFAULT_COUNT = 50
 MOST_VALUES = 5000  # of all criteria together; each is a parameter of the statement, or several
+MOST_COMPARED = 200  # of those that no array of the statement holds: each is a condition of its own
+MOST_CRITERIA = 30  # with the links of chains: each is a query within the query
+MOST_SORT_KEYS = 8
 MOST_COUNT = 1000
+_IN_ARRAYS = (SearchType.TOKEN, SearchType.URI, SearchType.REFERENCE)
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 # Parameters about the answer rather than the resources (R4 search, section 3.1.1.5; http, 3.1.0.1.11).
@@ -112,14 +118,32 @@ def parse(resource_type: str, pairs: Sequence[tuple[str, str]], *, strict: bool,
         else:
             criteria.append(criterion(row, name, text, site))
         used.append((name, text))
-    if sum(len(each.values) for each in criteria) > MOST_VALUES:
-        raise FhirProblemError(
-            400, IssueType.TOO_COSTLY, f"a search has at most {MOST_VALUES} values", "http.query"
-        )
+    criteria = list(dict.fromkeys(criteria))  # one that comes again changes nothing
+    _check_cost(criteria)
     if request.summary is Summary.TEXT and (request.includes or request.revincludes):
         raise bad("_summary", "is not text where resources are included")
     search = replace(request.search, criteria=tuple(criteria))
     return replace(request, search=search, used=tuple(used), ignored=tuple(ignored))
+
+
+def _check_cost(criteria: Sequence[Criterion]) -> None:
+    """Check that a search is one the database answers in little time.
+
+    Raises:
+        FhirProblemError: 400: it has too many criteria or values.
+    """
+    every = list(criteria)
+    for each in every:
+        every += [v.criterion for v in each.values if isinstance(v, ChainValue | HasValue)]
+    compared = sum(len(each.values) for each in every if each.parameter.type not in _IN_ARRAYS)
+    for number, most, what in (
+        (len(every), MOST_CRITERIA, "criteria, with the links of chains"),
+        (sum(len(each.values) for each in every), MOST_VALUES, "values"),
+        (compared, MOST_COMPARED, "values that are compared one by one"),
+    ):
+        if number > most:
+            text = f"a search has at most {most} {what}"
+            raise FhirProblemError(400, IssueType.TOO_COSTLY, text, "http.query")
 
 
 def shape(resource_type: str, pairs: Sequence[tuple[str, str]]) -> tuple[Summary, frozenset[str]]:
@@ -192,17 +216,23 @@ def _one_of(kind: type[_Choice], name: str, text: str) -> _Choice:
 
 
 def _sort(row: ResourceType, text: str) -> tuple[SortKey, ...]:
-    keys = []
+    keys: dict[str, SortKey] = {}
     for key in text.split(","):
         name = key.removeprefix("-")
         if name not in row.sort:
             raise bad("_sort", f"takes {', '.join(row.sort)} for {row.name}, each with - for descending")
-        keys.append(SortKey(parameter=row.sort[name], descending=key.startswith("-")))
-    return tuple(keys)
+        column = "b.occurred" if name == row.main_date else ""
+        made = SortKey(parameter=row.sort[name], descending=key.startswith("-"), column=column)
+        keys.setdefault(name, made)  # a key that comes again changes nothing
+    if len(keys) > MOST_SORT_KEYS:
+        raise bad("_sort", f"takes at most {MOST_SORT_KEYS} keys")
+    return tuple(keys.values())
 
 
 def _elements(resource_type: str, text: str) -> frozenset[str]:
-    names = frozenset(name.strip() for name in text.split(",") if name.strip())
+    choices = choice_elements(resource_type)
+    asked = {name.strip() for name in text.split(",") if name.strip()}
+    names = frozenset(each for name in asked for each in choices.get(name.removesuffix("[x]"), (name,)))
     unknown = names - known_elements(resource_type)
     if unknown:
         raise bad(

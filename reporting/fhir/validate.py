@@ -274,6 +274,17 @@ def mandatory_elements(resource_type: str) -> frozenset[str]:
 
 
 @cache
+def choice_elements(resource_type: str) -> Mapping[str, tuple[str, ...]]:
+    """Names of a choice of types without the type, as ``value``, and the elements each stands for."""
+    made: dict[str, tuple[str, ...]] = {}
+    for name, info in get_fhir_model_class(resource_type).model_fields.items():
+        stem = _metadata(info).get("one_of_many")
+        if stem:
+            made[stem] = (*made.get(stem, ()), info.alias or name)
+    return made
+
+
+@cache
 def known_elements(resource_type: str) -> frozenset[str]:
     """Names of a type's elements at the top level."""
     fields = get_fhir_model_class(resource_type).model_fields

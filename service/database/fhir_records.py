@@ -191,6 +191,7 @@ class SearchParameter:
     parts: tuple[str, ...] = ()  # parameters a composite is made of
     definition: str = ""  # canonical URL of the SearchParameter
     documentation: str = ""
+    also: int = 0  # beside a column: number in the sparse tables of references that are no id of ours
     calendar: bool = False  # of dates: days of the calendar, the same in every zone
 
 
@@ -299,6 +300,7 @@ class SortKey:
 
     parameter: SearchParameter
     descending: bool
+    column: str = ""  # that holds the parameter's first value, for one that is otherwise sparse
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -196,7 +196,8 @@ def _save_one(connection: Connection, draft: Draft, author: str, now: datetime) 
     unlocked = _current(connection, draft, lock=False)
     if unlocked is None:
         if draft.expected_version is not None:
-            raise FhirVersionConflictError(f"{draft.resource_type}/{draft.resource_id} does not exist")
+            name = f"{draft.resource_type}/{draft.resource_id}"
+            raise FhirVersionConflictError(f"{name} does not exist", name)
         created = _insert(connection, draft, author, now)
         # None: another transaction created it since; its row is visible now
         return created or _save_one(connection, draft, author, now)
@@ -206,10 +207,9 @@ def _save_one(connection: Connection, draft: Draft, author: str, now: datetime) 
     assert locked is not None  # noqa: S101 - resources are never deleted
     present, _ = locked
     if draft.expected_version not in (None, present.version_id):
-        raise FhirVersionConflictError(
-            f"{draft.resource_type}/{draft.resource_id} is at version {present.version_id}, "
-            f"not {draft.expected_version}"
-        )
+        name = f"{draft.resource_type}/{draft.resource_id}"
+        text = f"{name} is at version {present.version_id}, not {draft.expected_version}"
+        raise FhirVersionConflictError(text, name)
     if _is_unchanged(draft, *locked):
         return Saved(outcome=SaveOutcome.UNCHANGED, resource=present)
     return _update(

@@ -18,6 +18,7 @@ from service.database.fhir_records import (
     QuantityValue,
     Search,
     SearchType,
+    SortKey,
     StoredResource,
 )
 from service.database.fhir_rows import ROW_WIDTH, columns, stored, tuples
@@ -297,12 +298,29 @@ def _tie(row_id: str, *, descending: bool) -> _Order:
 
 def _sort_key(wanted: Search, place: int) -> _Order:
     key = wanted.sort[place]
-    column = key.parameter.column
-    if not column and key.parameter.type is SearchType.DATE:
-        column = "b.occurred"  # the type's main date; see the search table
+    column = key.parameter.column or key.column or _sparse_key(wanted, key)
     cast = {SearchType.DATE: "timestamptz", SearchType.QUANTITY: "numeric"}.get(key.parameter.type, "text")
-    nullable = column in ("o.value", "b.occurred", "o.patient", "o.device", "b.patient")
+    nullable = column == "o.value" or not key.parameter.column
     return _Order(expression=column, cast=cast, descending=key.descending, nullable=nullable)
+
+
+_KEYS = {
+    SearchType.DATE: ("low", "fhir_date"),
+    SearchType.STRING: ("folded", "fhir_string"),
+    SearchType.TOKEN: ("code", "fhir_token"),
+    SearchType.URI: ("code", "fhir_token"),
+}
+
+
+def _sparse_key(wanted: Search, key: SortKey) -> str:
+    """SQL of a resource's first value of a sparse parameter; of its last where the order descends."""
+    column, table = _KEYS[key.parameter.type]
+    base = "o" if wanted.resource_type == "Observation" else "b"
+    pick = "max" if key.descending else "min"
+    return (
+        f"(SELECT {pick}(x.{column}) FROM {table} x"
+        f" WHERE x.resource_id = {base}.resource_id AND x.param = {key.parameter.number:d})"
+    )
 
 
 def _direction(expression: str, order: _Order) -> str:
