@@ -13,7 +13,7 @@ from reporting.dicom.context import ReportContext, ResultObject
 from service.config import Settings
 from service.errors import ResultError
 from service.records import AppraisalStatus
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 
 def build_results(context: ReportContext, settings: Settings, store: InstanceStore) -> list[ResultObject]:

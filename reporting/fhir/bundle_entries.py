@@ -10,7 +10,7 @@ from typing import Any
 from reporting.fhir.http import Api, Request, expected_version, require
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction
-from reporting.fhir.writing import same_id, same_type
+from reporting.fhir.write.writing import same_id, same_type
 from service.errors import FhirVersionConflictError
 
 _HEADERS = {

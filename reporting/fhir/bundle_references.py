@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.database.records import StoredResource
 from reporting.fhir.extract import REFERENCE
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import draft_of
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.site import Site
-from service.database import fhir_references, fhir_resources
-from service.database.fhir_records import StoredResource
+from service.database import fhir_references
 from service.database.pool import Connection
 
 _RESTFUL = re.compile(r"(?P<root>https?://\S+)/(?P<name>[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})\Z")

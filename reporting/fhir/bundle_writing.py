@@ -10,9 +10,11 @@ from uuid import uuid4
 
 from reporting.fhir.bundle_entries import Entry, within
 from reporting.fhir.bundle_references import BundleReferences, without_conditions
+from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.database.records import Saved, SaveOutcome, StoredResource
 from reporting.fhir.http import Api, Request
-from reporting.fhir.validate import check
-from reporting.fhir.writing import (
+from reporting.fhir.valid.validate import check
+from reporting.fhir.write.writing import (
     Written,
     condition_at,
     lock_of,
@@ -22,8 +24,6 @@ from reporting.fhir.writing import (
     prepare,
     save,
 )
-from service.database import fhir_resources
-from service.database.fhir_records import Saved, SaveOutcome, StoredResource
 from service.database.pool import Connection
 from service.errors import FhirVersionConflictError
 

@@ -10,11 +10,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
-from reporting.fhir.outcome import FhirProblemError, IssueType
-from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
-from reporting.fhir.site import Site
-from service.database.fhir_comparisons import LONGEST_EFFECTIVE
-from service.database.fhir_records import (
+from reporting.fhir.database.comparisons import LONGEST_EFFECTIVE
+from reporting.fhir.database.records import (
     ComponentEntry,
     DateEntry,
     ObservationColumns,
@@ -25,6 +22,9 @@ from service.database.fhir_records import (
     StringEntry,
     TokenEntry,
 )
+from reporting.fhir.outcome import FhirProblemError, IssueType
+from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
+from reporting.fhir.site import Site
 from service.errors import FhirError
 
 Json = Mapping[str, Any]  # a parsed FHIR element: JSON is as typed as this

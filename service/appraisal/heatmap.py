@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from service.appraisal.photograph import Photograph
+from service.appraisal.photograph.decode import Photograph
 
 MAX_ALPHA = 0.78
 _LEAST_SPAN = 1e-12  # of a scale: differences of identical pictures

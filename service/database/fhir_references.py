@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from service.database.fhir_records import StoredResource
-from service.database.fhir_rows import columns, stored, tuples
+from reporting.fhir.database.records import StoredResource
+from reporting.fhir.database.rows import columns, stored, tuples
 from service.database.pool import Connection
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.database.fhir_records import StoredResource
-from service.database.fhir_rows import columns, stored, tuples
+from reporting.fhir.database.records import StoredResource
+from reporting.fhir.database.rows import columns, stored, tuples
 from service.database.pool import Connection
 
 _LOCK = 0x5A4F4E45  # held by who lays dates out anew

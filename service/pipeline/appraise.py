@@ -1,0 +1,98 @@
+"""The appraisal step: a photograph's bytes in, an appraisal and its maps kept."""
+
+from __future__ import annotations
+
+import io
+import threading
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.appraisal.appraiser import Appraised, Appraiser
+from service.appraisal.heatmap import encode_png
+from service.appraisal.models import ModelStore
+from service.database import appraisals, instances
+from service.database.pool import transaction
+from service.pipeline.celery_app import task
+from service.pipeline.context import Context
+from service.pipeline.progress import appraised
+from service.records import AppraisalStatus, LedgerEvent
+from service.steps import APPRAISE
+from service.storage.local import InstanceStore
+
+# Face finder and models are loaded once in a process and work on one photograph at a time.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@lru_cache(maxsize=2)
+def _appraiser(method: str, model_dir: Path | None, device: str) -> Appraiser:
+    return Appraiser(method, store=ModelStore(model_dir), device=device)
+
+
+def _load_models(context: Context) -> None:
+    """Build the method before the first photograph comes."""
+    settings = context.settings
+    _appraiser(settings.method, settings.model_dir, settings.device).load()
+
+
+@task(APPRAISE, prepare=_load_models)
+def appraise(context: Context, instance_id: int) -> None:
+    """Appraise one instance and save the outcome; a photograph that cannot be judged has one too.
+
+    Args:
+        context: Of the process.
+        instance_id: Of an instance in state RECEIVED.
+
+    Raises:
+        RecordNotFoundError: No such instance.
+        StorageError: Its bytes are gone or corrupt, or the maps cannot be kept.
+        ModelError: The method's models are at fault.
+    """
+    with transaction(context.pool) as connection:
+        instance = instances.get(connection, instance_id)
+    content = context.store.read(instance.sha256)
+    settings = context.settings
+    with _ONE_AT_A_TIME:
+        appraiser = _appraiser(settings.method, settings.model_dir, settings.device)
+        outcome = appraiser.appraise_bytes(content, sop_instance_uid=instance.sop_instance_uid)
+    heatmap_sha256, difference_map_sha256 = _keep_maps(context.store, outcome)
+    with transaction(context.pool) as connection:
+        appraisals.save(
+            connection,
+            instance_id=instance_id,
+            appraisal=outcome.appraisal,
+            heatmap_sha256=heatmap_sha256,
+            difference_map_sha256=difference_map_sha256,
+        )
+        appraised(connection, instance_id, _event(outcome), _detail(outcome))
+
+
+def _keep_maps(store: InstanceStore, outcome: Appraised) -> tuple[str, str]:
+    """Keep heatmap and difference map; returns their SHA-256, "" for a rejected photograph."""
+    if outcome.maps is None:
+        return "", ""
+    heatmap = store.put(encode_png(outcome.maps.heatmap))
+    difference_map = store.put(encode_npy(outcome.maps.difference))
+    return heatmap.sha256, difference_map.sha256
+
+
+def encode_npy(difference: NDArray[np.float32]) -> bytes:
+    """Encode a (H, W) float32 map as a .npy file; equal maps give equal bytes."""
+    buffer = io.BytesIO()
+    np.save(buffer, difference, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _event(outcome: Appraised) -> LedgerEvent:
+    rejected = outcome.appraisal.status is AppraisalStatus.REJECTED
+    return LedgerEvent.REJECTED if rejected else LedgerEvent.APPRAISED
+
+
+def _detail(outcome: Appraised) -> dict[str, str]:
+    appraisal = outcome.appraisal
+    detail = {"appraisal": str(appraisal.appraisal_id), "method": appraisal.method.name}
+    if appraisal.reasons:
+        detail["reasons"] = ",".join(reason.value for reason in appraisal.reasons)
+    return detail
