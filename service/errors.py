@@ -38,7 +38,8 @@
     ├── DatabaseUnavailableError      PostgreSQL cannot be reached or ended the transaction; retried
     │   ├── TransactionConflictError      another transaction got in the way: deadlock, serialisation
     │   └── StatementTimeoutError         a statement took longer than it may
-    └── RecordNotFoundError           no such row
+    ├── RecordNotFoundError           no such row
+    └── UnknownStepError              no step of the pipeline has that name
 """
 
 from __future__ import annotations
@@ -199,3 +200,7 @@ class StatementTimeoutError(DatabaseUnavailableError):
 
 class RecordNotFoundError(SemblanceError):
     """No such row in the database."""
+
+
+class UnknownStepError(SemblanceError):
+    """No step of the pipeline has that name: another version wrote it."""

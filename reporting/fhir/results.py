@@ -26,12 +26,12 @@ from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Criterion, Draft, Saved, SaveOutcome, Search, TokenValue
 from reporting.fhir.elements import Element
-from reporting.fhir.references import claim
 from reporting.fhir.render import content_digest, draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.site import site_of
 from reporting.fhir.subscriptions.rules import announce
 from reporting.fhir.valid.validate import check
+from reporting.fhir.write.references import claim
 from reporting.fhir.write.withdrawal import ENTERED_IN_ERROR
 from reporting.identifiers import ResultKind, fhir_id
 from service.config import Settings

@@ -16,10 +16,10 @@ from reporting.fhir.app import FhirApp
 from reporting.fhir.audit import AuditLog
 from reporting.fhir.database import keys as fhir_keys
 from reporting.fhir.http import Api
-from reporting.fhir.reindex import lay_out_days
 from reporting.fhir.site import site_of
 from reporting.fhir.smart import Authorizer, load_registry
 from reporting.fhir.valid.definitions import publish
+from reporting.fhir.write.reindex import lay_out_days
 from service.audit.activity import ApplicationActivity
 from service.config import Settings
 from service.database.pool import open_pool, transaction

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reporting.fhir.bundle_entries import Entry, check_distinct, entry_of
-from reporting.fhir.bundle_writing import Desk, run
 from reporting.fhir.database.records import SaveOutcome
 from reporting.fhir.http import Api, Request, Response
 from reporting.fhir.outcome import FhirProblemError, IssueType, operation_outcome, refusal_of
 from reporting.fhir.render import dumps, loads
+from reporting.fhir.write.bundle_entries import Entry, check_distinct, entry_of
+from reporting.fhir.write.bundle_writing import Desk, run
 from reporting.fhir.write.writing import Written
 from service.database.pool import Connection, in_transaction
 
@@ -30,9 +30,7 @@ def transaction_bundle(api: Api, request: Request) -> Response:
         return _batch(api, request, given)
     entries = [entry_of(api, request, place, entry) for place, entry in enumerate(given)]
     check_distinct(entries)
-    done = in_transaction(
-        api.pool, lambda connection: run(Desk(api=api, request=request, connection=connection), entries)
-    )
+    done = _written(api, request, entries)
     return _bundle_answer(api, "transaction-response", [_entry_answer(api, request, w) for w in done], done)
 
 
@@ -58,9 +56,6 @@ def _written(api: Api, request: Request, entries: Sequence[Entry]) -> list[Writt
         return run(Desk(api=api, request=request, connection=connection), entries)
 
     return in_transaction(api.pool, work)
-    return in_transaction(
-        api.pool, lambda connection: run(Desk(api=api, request=request, connection=connection), [entry])
-    )[0]
 
 
 def _bundle_answer(

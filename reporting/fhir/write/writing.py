@@ -16,13 +16,13 @@ from reporting.fhir.database.records import Draft, Saved, SaveOutcome, Search, S
 from reporting.fhir.database.subscriptions import Subscriber
 from reporting.fhir.http import Api, Request, Response, expected_version, require, version_headers
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome
-from reporting.fhir.references import claim, settle
 from reporting.fhir.render import draft_of, dumps
 from reporting.fhir.search.restrict import may_chain, restriction
 from reporting.fhir.search.search_request import parse
 from reporting.fhir.search_table import Interaction, ResourceType
 from reporting.fhir.subscriptions import rules as subscriptions
 from reporting.fhir.valid.validate import ID, check
+from reporting.fhir.write.references import claim, settle
 from service.database.pool import Connection, in_transaction
 
 _MOST_WARNINGS = 10  # headers of an answer; an OperationOutcome has all

@@ -8,12 +8,12 @@ from typing import Any
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
-from reporting.fhir.bundle_entries import Entry, within
-from reporting.fhir.bundle_references import BundleReferences, without_conditions
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Saved, SaveOutcome, StoredResource
 from reporting.fhir.http import Api, Request
 from reporting.fhir.valid.validate import check
+from reporting.fhir.write.bundle_entries import Entry, within
+from reporting.fhir.write.bundle_references import BundleReferences, without_conditions
 from reporting.fhir.write.writing import (
     Written,
     condition_at,

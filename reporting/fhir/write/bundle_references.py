@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reporting.fhir.database import references as fhir_references
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import StoredResource
 from reporting.fhir.extract import REFERENCE
@@ -17,7 +18,6 @@ from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import draft_of
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.site import Site
-from service.database import fhir_references
 from service.database.pool import Connection
 
 _RESTFUL = re.compile(r"(?P<root>https?://\S+)/(?P<name>[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})\Z")

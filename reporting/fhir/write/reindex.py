@@ -5,11 +5,11 @@ from __future__ import annotations
 import structlog
 
 from reporting.fhir.database import index as fhir_index
+from reporting.fhir.database import zone as fhir_zone
 from reporting.fhir.database.records import StoredResource
 from reporting.fhir.extract import index_of
 from reporting.fhir.render import loads
 from reporting.fhir.site import Site
-from service.database import fhir_zone
 from service.database.pool import Connection, Pool, transaction
 
 _AT_ONCE = 500

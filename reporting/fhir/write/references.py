@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reporting.fhir.database import references as fhir_references
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Saved
 from reporting.fhir.extract import REFERENCE, tokens_of
@@ -19,7 +20,6 @@ from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
 from reporting.fhir.render import draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.site import Site
-from service.database import fhir_references
 from service.database.pool import Connection
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:\S+\Z")
