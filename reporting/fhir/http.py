@@ -89,9 +89,11 @@ class Request:
         """The type in the path.
 
         Raises:
-            FhirProblemError: It is not served.
+            FhirProblemError: 404: it is not served; 405: it is read by its id alone.
         """
         name = self.parameters["type"]
+        if name == "Binary":
+            raise FhirProblemError(405, IssueType.NOT_SUPPORTED, "a Binary is read by its id", "http.method")
         if name not in RESOURCE_TYPES:
             raise FhirProblemError(404, IssueType.NOT_SUPPORTED, f"{name} is not served here", "http.path")
         return RESOURCE_TYPES[name]

@@ -250,11 +250,11 @@ def _includes(name: str, text: str, modifier: str) -> tuple[Include, ...]:
         raise bad(name, "is SourceType:parameter[:TargetType] of a type served here")
     references = [p for p in row.parameters.values() if p.type is SearchType.REFERENCE]
     chosen = references if parts[1] == "*" else [p for p in references if p.name == parts[1]]
-    if not chosen:
+    if not chosen and parts[1] != "*":
         raise bad(name, f"names one of {', '.join(p.name for p in references)} for {row.name}")
     target = parts[2] if len(parts) == 3 else None
     chosen = [p for p in chosen if target is None or not p.targets or target in p.targets]
-    if not chosen:
+    if not chosen and references:
         raise bad(name, f"names a type that {row.name}.{parts[1]} does not refer to")
     return tuple(
         Include(source_type=row.name, parameter=p, target_type=target, iterate=bool(modifier)) for p in chosen
