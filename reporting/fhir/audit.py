@@ -77,7 +77,7 @@ class AuditLog:
         now = datetime.now(UTC)
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         event = audit_event(request, interaction, status, response, now)
-        mine = _Waiting(NewEvent(draft=draft_of(event, site=self._site), at=now))
+        mine = _Waiting(NewEvent(draft=draft_of(event, site=self._site)))
         self._waiting.append(mine)
         with self._turn:
             while not mine.kept and mine.failure is None:

@@ -313,6 +313,8 @@ class Search:
     count: int = 20
     after: tuple[str | None, ...] = ()  # sort values and row id of the last row served
     either: tuple[tuple[Criterion, ...], ...] = ()  # alternatives, one of which must hold (scopes)
+    before: datetime | None = None  # only what was last changed before this moment
+    in_row_order: bool = False  # oldest row first, whatever the criteria
 
 
 @dataclass(frozen=True, kw_only=True)

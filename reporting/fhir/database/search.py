@@ -7,7 +7,7 @@ unless they are looked for by a value over all patients, then by that value; oth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reporting.fhir.database import components as fhir_components
 from reporting.fhir.database.conditions import Base, condition, needs_vocabulary
@@ -116,9 +116,7 @@ def last_n(connection: Connection, wanted: Search, most: int) -> list[StoredReso
         wanted: A search for Observations; its order and page are ignored.
         most: Observations per code at most.
     """
-    plan = _plan(
-        connection, Search(resource_type=wanted.resource_type, criteria=wanted.criteria, either=wanted.either)
-    )
+    plan = _plan(connection, replace(wanted, sort=(), after=()))
     rows = (
         tuples(connection)
         .execute(
@@ -230,6 +228,9 @@ def _plan(connection: Connection, wanted: Search) -> _Plan:
     words = vocabulary(connection) if any(needs_vocabulary(c) for c in every) else Vocabulary()
     for criterion in wanted.criteria:
         conditions.append(condition(criterion, base, parameters, words))
+    if wanted.before is not None:
+        conditions.append("b.last_updated < %s")
+        parameters.append(wanted.before)
     if wanted.either:
         alternatives = [
             " AND ".join(condition(c, base, parameters, words) for c in alternative) or "TRUE"
@@ -246,6 +247,8 @@ def _plan(connection: Connection, wanted: Search) -> _Plan:
 
 
 def _needs_resource(wanted: Search) -> bool:
+    if wanted.before is not None:
+        return True
     parameters = [c.parameter for c in wanted.criteria] + [k.parameter for k in wanted.sort]
     for alternative in wanted.either:
         parameters += [c.parameter for c in alternative]
@@ -262,7 +265,11 @@ def _over_all_patients(wanted: Search) -> bool:
 _RANGES = (Comparator.EQ, Comparator.LT, Comparator.LE, Comparator.GT, Comparator.GE)
 
 
-def _orders(wanted: Search, words: Vocabulary, row_id: str) -> tuple[_Order, ...]:
+def _orders(  # noqa: PLR0911 - a line for each order
+    wanted: Search, words: Vocabulary, row_id: str
+) -> tuple[_Order, ...]:
+    if wanted.in_row_order:
+        return (_tie(row_id, descending=False),)
     if wanted.sort:
         keys = tuple(_sort_key(wanted, i) for i in range(len(wanted.sort)))
         return (*keys, _tie(row_id, descending=keys[-1].descending))

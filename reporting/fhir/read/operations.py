@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from reporting.fhir.search.bundles import bundle, link, outcome_entry, search_en
 from reporting.fhir.search.paging import PAGE_PARAMETER, opened, seal
 from reporting.fhir.search.restrict import may_chain, restriction
 from reporting.fhir.search.search_request import DEFAULT_COUNT, MOST_COUNT, parse
-from reporting.fhir.search.searching import included_with
+from reporting.fhir.search.searching import included_with, polls
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
 from reporting.fhir.site import Site
 from service.database import appraisals
@@ -58,6 +59,8 @@ def last_n(api: Api, request: Request) -> Response:
     more, either = restriction("Observation", grant, api.site)
     search = Search(resource_type="Observation", criteria=(*wanted.search.criteria, *more), either=either)
     with transaction(api.pool) as connection:
+        if polls(search):
+            search = replace(search, before=fhir_resources.settled_until(connection, "Observation"))
         found = fhir_search.last_n(connection, search, most)
         included = included_with(connection, request, wanted, found)
     left_out = {issue.expression.removeprefix("http.") for issue in notes}
@@ -89,12 +92,13 @@ def everything(api: Api, request: Request) -> Response:
     grant = request.principal.grant("Patient", "r")
     path = f"Patient/{patient}/$everything"
     pairs, after = list(operation_pairs(request)), 0
+    before: datetime | None = None
     json_format(pairs)
     asked = tuple(pairs)
     page_asked = opened(api.page_key, path, pairs)
     if page_asked is not None:
         pairs, cursor = page_asked
-        after = int(str(cursor[0]))
+        after, before = int(str(cursor[0])), datetime.fromisoformat(cursor[1]) if cursor[1] else None
     notes = unknown_options(pairs, EVERYTHING_OPTIONS | FORM_OPTIONS, strict=request.strict)
     once_each(pairs, EVERYTHING_OPTIONS - {"_type"})
     options = dict(pairs) | {"_type": ",".join(value for name, value in pairs if name == "_type" and value)}
@@ -106,8 +110,18 @@ def everything(api: Api, request: Request) -> Response:
         owner = fhir_resources.read(connection, "Patient", patient)
         if owner is None or not visible(connection, api, owner, grant):
             raise FhirProblemError(404, IssueType.NOT_FOUND, f"there is no Patient/{patient}", "http.path")
+        if since is not None and before is None:  # asked on from the last one's lastUpdated
+            before = fhir_resources.settled_until(connection, "Patient")
         found = fhir_compartment.of_patient(
-            connection, patient, types, since=since, start=start, end=end, after=after, count=count + 1
+            connection,
+            patient,
+            types,
+            since=since,
+            before=before,
+            start=start,
+            end=end,
+            after=after,
+            count=count + 1,
         )
         page = found[:count]
         wider = [
@@ -119,7 +133,9 @@ def everything(api: Api, request: Request) -> Response:
     served = EVERYTHING_OPTIONS | {PAGE_PARAMETER}
     links = [link("self", url_with(f"{api.base_url}/{path}", [pair for pair in asked if pair[0] in served]))]
     if len(found) > count and page:
-        token = seal(api.page_key, path, pairs, (str(page[-1].row_id),))
+        token = seal(
+            api.page_key, path, pairs, (str(page[-1].row_id), before.isoformat() if before else None)
+        )
         links.append(link("next", f"{api.base_url}/{path}?{PAGE_PARAMETER}={token}"))
     entries = [search_entry(api.base_url, stored, "match") for stored in page]
     entries += [search_entry(api.base_url, stored, "include") for stored in others]

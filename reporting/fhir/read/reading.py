@@ -125,14 +125,18 @@ def _history(
 ) -> Response:
     kind = f"history {path}"
     pairs, before = list(request.query), None
+    until: datetime | None = None
     opened_page = opened(api.page_key, kind, pairs)
     if opened_page is not None:
         pairs, after = opened_page
         before = (datetime.fromisoformat(str(after[0])), str(after[1]), int(str(after[2])))
+        until = datetime.fromisoformat(after[3]) if after[3] else None
     options = dict(pairs)
     count = min(whole_number(options.get("_count", str(DEFAULT_COUNT)), "_count"), MOST_COUNT)
     since = moment_of(options["_since"], "_since", api.site.zone) if "_since" in options else None
     resource_type, _, resource_id = path.partition("/")
+    if since is not None and before is None:  # asked on from the last one's lastUpdated
+        until = fhir_resources.settled_until(connection, resource_type)
     versions = fhir_resources.history(
         connection,
         resource_type,
@@ -140,6 +144,7 @@ def _history(
         count=count + 1,
         since=since,
         before=before,
+        until=until,
         patient=grant.patient,
     )
     page = versions[:count]
@@ -147,7 +152,12 @@ def _history(
     links = [link("self", url_with(f"{api.base_url}/{path}/_history", used))]
     if len(versions) > count and page:
         last = page[-1]
-        after_last = (last.last_updated.isoformat(), last.resource_id, str(last.version_id))
+        after_last = (
+            last.last_updated.isoformat(),
+            last.resource_id,
+            str(last.version_id),
+            until.isoformat() if until else None,
+        )
         token = seal(api.page_key, kind, pairs, after_last)
         links.append(link("next", f"{api.base_url}/{path}/_history?{PAGE_PARAMETER}={token}"))
     entries = [history_entry(api.base_url, version) for version in page]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
+from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
-from reporting.fhir.database.records import StoredResource
+from reporting.fhir.database.records import Search, StoredResource
 from reporting.fhir.http import FORM, Api, Request, Response, json_format, require
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
 from reporting.fhir.parameters import form_pairs
@@ -19,6 +21,7 @@ from service.database.pool import Connection, transaction
 
 MOST_INCLUDED = 1000
 MOST_ROUNDS = 4  # of :iterate
+_SETTLED = "_settled"  # in a page link alone: what a polling search ends before
 CUT_SHORT = (
     Issue(
         code=IssueType.INCOMPLETE,
@@ -52,8 +55,11 @@ def _search(api: Api, request: Request, pairs: list[tuple[str, str]]) -> Respons
     after: tuple[str | None, ...] = ()
     given = pairs
     page = opened(api.page_key, kind, given)
+    settled: datetime | None = None
     if page is not None:
         pairs, after = page
+        settled = next((datetime.fromisoformat(value) for name, value in pairs if name == _SETTLED), None)
+        pairs = [pair for pair in pairs if pair[0] != _SETTLED]
     wanted = parse(row.name, pairs, strict=request.strict, site=api.site)
     may_chain(request.principal, wanted.search.criteria)
     criteria, either = restriction(row.name, grant, api.site)
@@ -65,10 +71,23 @@ def _search(api: Api, request: Request, pairs: list[tuple[str, str]]) -> Respons
     )
     self_url = url_with(f"{api.base_url}/{row.name}", wanted.used if page is None else given)
     with transaction(api.pool) as connection:
+        if polls(wanted.search):
+            settled = settled or fhir_resources.settled_until(connection, row.name)
+            wanted = replace(wanted, search=replace(wanted.search, before=settled))
+            pairs = [*pairs, (_SETTLED, settled.isoformat())]  # the pages of a walk are of one moment
         if wanted.summary is Summary.COUNT or wanted.search.count == 0:
             total = fhir_search.count(connection, wanted.search)
             return Response(body=bundle("searchset", (), links=[link("self", self_url)], total=total))
         return _page(api, request, connection, wanted, pairs=pairs, self_url=self_url)
+
+
+def polls(search: Search) -> bool:
+    """Whether a client may ask on from the greatest lastUpdated of what it is answered.
+
+    What is shown then ends before the oldest write that is still under way: it will have an earlier one.
+    """
+    asked = [each.parameter for each in search.criteria] + [key.parameter for key in search.sort]
+    return any(parameter.name == "_lastUpdated" for parameter in asked)
 
 
 def _page(
