@@ -16,6 +16,7 @@ import simplejson
 import structlog
 
 from reporting.fhir.access import NOBODY
+from reporting.fhir.guard import base_url_of, check_caller, cors_headers, preflight_headers
 from reporting.fhir.http import (
     FHIR_JSON,
     MOST_BODY_BYTES,
@@ -80,6 +81,14 @@ class FhirApp:
         """Answer one request; every failure becomes an OperationOutcome."""
         if scope["path"] == "/healthz":
             return self._health()
+        headers, path = _headers(scope), scope["path"]
+        origins = self.api.settings.fhir_allowed_origins
+        if scope["method"] == "OPTIONS" and (allowed := preflight_headers(path, headers, origins)):
+            return Response(status=204, headers=allowed)
+        response = self._served(scope, body, request_id)
+        return replace(response, headers=(*response.headers, *cors_headers(path, headers, origins)))
+
+    def _served(self, scope: Scope, body: bytes | None, request_id: str) -> Response:
         try:
             return self._answer(scope, body)
         except Exception as exc:  # noqa: BLE001 - the border: every failure is answered, and none ends the process
@@ -92,10 +101,15 @@ class FhirApp:
             raise FhirProblemError(404, IssueType.NOT_FOUND, "the API is at /fhir", "http.path")
         if body is None:
             raise FhirProblemError(413, IssueType.TOO_LONG, f"at most {MOST_BODY_BYTES} bytes", "http.body")
+        headers = _headers(scope)
+        if self.api.authorizer is None:
+            settings = self.api.settings
+            check_caller(settings, scope["method"], headers, settings.fhir_allowed_origins)
         request = self._request(scope, body)
+        api = self.api.called_by(base_url_of(self.api.settings, request.peer, headers))
         # a picture or a token is not FHIR: its handler looks at Accept itself
         content_type = FHIR_JSON if request.path[:1] in _OWN_FORMATS else served_type(request)
-        response = handle(self.api, request)
+        response = handle(api, request)
         if request.option("_pretty") == "true" and response.body:
             response = replace(response, body=_pretty(response.body))
         if response.content_type == FHIR_JSON and content_type == PLAIN_JSON:
@@ -103,9 +117,6 @@ class FhirApp:
         return response
 
     def _request(self, scope: Scope, body: bytes) -> Request:
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
-        }
         raw_path = scope.get("raw_path") or scope["path"].encode()
         below = raw_path.decode("ascii", "replace").removeprefix("/fhir").strip("/")
         path = tuple(unquote(segment) for segment in below.split("/")) if below else ()
@@ -116,7 +127,7 @@ class FhirApp:
             method=scope["method"],
             path=path,
             query=query,
-            headers=headers,
+            headers=_headers(scope),
             body=body,
             principal=NOBODY,
             peer=(scope.get("client") or ("", 0))[0],
@@ -170,6 +181,10 @@ class FhirApp:
             await send({"type": "http.response.body", "body": b""})
         finally:
             gone.cancel()
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 async def _disconnected(receive: Receive) -> None:

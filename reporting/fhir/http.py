@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Protocol
@@ -64,6 +64,13 @@ class Api:
     def base_url(self) -> str:
         """Base URL of links, without a trailing slash."""
         return self.site.base_url
+
+    def called_by(self, base_url: str) -> Api:
+        """The same, for a request that came under a base URL."""
+        if base_url == self.site.base_url:
+            return self
+        own_urls = (self.site.base_url, *self.site.own_urls)
+        return replace(self, site=replace(self.site, base_url=base_url, own_urls=own_urls))
 
     def close(self) -> None:
         """Keep what waits to be recorded, and close the pool."""

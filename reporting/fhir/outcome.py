@@ -33,6 +33,7 @@ class IssueType(StrEnum):
     FORBIDDEN = "forbidden"
     NOT_SUPPORTED = "not-supported"
     NOT_FOUND = "not-found"
+    DELETED = "deleted"
     MULTIPLE_MATCHES = "multiple-matches"
     TOO_COSTLY = "too-costly"
     INCOMPLETE = "incomplete"

@@ -27,6 +27,7 @@ from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Criterion, Draft, Saved, SaveOutcome, Search, TokenValue
 from reporting.fhir.elements import Element
 from reporting.fhir.render import content_digest, draft_of, loads
+from reporting.fhir.search.bundles import OUR_DICOMWEB
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.site import site_of
 from reporting.fhir.subscriptions.rules import announce
@@ -64,7 +65,9 @@ def save_results(
     device = device_id(context.saved.appraisal.method)
     captures = [o for o in objects if o.kind is ResultKind.SECONDARY_CAPTURE]
     heatmaps = [media_id(capture.sop_instance_uid) for capture in captures]
-    study = build_study(context, objects, patient, settings.dicomweb_base_url())
+    # ours is stored without our name, which may change
+    dicomweb = settings.dicomweb_url or (OUR_DICOMWEB if settings.dicomweb_base_url() else "")
+    study = build_study(context, objects, patient, dicomweb)
     completeness = studies.completeness(
         connection, identity.study_instance_uid, besides=context.saved.instance_id
     )
@@ -72,15 +75,14 @@ def save_results(
     observation = build_observation(context, patient)
     resources = [
         build_device(context.saved.appraisal.method),
-        build_photograph(context, patient, settings.dicomweb_base_url()),
+        build_photograph(context, patient, dicomweb),
         *(
             build_heatmap(
                 context,
                 capture,
                 patient=patient,
                 device=device,
-                dicomweb_url=settings.dicomweb_base_url(),
-                api_base_url=settings.api_base_url,
+                dicomweb_url=dicomweb,
             )
             for capture in captures
         ),

@@ -88,6 +88,20 @@ ROUTES: tuple[Route, ...] = (
     Route(method="PUT", pattern=("{type}", "{id}"), handler=writing.update, name="update"),
     Route(method="GET", pattern=("{type}",), handler=searching.search, name="search-type", options=None),
     Route(
+        method="GET",
+        pattern=("Patient", "{id}", "{type}"),
+        handler=searching.compartment,
+        name="search-type",
+        options=None,
+    ),
+    Route(
+        method="POST",
+        pattern=("Patient", "{id}", "{type}", "_search"),
+        handler=searching.search_by_post,
+        name="search-type",
+        options=None,
+    ),
+    Route(
         method="POST",
         pattern=("{type}", "_search"),
         handler=searching.search_by_post,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from service.storage.local import InstanceStore
 _PIXEL_TAGS = {0x7FE00008: "OF", 0x7FE00009: "OD", 0x7FE00010: "OW"}
 _UNDEFINED = 0xFFFFFFFF
 _CHUNK_BYTES = 1 << 18
+_DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
 READ_ERRORS = (
     InvalidDicomError, BytesLengthException, EOFError, ValueError, KeyError, NotImplementedError,
     struct.error, AttributeError, TypeError,
@@ -87,7 +89,7 @@ class InstanceFile:
         if self.pixels is None:
             return 0
         value = _text(self.header, 0x00280008)
-        return max(1, int(value)) if value.isdigit() else 1
+        return max(1, int(value)) if _DIGITS.fullmatch(value) else 1
 
     def chunks(self) -> Iterator[bytes]:
         """The file as stored, in pieces."""

@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 
 import structlog
 import uvicorn
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reporting.fhir.app import FhirApp
 from reporting.fhir.audit import AuditLog
 from reporting.fhir.database import keys as fhir_keys
+from reporting.fhir.guard import check_caller
 from reporting.fhir.http import Api
+from reporting.fhir.outcome import FhirProblemError
 from reporting.fhir.site import site_of
 from reporting.fhir.smart import Authorizer, load_registry
 from reporting.fhir.valid.definitions import publish
@@ -35,12 +38,13 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def make_api(settings: Settings) -> Api:
     """Open the database and the store, and make what the handlers work with; the caller closes it."""
     site = site_of(settings)
-    pool = open_pool(settings)
+    pool = open_pool(settings, statement_timeout_s=settings.api_statement_timeout_s)
     with transaction(pool) as connection:
         page_key = fhir_keys.get_or_make(connection, "page-links", secrets.token_bytes(32))
         token_key = fhir_keys.get_or_make(connection, "access-tokens", secrets.token_bytes(32))
         publish(connection, site)
-    lay_out_days(pool, site)
+    with open_pool(settings) as unhurried:
+        lay_out_days(unhurried, site)
     return Api(
         settings=settings,
         pool=pool,
@@ -89,15 +93,33 @@ class _Beside:
     def __init__(self, fhir: FhirApp, others: Mapping[str, ASGIApp]) -> None:
         self._fhir = fhir
         self._others = others
+        self._settings = fhir.api.settings
+        self._is_open = fhir.api.authorizer is None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         path = scope.get("path", "")
         for prefix, app in self._others.items():
             if path == prefix or path.startswith(f"{prefix}/"):
-                await app(scope, receive, send)
+                refused = self._refused(scope)
+                await (app if refused is None else refused)(scope, receive, send)
                 return
         await self._fhir(scope, receive, send)
+
+    def _refused(self, scope: Scope) -> ASGIApp | None:
+        """The answer to what no application is to see: NUL, or a page of another origin in the open API."""
+        path, query = scope.get("path", ""), scope.get("query_string", b"")
+        if "\x00" in path or b"%00" in query or b"\x00" in query:
+            return JSONResponse({"error": "a path and a query have no NUL"}, status_code=400)
+        if not self._is_open:
+            return None
+        headers = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in scope.get("headers", ())}
+        try:
+            origins = self._settings.dicomweb_allowed_origins
+            check_caller(self._settings, scope.get("method", "GET"), headers, origins)
+        except FhirProblemError as exc:
+            return JSONResponse({"error": str(exc)}, status_code=exc.status)
+        return None
 
 
 def serve(settings: Settings, beside: Mapping[str, MakeApp]) -> None:

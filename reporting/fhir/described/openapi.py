@@ -8,7 +8,7 @@ import service
 from reporting.fhir.http import FHIR_JSON, FORM, PLAIN_JSON, Api, Request, Response
 from reporting.fhir.render import dumps
 from reporting.fhir.search.search_request import RESULT_PARAMETERS
-from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
+from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES, Interaction, ResourceType
 
 _ERRORS = ("400", "401", "403", "404", "405", "406", "412", "413", "415", "422", "503")
 _DESCRIPTIONS = {
@@ -79,6 +79,12 @@ def _of_type(row: ResourceType) -> dict[str, Json]:
             "get": _operation(f"read-{row.name}", "200", "304", parameters=[*one, _header("If-None-Match")])
         },
     }
+    if row.name in IN_PATIENT_COMPARTMENT:
+        within = f"/Patient/{{id}}/{row.name}"
+        paths[within] = {"get": _operation(f"within-{row.name}", "200", parameters=[*one, *search])}
+        paths[f"{within}/_search"] = {
+            "post": _operation(f"post-within-{row.name}", "200", parameters=one, body=FORM)
+        }
     if Interaction.VREAD in row.interactions:
         version = [*one, _path("version")]
         path = f"/{row.name}/{{id}}/_history/{{version}}"

@@ -25,7 +25,7 @@ from reporting.fhir.options import once_each, unknown_options
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.render import dumps
-from reporting.fhir.search.bundles import url_with
+from reporting.fhir.search.bundles import BINARY, OUR_DICOMWEB, WITH_URLS, url_with
 from reporting.fhir.search.restrict import may_chain
 from reporting.fhir.search.search_request import RESULT_PARAMETERS, parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
@@ -55,7 +55,7 @@ def export_patients(api: Api, request: Request) -> Response:
 
 def _start(api: Api, request: Request, path: str, possible: tuple[str, ...]) -> Response:
     request = replace(request, query=operation_pairs(request))
-    if "respond-async" not in request.headers.get("prefer", ""):
+    if request.prefers("respond-async") is None:
         raise FhirProblemError(400, IssueType.REQUIRED, "send Prefer: respond-async", "http.prefer")
     # Bulk Data asks to refuse what is not served, unless the client says handling=lenient
     unknown_options(request.query, _PARAMETERS, strict=request.prefers("handling") != "lenient")
@@ -253,7 +253,15 @@ def _rows(api: Api, export: Export, plan: Any) -> Iterator[bytes]:
                 count=ROWS_PER_CHUNK,
             )
         if found:
-            yield found
+            yield _with_urls(found, plan["type"], api.base_url)
+
+
+def _with_urls(lines: bytes, resource_type: str, base_url: str) -> bytes:
+    """Lines with our own URLs as they are now; see ``bundles.with_urls``."""
+    if resource_type not in WITH_URLS:
+        return lines
+    lines = lines.replace(f'"url":"{BINARY}'.encode(), f'"url":"{base_url}/{BINARY}'.encode())
+    return lines.replace(OUR_DICOMWEB.encode(), f"{base_url.removesuffix('/fhir')}/dicom-web".encode())
 
 
 def _filtered(api: Api, export: Export, resource_type: str) -> Iterator[bytes]:

@@ -11,16 +11,16 @@ from uuid import UUID
 from reporting.fhir.database import compartment as fhir_compartment
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
-from reporting.fhir.database.records import Criterion, Modifier, Search
+from reporting.fhir.database.records import Criterion, Modifier, Search, TokenValue
 from reporting.fhir.extract import interval
 from reporting.fhir.http import Api, Request, Response, json_format, moment_of
 from reporting.fhir.options import FORM_OPTIONS, once_each, unknown_options, whole_number
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.read.reading import visible
-from reporting.fhir.render import dumps
+from reporting.fhir.render import dumps, loads
 from reporting.fhir.results import observation_id_of
-from reporting.fhir.search.bundles import bundle, link, outcome_entry, search_entry, subset, url_with
+from reporting.fhir.search.bundles import bundle, link, outcome_entry, search_entry, url_with
 from reporting.fhir.search.paging import PAGE_PARAMETER, opened, seal
 from reporting.fhir.search.restrict import may_chain, restriction
 from reporting.fhir.search.search_request import DEFAULT_COUNT, MOST_COUNT, parse
@@ -32,6 +32,11 @@ from service.database.pool import transaction
 from service.errors import FhirError, RecordNotFoundError
 
 MOST_LAST = 100
+_NOT_WITHDRAWN = Criterion(
+    parameter=RESOURCE_TYPES["Observation"].parameters["status"],
+    values=(TokenValue(system=None, code="entered-in-error"), TokenValue(system=None, code="cancelled")),
+    modifier=Modifier.NOT,
+)
 _SUPPORTING = ("Device", "Practitioner")
 _NOT_OF_LAST_N = ("_sort", "_count", "_total")  # newest first, ``max`` of each, all of them at once
 EVERYTHING_OPTIONS = frozenset({"_type", "_since", "start", "end", "_count"})
@@ -57,6 +62,8 @@ def last_n(api: Api, request: Request) -> Response:
         raise FhirProblemError(400, IssueType.REQUIRED, "$lastn needs patient or subject", "http.patient")
     may_chain(request.principal, wanted.search.criteria)
     more, either = restriction("Observation", grant, api.site)
+    if not any(each.parameter.name == "status" for each in wanted.search.criteria):
+        more = (*more, _NOT_WITHDRAWN)
     search = Search(resource_type="Observation", criteria=(*wanted.search.criteria, *more), either=either)
     with transaction(api.pool) as connection:
         if polls(search):
@@ -68,7 +75,9 @@ def last_n(api: Api, request: Request) -> Response:
         f"{api.base_url}/Observation/$lastn", [pair for pair in used if pair[0] not in left_out]
     )
     entries = [
-        search_entry(api.base_url, stored, "match", subset(stored, wanted.summary, wanted.elements))
+        search_entry(
+            api.base_url, stored, "match", subset(stored, wanted.summary, wanted.elements, api.base_url)
+        )
         for stored in found
     ]
     entries += [search_entry(api.base_url, stored, "include") for stored in included]
@@ -188,6 +197,8 @@ def heatmap(api: Api, request: Request) -> Response:
         observation = fhir_resources.read(connection, "Observation", observation_id_of(str(appraisal_id)))
         if observation is None or grant.alternatives or grant.patient not in (None, observation.patient):
             raise missing
+        if loads(observation.body)["status"] == "entered-in-error":
+            raise FhirProblemError(410, IssueType.DELETED, "this result was withdrawn", "http.path")
         try:
             saved = appraisals.get(connection, appraisal_id)
         except RecordNotFoundError:

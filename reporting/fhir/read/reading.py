@@ -41,7 +41,7 @@ def read(api: Api, request: Request) -> Response:
         stored = fhir_resources.read(connection, row.name, request.parameters["id"])
         if stored is not None and not visible(connection, api, stored, grant):
             stored = None
-    return _answer(request, stored)
+    return _answer(api, request, stored)
 
 
 def vread(api: Api, request: Request) -> Response:
@@ -56,7 +56,7 @@ def vread(api: Api, request: Request) -> Response:
             stored = fhir_resources.read_version(connection, row.name, request.parameters["id"], int(version))
             if stored is not None and not visible(connection, api, stored, grant):
                 stored = None
-    return _answer(request, stored)
+    return _answer(api, request, stored)
 
 
 def visible(connection: Connection, api: Api, stored: StoredResource, grant: Grant) -> bool:
@@ -75,7 +75,7 @@ def visible(connection: Connection, api: Api, stored: StoredResource, grant: Gra
     return fhir_search.count(connection, wanted) > 0
 
 
-def _answer(request: Request, stored: StoredResource | None) -> Response:
+def _answer(api: Api, request: Request, stored: StoredResource | None) -> Response:
     if stored is None:
         name = f"{request.parameters['type']}/{request.parameters['id']}"
         raise FhirProblemError(404, IssueType.NOT_FOUND, f"there is no {name}", "http.path")
@@ -84,7 +84,7 @@ def _answer(request: Request, stored: StoredResource | None) -> Response:
     summary, elements = shape(stored.resource_type, request.query)
     if not_modified(request, stored):
         return Response(status=304, headers=version_headers(stored), touched=touched, patients=patients)
-    body = subset(stored, summary, elements)
+    body = subset(stored, summary, elements, api.base_url)
     return Response(body=body.encode(), headers=version_headers(stored), touched=touched, patients=patients)
 
 

@@ -29,14 +29,19 @@ def restriction(
     """Criteria that must all hold, and alternatives of which one must."""
     criteria: tuple[Criterion, ...] = ()
     if grant.patient is not None:
-        hot = RESOURCE_TYPES[resource_type].parameters.get("patient")
-        parameter = hot if resource_type == "Observation" and hot is not None else _COMPARTMENT
-        value = ReferenceValue(target_types=("Patient",), target_id=grant.patient)
-        criteria = (Criterion(parameter=parameter, values=(value,)),)
+        criteria = (of_patient(resource_type, grant.patient),)
     alternatives = tuple(
         parse(resource_type, pairs, strict=True, site=site).search.criteria for pairs in grant.alternatives
     )
     return criteria, alternatives
+
+
+def of_patient(resource_type: str, patient: str) -> Criterion:
+    """That a resource is in the compartment of a patient."""
+    hot = RESOURCE_TYPES[resource_type].parameters.get("patient")
+    parameter = hot if resource_type == "Observation" and hot is not None else _COMPARTMENT
+    value = ReferenceValue(target_types=("Patient",), target_id=patient)
+    return Criterion(parameter=parameter, values=(value,))
 
 
 def may_chain(principal: Principal, criteria: Sequence[Criterion]) -> None:

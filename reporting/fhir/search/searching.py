@@ -12,11 +12,11 @@ from reporting.fhir.database.records import Search, StoredResource
 from reporting.fhir.http import FORM, Api, Request, Response, json_format, require
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
 from reporting.fhir.parameters import form_pairs
-from reporting.fhir.search.bundles import bundle, link, outcome_entry, search_entry, subset, url_with
+from reporting.fhir.search.bundles import bundle, link, outcome_entry, search_entry, url_with
 from reporting.fhir.search.paging import PAGE_PARAMETER, opened, seal
-from reporting.fhir.search.restrict import may_chain, restriction
+from reporting.fhir.search.restrict import may_chain, of_patient, restriction
 from reporting.fhir.search.search_request import Include, SearchRequest, Summary, Total, parse
-from reporting.fhir.search_table import RESOURCE_TYPES, Interaction
+from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES, Interaction
 from service.database.pool import Connection, transaction
 
 MOST_INCLUDED = 1000
@@ -37,6 +37,11 @@ def search(api: Api, request: Request) -> Response:
     return _search(api, request, list(request.query))
 
 
+def compartment(api: Api, request: Request) -> Response:
+    """``GET Patient/[id]/[type]?...``: a search within what is the patient's (R4 compartmentdefinition)."""
+    return _search(api, request, list(request.query), within=request.parameters["id"])
+
+
 def search_by_post(api: Api, request: Request) -> Response:
     """``POST [type]/_search``: parameters in the query and the form together."""
     content_type = request.headers.get("content-type", FORM).partition(";")[0].strip().lower()
@@ -44,14 +49,18 @@ def search_by_post(api: Api, request: Request) -> Response:
         raise FhirProblemError(415, IssueType.NOT_SUPPORTED, f"_search takes {FORM}", "http.content-type")
     pairs = [*request.query, *form_pairs(request.body)]
     json_format(pairs)
-    return _search(api, request, pairs)
+    return _search(api, request, pairs, within=request.parameters.get("id", ""))
 
 
-def _search(api: Api, request: Request, pairs: list[tuple[str, str]]) -> Response:
+def _search(api: Api, request: Request, pairs: list[tuple[str, str]], within: str = "") -> Response:
     row = request.resource_type
     require(row, Interaction.SEARCH)
+    if within and row.name not in IN_PATIENT_COMPARTMENT:
+        text = f"{row.name} is in no patient's compartment"
+        raise FhirProblemError(404, IssueType.NOT_SUPPORTED, text, "http.path")
     grant = request.principal.grant(row.name, "s")
-    kind = f"search {row.name}"
+    path = f"Patient/{within}/{row.name}" if within else row.name
+    kind = f"search {path}"
     after: tuple[str | None, ...] = ()
     given = pairs
     page = opened(api.page_key, kind, given)
@@ -63,13 +72,15 @@ def _search(api: Api, request: Request, pairs: list[tuple[str, str]]) -> Respons
     wanted = parse(row.name, pairs, strict=request.strict, site=api.site)
     may_chain(request.principal, wanted.search.criteria)
     criteria, either = restriction(row.name, grant, api.site)
+    if within:
+        criteria = (*criteria, of_patient(row.name, within))
     wanted = replace(
         wanted,
         search=replace(
             wanted.search, criteria=(*wanted.search.criteria, *criteria), either=either, after=after
         ),
     )
-    self_url = url_with(f"{api.base_url}/{row.name}", wanted.used if page is None else given)
+    self_url = url_with(f"{api.base_url}/{path}", wanted.used if page is None else given)
     with transaction(api.pool) as connection:
         if polls(wanted.search):
             settled = settled or fhir_resources.settled_until(connection, row.name)
@@ -78,7 +89,7 @@ def _search(api: Api, request: Request, pairs: list[tuple[str, str]]) -> Respons
         if wanted.summary is Summary.COUNT or wanted.search.count == 0:
             total = fhir_search.count(connection, wanted.search)
             return Response(body=bundle("searchset", (), links=[link("self", self_url)], total=total))
-        return _page(api, request, connection, wanted, pairs=pairs, self_url=self_url)
+        return _page(api, request, connection, wanted, pairs=pairs, path=path, self_url=self_url)
 
 
 def polls(search: Search) -> bool:
@@ -97,18 +108,20 @@ def _page(
     wanted: SearchRequest,
     *,
     pairs: Sequence[tuple[str, str]],
+    path: str,
     self_url: str,
 ) -> Response:
-    resource_type = wanted.search.resource_type
     page = fhir_search.search(connection, wanted.search)
     total = _total(connection, wanted, len(page.resources), whole=not page.after and not wanted.search.after)
     included = included_with(connection, request, wanted, page.resources)
     links = [link("self", self_url)]
     if page.after:
-        token = seal(api.page_key, f"search {resource_type}", pairs, page.after)
-        links.append(link("next", f"{api.base_url}/{resource_type}?{PAGE_PARAMETER}={token}"))
+        token = seal(api.page_key, f"search {path}", pairs, page.after)
+        links.append(link("next", f"{api.base_url}/{path}?{PAGE_PARAMETER}={token}"))
     entries = [
-        search_entry(api.base_url, stored, "match", subset(stored, wanted.summary, wanted.elements))
+        search_entry(
+            api.base_url, stored, "match", subset(stored, wanted.summary, wanted.elements, api.base_url)
+        )
         for stored in page.resources
     ]
     entries += [search_entry(api.base_url, stored, "include") for stored in included]

@@ -147,8 +147,12 @@ def is_allowed(endpoint: str, allowed: Sequence[str]) -> bool:
         return False
     if asked.scheme != "https" and not (asked.scheme == "http" and asked.hostname in _LOOPBACK):
         return False
-    steps = unquote(asked.path).split("/")
-    if asked.username is not None or asked.fragment or ".." in steps or not endpoint.isprintable():
+    if (
+        asked.username is not None
+        or asked.fragment
+        or not endpoint.isprintable()
+        or not _is_plain(asked.path)
+    ):
         return False
     for each in allowed:
         base = urlsplit(each)
@@ -158,6 +162,15 @@ def is_allowed(endpoint: str, allowed: Sequence[str]) -> bool:
         ):
             return True
     return False
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a path means what it says to every server it may pass: no dots, no escapes of escapes."""
+    text = unquote(path)
+    if "%" in text or "\\" in text or not text.isprintable() or text.count("/") != path.count("/"):
+        return False
+    # servers of servlets take what follows a semicolon away, and see a step of dots where there was none
+    return not any(step.partition(";")[0] in (".", "..") or ";" in step for step in text.split("/"))
 
 
 def _payload(channel: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Saved, StoredResource
 from reporting.fhir.elements import Element, coded, issued, reference
-from reporting.fhir.http import Api, Request, Response, version_headers
+from reporting.fhir.http import FORM, Api, Request, Response, version_headers
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.render import draft_of, loads
@@ -126,6 +126,11 @@ def withdraw_operation(api: Api, request: Request) -> Response:
     if grant.patient is not None or grant.alternatives:
         raise FhirProblemError(
             403, IssueType.FORBIDDEN, "no scope grants all of Observation", "http.authorization"
+        )
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == FORM:  # which a page of anybody can send
+        raise FhirProblemError(
+            415, IssueType.NOT_SUPPORTED, "send a Parameters resource", "http.content-type"
         )
     options: dict[str, Any] = dict(operation_pairs(request))
     reason = str(options.get("reason", "")).strip()

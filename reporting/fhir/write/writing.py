@@ -238,6 +238,7 @@ def prepare(
             403, IssueType.FORBIDDEN, "a scope with search constraints does not write", "http.authorization"
         )
     check(resource)
+    _must_be_whole(resource)
     issuers = api.settings.fhir_identifier_systems
     settled = settle(connection, resource, api.site, issuers, planned)
     resource, subscriber = settled.resource, None
@@ -252,6 +253,20 @@ def prepare(
                 403, IssueType.FORBIDDEN, "this is another patient's record", "http.authorization"
             )
     return Prepared(resource=resource, draft=draft, subscriber=subscriber, notes=settled.notes)
+
+
+def _must_be_whole(resource: dict[str, Any]) -> None:
+    """Check that a resource is not what a search left of one.
+
+    Raises:
+        FhirProblemError: 422: saving it would delete what it lacks.
+    """
+    if any(tag.get("code") == "SUBSETTED" for tag in resource.get("meta", {}).get("tag", [])):
+        text = (
+            "a part of a resource (SUBSETTED) is not written: read all of it, without _elements and _summary"
+        )
+        where = f"{resource['resourceType']}.meta.tag"
+        raise FhirProblemError(422, IssueType.INCOMPLETE, text, where)
 
 
 def save(api: Api, request: Request, connection: Connection, prepared: Sequence[Prepared]) -> list[Written]:
