@@ -9,6 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from reporting.fhir.database import compartment as fhir_compartment
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Criterion, Modifier, Search, TokenValue
@@ -20,7 +21,7 @@ from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.read.reading import visible
 from reporting.fhir.render import dumps, loads
 from reporting.fhir.results import observation_id_of
-from reporting.fhir.search.bundles import bundle, link, outcome_entry, search_entry, url_with
+from reporting.fhir.search.bundles import bundle, link, match_entry, outcome_entry, search_entry, url_with
 from reporting.fhir.search.paging import PAGE_PARAMETER, opened, seal
 from reporting.fhir.search.restrict import may_chain, restriction
 from reporting.fhir.search.search_request import DEFAULT_COUNT, MOST_COUNT, parse
@@ -74,12 +75,7 @@ def last_n(api: Api, request: Request) -> Response:
     self_url = url_with(
         f"{api.base_url}/Observation/$lastn", [pair for pair in used if pair[0] not in left_out]
     )
-    entries = [
-        search_entry(
-            api.base_url, stored, "match", subset(stored, wanted.summary, wanted.elements, api.base_url)
-        )
-        for stored in found
-    ]
+    entries = [match_entry(api.base_url, stored, wanted.summary, wanted.elements) for stored in found]
     entries += [search_entry(api.base_url, stored, "include") for stored in included]
     if notes:
         entries.append(outcome_entry(notes))
@@ -123,7 +119,7 @@ def everything(api: Api, request: Request) -> Response:
             before = fhir_resources.settled_until(connection, "Patient")
         found = fhir_compartment.of_patient(
             connection,
-            patient,
+            fhir_persons.members(connection, patient),
             types,
             since=since,
             before=before,
@@ -195,7 +191,11 @@ def heatmap(api: Api, request: Request) -> Response:
         raise missing from None
     with transaction(api.pool) as connection:
         observation = fhir_resources.read(connection, "Observation", observation_id_of(str(appraisal_id)))
-        if observation is None or grant.alternatives or grant.patient not in (None, observation.patient):
+        if (
+            observation is None
+            or grant.alternatives
+            or (grant.patients is not None and observation.patient not in grant.patients)
+        ):
             raise missing
         if loads(observation.body)["status"] == "entered-in-error":
             raise FhirProblemError(410, IssueType.DELETED, "this result was withdrawn", "http.path")

@@ -28,20 +28,20 @@ def restriction(
 ) -> tuple[tuple[Criterion, ...], tuple[tuple[Criterion, ...], ...]]:
     """Criteria that must all hold, and alternatives of which one must."""
     criteria: tuple[Criterion, ...] = ()
-    if grant.patient is not None:
-        criteria = (of_patient(resource_type, grant.patient),)
+    if grant.patients is not None:
+        criteria = (of_patients(resource_type, grant.patients),)
     alternatives = tuple(
         parse(resource_type, pairs, strict=True, site=site).search.criteria for pairs in grant.alternatives
     )
     return criteria, alternatives
 
 
-def of_patient(resource_type: str, patient: str) -> Criterion:
-    """That a resource is in the compartment of a patient."""
+def of_patients(resource_type: str, patients: Sequence[str]) -> Criterion:
+    """That a resource is in the compartment of one of some Patients."""
     hot = RESOURCE_TYPES[resource_type].parameters.get("patient")
     parameter = hot if resource_type == "Observation" and hot is not None else _COMPARTMENT
-    value = ReferenceValue(target_types=("Patient",), target_id=patient)
-    return Criterion(parameter=parameter, values=(value,))
+    values = tuple(ReferenceValue(target_types=("Patient",), target_id=each) for each in patients)
+    return Criterion(parameter=parameter, values=values)
 
 
 def may_chain(principal: Principal, criteria: Sequence[Criterion]) -> None:
@@ -59,7 +59,7 @@ def may_chain(principal: Principal, criteria: Sequence[Criterion]) -> None:
             elif isinstance(value, HasValue):
                 # who refers to a shared resource may be another patient's: not for a patient's token
                 if not principal.may_all(value.source_type, "s") or (
-                    principal.grant(value.source_type, "s").patient is not None
+                    principal.grant(value.source_type, "s").patients is not None
                 ):
                     raise _not_all(value.source_type, "_has")
                 may_chain(principal, (value.criterion,))

@@ -12,9 +12,9 @@ from reporting.fhir.database.records import Search, StoredResource
 from reporting.fhir.http import FORM, Api, Request, Response, json_format, require
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
 from reporting.fhir.parameters import form_pairs
-from reporting.fhir.search.bundles import bundle, link, outcome_entry, search_entry, url_with
+from reporting.fhir.search.bundles import bundle, link, match_entry, outcome_entry, search_entry, url_with
 from reporting.fhir.search.paging import PAGE_PARAMETER, opened, seal
-from reporting.fhir.search.restrict import may_chain, of_patient, restriction
+from reporting.fhir.search.restrict import may_chain, of_patients, restriction
 from reporting.fhir.search.search_request import Include, SearchRequest, Summary, Total, parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES, Interaction
 from service.database.pool import Connection, transaction
@@ -73,7 +73,7 @@ def _search(api: Api, request: Request, pairs: list[tuple[str, str]], within: st
     may_chain(request.principal, wanted.search.criteria)
     criteria, either = restriction(row.name, grant, api.site)
     if within:
-        criteria = (*criteria, of_patient(row.name, within))
+        criteria = (*criteria, of_patients(row.name, (within,)))
     wanted = replace(
         wanted,
         search=replace(
@@ -119,10 +119,7 @@ def _page(
         token = seal(api.page_key, f"search {path}", pairs, page.after)
         links.append(link("next", f"{api.base_url}/{path}?{PAGE_PARAMETER}={token}"))
     entries = [
-        search_entry(
-            api.base_url, stored, "match", subset(stored, wanted.summary, wanted.elements, api.base_url)
-        )
-        for stored in page.resources
+        match_entry(api.base_url, stored, wanted.summary, wanted.elements) for stored in page.resources
     ]
     entries += [search_entry(api.base_url, stored, "include") for stored in included]
     notes = (*wanted.ignored, *(CUT_SHORT if len(included) >= MOST_INCLUDED else ()))
@@ -213,4 +210,4 @@ def _may_see(request: Request, stored: StoredResource) -> bool:
     grant = request.principal.grant(stored.resource_type, "r")
     if grant.alternatives:
         return False  # constrained scopes admit what they find themselves, not what is included
-    return grant.patient is None or stored.patient == grant.patient
+    return grant.patients is None or stored.patient in grant.patients

@@ -10,7 +10,7 @@ from typing import Any
 from reporting.fhir.http import Api, Request, expected_version, require
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction
-from reporting.fhir.write.writing import same_id, same_type
+from reporting.fhir.write.writing import may_write, same_id, same_type
 from service.errors import FhirVersionConflictError
 
 _HEADERS = {
@@ -78,6 +78,7 @@ def _request_of(api: Api, request: Request, asked: Mapping[str, str], resource: 
         text = "url is Type for POST and Type/id for PUT"
         raise FhirProblemError(400, IssueType.VALUE, text, "http.path")
     require(row, Interaction.CREATE if method == "POST" else Interaction.UPDATE)
+    may_write(request, row.name, "c" if method == "POST" else "u")
     same_type(row, resource)
     if method == "PUT":
         same_id(resource, parts[1])

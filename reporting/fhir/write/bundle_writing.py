@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Saved, SaveOutcome, StoredResource
 from reporting.fhir.http import Api, Request
@@ -48,6 +49,8 @@ class _Plan:
 
 def run(desk: Desk, entries: Sequence[Entry]) -> list[Written]:
     """Process entries: first know every id, then the references between them, then write."""
+    if any(entry.resource_type == "Patient" for entry in entries):
+        fhir_persons.lock(desk.connection)  # before any row is
     for name in sorted(_locks(entries)):  # in one order, whatever that of the entries
         fhir_resources.lock_name(desk.connection, name)
     plan = _plan(desk, entries)

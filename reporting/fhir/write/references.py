@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import references as fhir_references
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Saved
@@ -24,6 +25,7 @@ from service.database.pool import Connection
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:\S+\Z")
 _ABOUT_PATIENTS = ("subject", "patient")  # elements that put a resource in a patient's compartment
+_MOST_NAMED = 100  # resources with one identifier that are looked at
 _OWNERS = {"Procedure": "subject"}  # types clients write that are nothing without their patient
 
 
@@ -94,9 +96,13 @@ class _Settling:
         return f"{resource_type}/{resource_id}" if self._is_known((resource_type, resource_id)) else None
 
     def _identified(self, resource_type: str, system: str, value: str) -> str | None:
-        """The one resource that has an identifier; None where there is none, or more than one."""
+        """The one resource, or person, that has an identifier; None where there is none, or more than one."""
         number = RESOURCE_TYPES[resource_type].parameters["identifier"].number
-        found = fhir_references.with_identifier(self.connection, resource_type, number, (system, value), 2)
+        found = fhir_references.with_identifier(
+            self.connection, resource_type, number, (system, value), _MOST_NAMED
+        )
+        if resource_type == "Patient":  # several may be one person
+            found = sorted(set(fhir_persons.persons_of(self.connection, found).values()))
         return f"{resource_type}/{found[0]}" if len(found) == 1 else None
 
     def _logical(self, element: dict[str, Any], name: str, path: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from reporting.fhir.database.records import Draft, Saved, SaveOutcome, Search, S
 from reporting.fhir.database.subscriptions import Subscriber
 from reporting.fhir.http import Api, Request, Response, expected_version, require, version_headers
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome
+from reporting.fhir.persons.changing import save_patients
 from reporting.fhir.render import draft_of, dumps
 from reporting.fhir.search.restrict import may_chain, restriction
 from reporting.fhir.search.search_request import parse
@@ -55,6 +56,7 @@ def create(api: Api, request: Request) -> Response:
     """``POST [type]``, conditional with If-None-Exist."""
     row = request.resource_type
     require(row, Interaction.CREATE)
+    may_write(request, row.name, "c")
     resource = request.resource()
     same_type(row, resource)
     condition = request.headers.get("if-none-exist")
@@ -68,6 +70,7 @@ def update(api: Api, request: Request) -> Response:
     """``PUT [type]/[id]``, conditional with If-Match; creates what does not exist."""
     row = request.resource_type
     require(row, Interaction.UPDATE)
+    may_write(request, row.name, "u")
     resource = request.resource()
     same_type(row, resource)
     same_id(resource, request.parameters["id"])
@@ -86,6 +89,20 @@ def update(api: Api, request: Request) -> Response:
         return save(api, request, connection, [prepared])[0]
 
     return _answer(api, request, in_transaction(api.pool, work))
+
+
+def may_write(request: Request, resource_type: str, access: str) -> None:
+    """Check that a client may write a type, before anything is looked up for it.
+
+    A patient's token never may, and a refusal must not tell who else is known here.
+
+    Raises:
+        FhirProblemError: 403.
+    """
+    if request.principal.grant(resource_type, access).alternatives:
+        raise FhirProblemError(
+            403, IssueType.FORBIDDEN, "a scope with search constraints does not write", "http.authorization"
+        )
 
 
 def must_exist(connection: Connection, resource: dict[str, Any]) -> None:
@@ -232,11 +249,7 @@ def prepare(
         FhirProblemError: Invalid or not permitted.
     """
     resource_type = resource["resourceType"]
-    grant = request.principal.grant(resource_type, access)
-    if grant.alternatives:
-        raise FhirProblemError(
-            403, IssueType.FORBIDDEN, "a scope with search constraints does not write", "http.authorization"
-        )
+    may_write(request, resource_type, access)
     check(resource)
     _must_be_whole(resource)
     issuers = api.settings.fhir_identifier_systems
@@ -245,13 +258,6 @@ def prepare(
     if resource_type == "Subscription":
         resource, subscriber = subscriptions.prepare(api, request, connection, resource)
     draft = draft_of(resource, site=api.site, expected_version=version)
-    if grant.patient is not None:
-        current = fhir_resources.read(connection, resource_type, draft.resource_id)
-        owners = {draft.index.patient, current.patient if current else grant.patient}
-        if owners != {grant.patient}:
-            raise FhirProblemError(
-                403, IssueType.FORBIDDEN, "this is another patient's record", "http.authorization"
-            )
     return Prepared(resource=resource, draft=draft, subscriber=subscriber, notes=settled.notes)
 
 
@@ -270,13 +276,17 @@ def _must_be_whole(resource: dict[str, Any]) -> None:
 
 
 def save(api: Api, request: Request, connection: Connection, prepared: Sequence[Prepared]) -> list[Written]:
-    """Save what was prepared, all at once: rows are locked in one order whatever that of the resources.
+    """Save what was prepared of one type, at once: rows are locked in one order, whatever is asked for.
 
     Raises:
         FhirVersionConflictError: The current version is not the expected one.
     """
     author = request.principal.client_id
-    saved = fhir_resources.save(connection, [each.draft for each in prepared], author=author)
+    drafts = [each.draft for each in prepared]
+    if {draft.resource_type for draft in drafts} == {"Patient"}:
+        saved = save_patients(connection, drafts, author=author, site=api.site)
+    else:
+        saved = fhir_resources.save(connection, drafts, author=author)
     for each, done in zip(prepared, saved, strict=True):
         if each.subscriber is not None:
             fhir_subscriptions.put(connection, each.subscriber)
