@@ -17,19 +17,19 @@ from uuid import UUID, uuid4
 
 from reporting.fhir.database import exports as fhir_exports
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.exports import Export
-from reporting.fhir.database.records import Search, StoredResource, instant
+from reporting.fhir.database.records import Search, instant
 from reporting.fhir.http import NDJSON, PLAIN_JSON, Api, Request, Response, moment_of
 from reporting.fhir.options import once_each, unknown_options
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
+from reporting.fhir.read.as_of import Chunk, search_as_of
 from reporting.fhir.render import dumps
-from reporting.fhir.search.bundles import BINARY, OUR_DICOMWEB, WITH_URLS, url_with
+from reporting.fhir.search.bundles import BINARY, OUR_DICOMWEB, WITH_URLS, url_with, with_urls
 from reporting.fhir.search.restrict import may_chain
 from reporting.fhir.search.search_request import RESULT_PARAMETERS, parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
-from service.database.pool import transaction
+from service.database.pool import in_transaction, transaction
 
 ROWS_PER_FILE = 500_000
 ROWS_PER_CHUNK = 400  # about 4 MB: large for a socket, small for memory and for a connection's turn
@@ -271,24 +271,21 @@ def _filtered(api: Api, export: Export, resource_type: str) -> Iterator[bytes]:
     )
     since = _since(export, api)
     search = Search(resource_type=resource_type, either=either, count=ROWS_PER_CHUNK)
-    while True:
-        with transaction(api.pool) as connection:
-            page = fhir_search.search(connection, search)
-            found = [
-                version
-                for stored in page.resources
-                if (since is None or stored.last_updated >= since)
-                and (version := _as_of(connection, stored, export.transaction_time)) is not None
-            ]
+    after: int | None = 0
+    while after is not None:
+        chunk = _chunk(api, export, search, after)
+        found = [
+            with_urls(version, api.base_url)
+            for version in chunk.versions
+            if since is None or version.last_updated >= since
+        ]
         if found:
             yield ("\n".join(found) + "\n").encode()
-        if not page.after:
-            return
-        search = replace(search, after=page.after)
+        after = chunk.after
 
 
-def _as_of(connection: Any, stored: StoredResource, moment: datetime) -> str | None:
-    if stored.last_updated <= moment:
-        return stored.body
-    versions = fhir_resources.history(connection, stored.resource_type, stored.resource_id, count=1000)
-    return next((version.body for version in versions if version.last_updated <= moment), None)
+def _chunk(api: Api, export: Export, search: Search, after: int) -> Chunk:
+    moment = export.transaction_time
+    return in_transaction(
+        api.pool, lambda connection: search_as_of(connection, search, api.site, moment, after)
+    )
