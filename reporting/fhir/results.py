@@ -26,6 +26,7 @@ from reporting.fhir.builders.subject import Owner, build_patient
 from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Draft, Saved
+from reporting.fhir.describing import with_words
 from reporting.fhir.elements import DICOM_UID_SYSTEM, Element
 from reporting.fhir.persons.conflicts import judge_study
 from reporting.fhir.persons.owner import owner_of
@@ -113,6 +114,11 @@ def _resources(
         connection, context.source.identity.study_instance_uid, besides=context.saved.instance_id
     )
     report = build_report(context, heatmaps, owner, completeness)
+    merged = merge_report(
+        _current(connection, "DiagnosticReport", owner.report),
+        report,
+        amended=observation["status"] == "amended",
+    )
     resources = [
         build_device(context.saved.appraisal.method),
         build_photograph(context, owner.patient, dicomweb_url),
@@ -128,11 +134,7 @@ def _resources(
         ),
         merge_study(_current(connection, "ImagingStudy", owner.study), study),
         observation,
-        merge_report(
-            _current(connection, "DiagnosticReport", owner.report),
-            report,
-            amended=observation["status"] == "amended",
-        ),
+        with_words(connection, merged, [observation]),
         build_provenance(context, heatmaps, content_digest(observation)),
     ]
     return _not_withdrawn(connection, resources)
@@ -147,8 +149,10 @@ def _put_right(
     amended = put_right(connection, context, observation, owner)
     drafts = []
     for each in amended:
-        check(each.resource)
-        drafts.append(draft_of(each.resource, site=site, patient=each.patient))
+        is_report = each.resource["resourceType"] == "DiagnosticReport"
+        resource = with_words(connection, each.resource) if is_report else each.resource
+        check(resource)
+        drafts.append(draft_of(resource, site=site, patient=each.patient))
     fhir_resources.save(connection, drafts, author=AUTHOR)
     return {
         str(identifier["value"]).removeprefix("urn:oid:")

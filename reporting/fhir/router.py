@@ -62,7 +62,7 @@ ROUTES: tuple[Route, ...] = (
         method="GET", pattern=("$export-file", "{id}", "{place}"), handler=export.file, name="$export-file"
     ),
     Route(method="POST", pattern=(), handler=transactions.transaction_bundle, name="transaction"),
-    Route(method="GET", pattern=("Binary", "{id}"), handler=operations.heatmap, name="read"),
+    Route(method="GET", pattern=("Binary", "{id}"), handler=operations.binary, name="read"),
     *_asked_either_way(("Observation", "$lastn"), operations.last_n, "$lastn"),
     Route(
         method="POST",

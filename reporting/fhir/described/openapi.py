@@ -10,12 +10,13 @@ from reporting.fhir.render import dumps
 from reporting.fhir.search.search_request import RESULT_PARAMETERS
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES, Interaction, ResourceType
 
-_ERRORS = ("400", "401", "403", "404", "405", "406", "412", "413", "415", "422", "503")
+_ERRORS = ("400", "401", "403", "404", "405", "406", "410", "412", "413", "415", "421", "422", "503")
 _DESCRIPTIONS = {
     "200": "Found or done", "201": "Created", "202": "Accepted", "304": "Not modified",
     "400": "Malformed request", "401": "No valid token", "403": "Not permitted", "404": "Not there",
-    "405": "Not served for this type", "406": "No such format", "412": "A condition does not hold",
-    "413": "Too long", "415": "No such format", "422": "Invalid resource",
+    "405": "Not served for this type", "406": "No such format", "410": "Withdrawn",
+    "412": "A condition does not hold",
+    "413": "Too long", "415": "No such format", "421": "Called by another name", "422": "Invalid resource",
     "503": "The database cannot be reached",
 }  # fmt: skip
 

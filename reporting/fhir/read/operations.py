@@ -18,6 +18,7 @@ from reporting.fhir.http import Api, Request, Response, json_format, moment_of
 from reporting.fhir.options import FORM_OPTIONS, once_each, unknown_options, whole_number
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
+from reporting.fhir.presented.serving import pdf_of
 from reporting.fhir.read.reading import visible
 from reporting.fhir.render import dumps, loads
 from reporting.fhir.results import observation_id_of
@@ -180,15 +181,32 @@ def _care(options: Mapping[str, str], site: Site) -> tuple[datetime | None, date
     return bounds[0], bounds[1]
 
 
-def heatmap(api: Api, request: Request) -> Response:
-    """``GET Binary/[appraisal id]``: the heatmap over the photograph, as PNG, or in JSON."""
+def binary(api: Api, request: Request) -> Response:
+    """``GET Binary/[id]``: the heatmap of an appraisal as PNG, or a report as PDF; in JSON if asked so."""
     name = request.parameters["id"]
-    missing = FhirProblemError(404, IssueType.NOT_FOUND, f"there is no Binary/{name}", "http.path")
+    found = _heatmap(api, request, name) or _report(api, request, name)
+    if found is None:
+        raise FhirProblemError(404, IssueType.NOT_FOUND, f"there is no Binary/{name}", "http.path")
+    data, content_type, patient = found
+    patients = (patient,) if patient else ()
+    touched = (f"Binary/{name}",)
+    if "json" in request.headers.get("accept", ""):
+        body = {
+            "resourceType": "Binary",
+            "id": name,
+            "contentType": content_type,
+            "data": base64.b64encode(data).decode(),
+        }
+        return Response(body=dumps(body).encode(), touched=touched, patients=patients)
+    return Response(body=data, content_type=content_type, touched=touched, patients=patients)
+
+
+def _heatmap(api: Api, request: Request, name: str) -> tuple[bytes, str, str | None] | None:
     grant = request.principal.grant("Media", "r")
     try:
         appraisal_id = UUID(name)
     except ValueError:
-        raise missing from None
+        return None
     with transaction(api.pool) as connection:
         observation = fhir_resources.read(connection, "Observation", observation_id_of(str(appraisal_id)))
         if (
@@ -196,24 +214,30 @@ def heatmap(api: Api, request: Request) -> Response:
             or grant.alternatives
             or (grant.patients is not None and observation.patient not in grant.patients)
         ):
-            raise missing
+            return None
         if loads(observation.body)["status"] == "entered-in-error":
-            raise FhirProblemError(410, IssueType.DELETED, "this result was withdrawn", "http.path")
+            raise _withdrawn()
         try:
             saved = appraisals.get(connection, appraisal_id)
         except RecordNotFoundError:
-            raise missing from None
+            return None
     if not saved.heatmap_sha256:
-        raise missing
-    png = api.store.read(saved.heatmap_sha256)
-    patients = (observation.patient,) if observation.patient else ()
-    touched = (f"Binary/{name}",)
-    if "json" in request.headers.get("accept", ""):
-        body = {
-            "resourceType": "Binary",
-            "id": name,
-            "contentType": "image/png",
-            "data": base64.b64encode(png).decode(),
-        }
-        return Response(body=dumps(body).encode(), touched=touched, patients=patients)
-    return Response(body=png, content_type="image/png", touched=touched, patients=patients)
+        return None
+    return api.store.read(saved.heatmap_sha256), "image/png", observation.patient
+
+
+def _report(api: Api, request: Request, name: str) -> tuple[bytes, str, str | None] | None:
+    if not request.principal.may("DiagnosticReport", "r"):
+        return None
+    grant = request.principal.grant("DiagnosticReport", "r")
+    with transaction(api.pool) as connection:
+        report = fhir_resources.read(connection, "DiagnosticReport", name)
+        if report is None or not visible(connection, api, report, grant):
+            return None
+    if loads(report.body)["status"] == "entered-in-error":
+        raise _withdrawn()
+    return pdf_of(api, report), "application/pdf", report.patient
+
+
+def _withdrawn() -> FhirProblemError:
+    return FhirProblemError(410, IssueType.DELETED, "this result was withdrawn", "http.path")

@@ -7,6 +7,7 @@ from typing import Any
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Saved, StoredResource
+from reporting.fhir.describing import with_words
 from reporting.fhir.elements import Element, coded, issued, reference
 from reporting.fhir.http import FORM, Api, Request, Response, version_headers
 from reporting.fhir.outcome import FhirProblemError, IssueType
@@ -56,7 +57,10 @@ def withdraw(
         return []
     changed = [{**resource, "status": ENTERED_IN_ERROR}]
     changed += [{**loads(each.body), "status": ENTERED_IN_ERROR} for each in _heatmaps(connection, stored)]
-    changed += [{**loads(each.body), "status": "amended"} for each in _reports(connection, stored)]
+    changed += [
+        with_words(connection, {**loads(each.body), "status": "amended"}, changed)
+        for each in _reports(connection, stored)
+    ]
     drafts = [draft_of(each, site=site_of(settings), patient=stored.patient) for each in changed]
     saved = fhir_resources.save(connection, drafts, author=who)
     now = next(each.resource for each in saved if each.resource.resource_type == "Observation")
