@@ -53,9 +53,7 @@ def test_what_could_not_be_judged_says_why(client: Client, save: Save) -> None:
     assert made["result"][0]["display"].startswith("Not judged")
 
 
-def test_a_report_of_several_photographs_says_all_and_forgets_none_withdrawn(
-    client: Client, save: Save
-) -> None:
+def test_a_report_of_several_photographs_says_what_is_left(client: Client, save: Save) -> None:
     save()
     save(rejected(RejectionReason.BLURRED), SOPInstanceUID="2.25.77")
     assert report(client)["conclusion"].count("hotograph of") == 2
