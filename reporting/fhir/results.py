@@ -108,7 +108,8 @@ def _resources(
     captures = [o for o in objects if o.kind is ResultKind.SECONDARY_CAPTURE]
     heatmaps = [media_id(capture.sop_instance_uid) for capture in captures]
     # ours is stored without our name, which may change
-    dicomweb_url = settings.dicomweb_url or (OUR_DICOMWEB if settings.dicomweb_base_url() else "")
+    known = settings.dicomweb_base_url()
+    dicomweb_url = OUR_DICOMWEB if known and not settings.dicomweb_url else known
     study = build_study(context, objects, owner, dicomweb_url)
     completeness = studies.completeness(
         connection, context.source.identity.study_instance_uid, besides=context.saved.instance_id

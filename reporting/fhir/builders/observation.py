@@ -98,13 +98,10 @@ def build_observation(context: ReportContext, owner: Owner) -> Element:
 
 
 def method_of(method: MethodIdentity) -> Element:
-    """The method as a code that EHRs can search and group by, and in words with its calibration."""
+    """The method as a code that EHRs can search and group by, and in words."""
     name = f"{method.name} {method.version}"
-    calibrated = f", calibration {method.calibration}" if method.calibration else ""
-    return {
-        "coding": [{"system": METHOD_SYSTEM, "code": f"{method.name}-{method.version}", "display": name}],
-        "text": f"{name}{calibrated}",
-    }
+    code = f"{method.name}-{method.version}"
+    return {"coding": [{"system": METHOD_SYSTEM, "code": code, "display": name}], "text": name}
 
 
 def accession(number: str) -> list[Element] | None:

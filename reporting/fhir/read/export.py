@@ -25,7 +25,7 @@ from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.read.as_of import Chunk, search_as_of
 from reporting.fhir.render import dumps
-from reporting.fhir.search.bundles import BINARY, OUR_DICOMWEB, WITH_URLS, url_with, with_urls
+from reporting.fhir.search.bundles import WITH_URLS, absolute, url_with, with_urls
 from reporting.fhir.search.restrict import may_chain
 from reporting.fhir.search.search_request import RESULT_PARAMETERS, parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
@@ -260,8 +260,7 @@ def _with_urls(lines: bytes, resource_type: str, base_url: str) -> bytes:
     """Lines with our own URLs as they are now; see ``bundles.with_urls``."""
     if resource_type not in WITH_URLS:
         return lines
-    lines = lines.replace(f'"url":"{BINARY}'.encode(), f'"url":"{base_url}/{BINARY}'.encode())
-    return lines.replace(OUR_DICOMWEB.encode(), f"{base_url.removesuffix('/fhir')}/dicom-web".encode())
+    return absolute(lines.decode(), base_url).encode()
 
 
 def _filtered(api: Api, export: Export, resource_type: str) -> Iterator[bytes]:

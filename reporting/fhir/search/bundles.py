@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from reporting.fhir.database.records import StoredResource
 from reporting.fhir.outcome import Issue, operation_outcome
@@ -22,6 +22,7 @@ _SUBSETTED = {
 # How resources of ours are stored: relative to the base URL (RFC 3986).
 BINARY = "Binary/"
 OUR_DICOMWEB = "../dicom-web"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 WITH_URLS = ("Media", "ImagingStudy", "DiagnosticReport")
 
 
@@ -83,12 +84,21 @@ def bundle(
     return "".join(parts).encode()
 
 
+def absolute(text: str, base_url: str) -> str:
+    """Text of resources of ours with their URLs made absolute.
+
+    Pictures stay relative to the base URL while that is this machine's own: such a name helps nobody else.
+    """
+    if urlsplit(base_url).hostname not in _LOOPBACK:
+        text = text.replace(f'"url":"{BINARY}', f'"url":"{base_url}/{BINARY}')
+    return text.replace(OUR_DICOMWEB, f"{base_url.removesuffix('/fhir')}/dicom-web")
+
+
 def with_urls(stored: StoredResource, base_url: str) -> str:
     """Body with our own URLs as they are now: they are stored without our name, which may change."""
     if stored.resource_type not in WITH_URLS:
         return stored.body
-    text = stored.body.replace(f'"url":"{BINARY}', f'"url":"{base_url}/{BINARY}')
-    return text.replace(OUR_DICOMWEB, f"{base_url.removesuffix('/fhir')}/dicom-web")
+    return absolute(stored.body, base_url)
 
 
 def subset(stored: StoredResource, summary: Summary, elements: frozenset[str], base_url: str) -> str:
