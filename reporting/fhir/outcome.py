@@ -43,6 +43,7 @@ class IssueType(StrEnum):
     EXCEPTION = "exception"
     TRANSIENT = "transient"
     LOCK_ERROR = "lock-error"
+    TIMEOUT = "timeout"
     THROTTLED = "throttled"
     INFORMATIONAL = "informational"
 

@@ -22,6 +22,7 @@ OPTIONS = frozenset({"mode"})
 RELEASE_DATE = "2026-11-21"  # of the capabilities, not of the process
 
 _PATIENT_EXPORT = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/patient-export"
+_EVALUATE_MEASURE = "http://hl7.org/fhir/OperationDefinition/Measure-evaluate-measure"
 _EXPORT = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
 
 _BULK_DATA = "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"
@@ -82,7 +83,10 @@ def capability_statement(api: Api) -> dict[str, Any]:
                 "documentation": _RESULTS,
                 "resource": [*(_resource(row) for row in RESOURCE_TYPES.values()), _BINARY],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}],
-                "operation": [{"name": "export", "definition": _EXPORT}],
+                "operation": [
+                    {"name": "export", "definition": _EXPORT},
+                    {"name": "evaluate-measure", "definition": _EVALUATE_MEASURE},
+                ],
                 **_security(api),
             }
         ],
