@@ -27,6 +27,7 @@ from pydantic_settings import (
 from service.errors import ConfigurationError
 
 CONFIG_VARIABLE = "SEMBLANCE_CONFIG"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # hosts that only this machine reaches
 _PREFIX = "SEMBLANCE_"
 _TEST_PREFIX = "SEMBLANCE_TEST_"
 # What is no setting and may be set: the file, and what the node's processes tell their children.

@@ -21,7 +21,6 @@ from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.presented.serving import pdf_of
 from reporting.fhir.read.reading import visible
 from reporting.fhir.render import dumps, loads
-from reporting.fhir.results import observation_id_of
 from reporting.fhir.search.bundles import bundle, link, match_entry, outcome_entry, search_entry, url_with
 from reporting.fhir.search.paging import PAGE_PARAMETER, opened, seal
 from reporting.fhir.search.restrict import may_chain, restriction
@@ -29,6 +28,7 @@ from reporting.fhir.search.search_request import DEFAULT_COUNT, MOST_COUNT, pars
 from reporting.fhir.search.searching import included_with, polls
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
 from reporting.fhir.site import Site
+from reporting.identifiers import observation_id_of
 from service.database import appraisals
 from service.database.pool import transaction
 from service.errors import FhirError, RecordNotFoundError

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from reporting.fhir.app import FhirApp
 from reporting.fhir.http import Api
+from reporting.http.fhir_app import FhirApp
 from reporting.http.server import make_api
 from service.config import Settings
 from tests.integration.reporting.fhir.conftest import Client, Save

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from reporting.fhir.app import FhirApp
 from reporting.fhir.guard import base_url_of
 from reporting.fhir.http import Api
+from reporting.http.fhir_app import FhirApp
 from service.config import Settings
 from tests.integration.reporting.fhir.conftest import Client, Save
 from tests.integration.reporting.fhir.write.test_writing import PATIENT

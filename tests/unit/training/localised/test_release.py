@@ -20,7 +20,7 @@ from service.training.localised.cohort import cohort
 from service.training.localised.provenance import OWN, licence_of
 from service.training.localised.release import release
 from tests.unit.appraisal.drawn_face import drawn_mesh
-from tests.unit.training.test_faces import write_archive
+from tests.unit.training.archives import write_archive
 
 SIZE = 256
 CHIN = [LANDMARKS.index(point) for point in (148, 152, 377)]

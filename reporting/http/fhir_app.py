@@ -16,7 +16,6 @@ import simplejson
 import structlog
 
 from reporting.fhir.access import NOBODY
-from reporting.fhir.body import MOST_OPEN_BYTES, Bodies, Body
 from reporting.fhir.guard import base_url_of, check_caller, cors_headers, preflight_headers
 from reporting.fhir.http import (
     FHIR_JSON,
@@ -30,7 +29,8 @@ from reporting.fhir.http import (
 )
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome, refusal_of
 from reporting.fhir.render import dumps, loads
-from reporting.fhir.router import handle, route_of
+from reporting.http.body import MOST_OPEN_BYTES, Bodies, Body
+from reporting.http.fhir_routes import handle, route_of
 from service.database.pool import connect
 from service.errors import DatabaseUnavailableError, FhirError
 
