@@ -275,6 +275,11 @@ class Settings(BaseSettings):
 
     # --- appraisal
     method: str = Field("default", description="Key in METHODS: the method new photographs are appraised by.")
+    appraise_derived_from: tuple[str, ...] = Field(
+        (),
+        description="Calling AE titles (* for all) whose derived pictures are appraised like photographs: "
+        "Secondary Captures of ImageType DERIVED, with text or overlays in them. Results of ours never are.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where forward passes run.")
     model_dir: Path | None = Field(
         None,
