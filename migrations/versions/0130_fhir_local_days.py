@@ -11,7 +11,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0130"
-down_revision: str | None = "0140"
+down_revision: str | None = "0101"
 branch_labels: str | None = None
 depends_on: str | None = None
 
