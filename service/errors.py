@@ -15,7 +15,8 @@
     ├── StorageError                  bytes could not be kept or read back
     │   ├── InstanceNotStoredError        no bytes under that SHA-256
     │   ├── CorruptInstanceError          bytes do not match their SHA-256
-    │   └── StorageFullError              free space is under the low watermark
+    │   ├── StorageFullError              free space is under the low watermark
+    │   └── StoredMapError                a map or picture kept with an appraisal is not what it should be
     ├── IntakeError                   an object offered to the node cannot be accepted
     │   ├── InvalidIdentifierError        a UID is missing or malformed (PS3.5 section 9.1)
     │   ├── IncompleteInstanceError       fewer bytes arrived than were announced
@@ -96,6 +97,10 @@ class CorruptInstanceError(StorageError):
 
 class StorageFullError(StorageError):
     """Free space is under the low watermark."""
+
+
+class StoredMapError(StorageError):
+    """A map or picture kept with an appraisal is not what it should be."""
 
 
 class IntakeError(SemblanceError):

@@ -12,7 +12,7 @@ import io
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +62,11 @@ class Photograph:
     """A decoded photograph."""
 
     rgb: NDArray[np.uint8]  # (H, W, 3) uint8, sRGB, upright, C-contiguous
-    pixel_sha256: str  # of the shape and the sRGB pixels
+    pixel_sha256: str  # of the shape and the sRGB pixels, as decoded
     sop_instance_uid: str  # "" for an image file
     warnings: tuple[str, ...] = ()  # what had to be assumed
+    reduction: int = 1  # sides of the photograph as sent over those of ``rgb``: 1, 2 or 4
+    sent_size: tuple[int, int] | None = None  # rows and columns as sent, upright; None: those of ``rgb``
 
     @property
     def height(self) -> int:
@@ -76,9 +78,24 @@ class Photograph:
         """Columns."""
         return int(self.rgb.shape[1])
 
+    @property
+    def sent_height(self) -> int:
+        """Rows of the photograph as sent."""
+        return self.height if self.sent_size is None else self.sent_size[0]
+
+    @property
+    def sent_width(self) -> int:
+        """Columns of the photograph as sent."""
+        return self.width if self.sent_size is None else self.sent_size[1]
+
 
 def photograph_from_rgb(
-    rgb: NDArray[np.uint8], *, sop_instance_uid: str = "", notes: tuple[str, ...] = ()
+    rgb: NDArray[np.uint8],
+    *,
+    sop_instance_uid: str = "",
+    notes: tuple[str, ...] = (),
+    reduction: int = 1,
+    sent_size: tuple[int, int] | None = None,
 ) -> Photograph:
     """Wrap decoded pixels.
 
@@ -86,6 +103,8 @@ def photograph_from_rgb(
         rgb: (H, W, 3) uint8, sRGB.
         sop_instance_uid: Of the source; "" for a file.
         notes: What had to be assumed while decoding.
+        reduction: Sides of the photograph as sent over those of ``rgb``.
+        sent_size: Rows and columns as sent, upright; None: those of ``rgb``.
 
     Raises:
         UnsupportedPhotographError: Too small or too large a picture.
@@ -97,8 +116,26 @@ def photograph_from_rgb(
     digest.update(pixels.data)
     pixels.flags.writeable = False
     return Photograph(
-        rgb=pixels, pixel_sha256=digest.hexdigest(), sop_instance_uid=sop_instance_uid, warnings=notes
+        rgb=pixels,
+        pixel_sha256=digest.hexdigest(),
+        sop_instance_uid=sop_instance_uid,
+        warnings=notes,
+        reduction=reduction,
+        sent_size=sent_size,
     )
+
+
+def reduction_of(rows: int, columns: int, least_side: int | None) -> int:
+    """By how much a JPEG can be decoded smaller with its longer side still about ``least_side``: 1, 2 or 4.
+
+    Args:
+        rows: Of the photograph.
+        columns: Likewise.
+        least_side: Pixels the longer side is to keep; None: all.
+    """
+    if least_side is None:
+        return 1
+    return next((by for by in (4, 2) if max(rows, columns) >= by * least_side), 1)
 
 
 def read_photograph(path: Path) -> Photograph:
@@ -115,22 +152,27 @@ def read_photograph(path: Path) -> Photograph:
     return photograph_from_bytes(data)
 
 
-def photograph_from_bytes(data: bytes) -> Photograph:
+def photograph_from_bytes(data: bytes, *, least_side: int | None = None) -> Photograph:
     """Decode the bytes of a DICOM Part 10 file or of an image file.
+
+    Args:
+        data: The file.
+        least_side: Pixels that are enough for the longer side: a JPEG is decoded at a half or a quarter of
+            its size where that leaves as many; None decodes it whole.
 
     Raises:
         UndecodablePhotographError: The pixels cannot be decoded.
         UnsupportedPhotographError: They decode, but are of a kind that is not appraised.
     """
     if data[128:132] == b"DICM":
-        return photograph_from_dicom(data)
-    return _photograph_from_image_file(data)
+        return photograph_from_dicom(data, least_side=least_side)
+    return _photograph_from_image_file(data, least_side)
 
 
 # --- DICOM
 
 
-def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
+def photograph_from_dicom(source: bytes | Dataset, *, least_side: int | None = None) -> Photograph:
     """Decode the first frame of a DICOM image (PS3.3 C.7.6.3) to sRGB.
 
     Pixels keep the orientation in which a viewer shows them: EXIF inside a JPEG frame does not
@@ -138,6 +180,7 @@ def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
 
     Args:
         source: Bytes of a Part 10 file, or a data set whose file meta names the transfer syntax.
+        least_side: See ``photograph_from_bytes``.
 
     Raises:
         UndecodablePhotographError: Not DICOM, pixel data missing, cut short or not decodable.
@@ -145,7 +188,7 @@ def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
     """
     dataset = source if isinstance(source, Dataset) else _parse(source)
     try:
-        return _decode_dataset(dataset)
+        return _decode_dataset(dataset, least_side)
     except _DECODER_ERRORS as exc:
         raise UndecodablePhotographError(f"pixel data cannot be decoded: {exc}") from exc
 
@@ -159,11 +202,11 @@ def _parse(data: bytes) -> FileDataset:
         raise UndecodablePhotographError(f"not a readable DICOM file: {exc}") from exc
 
 
-def _decode_dataset(dataset: Dataset) -> Photograph:
+def _decode_dataset(dataset: Dataset, least_side: int | None) -> Photograph:
     if "PixelData" not in dataset or not dataset.PixelData:
         raise UndecodablePhotographError("the instance has no Pixel Data")
     _check_size(int(dataset.Rows), int(dataset.Columns))
-    pixels, photometric = _first_frame(dataset)
+    pixels, photometric = _first_frame(dataset, least_side)
     if pixels.ndim == 2:
         rgb = _grey_to_rgb(pixels, dataset, photometric)
     elif photometric in (Photometric.RGB, Photometric.YBR_FULL, Photometric.YBR_FULL_422):
@@ -174,7 +217,18 @@ def _decode_dataset(dataset: Dataset) -> Photograph:
     profile = _icc_profile(dataset)
     if profile and pixels.ndim == 3:
         rgb, notes = _to_srgb(rgb, profile)
-    return photograph_from_rgb(rgb, sop_instance_uid=str(dataset.get("SOPInstanceUID", "")), notes=notes)
+    sent = int(dataset.Rows), int(dataset.Columns)
+    return photograph_from_rgb(
+        rgb,
+        sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
+        notes=notes,
+        reduction=_reduction(rgb, sent),
+        sent_size=sent,
+    )
+
+
+def _reduction(rgb: NDArray[np.uint8], sent: tuple[int, int]) -> int:
+    return round(max(sent) / max(rgb.shape[:2]))
 
 
 def _icc_profile(dataset: Dataset) -> bytes:
@@ -186,14 +240,14 @@ def _icc_profile(dataset: Dataset) -> bytes:
     return b""
 
 
-def _first_frame(dataset: Dataset) -> tuple[NDArray[np.generic], str]:
+def _first_frame(dataset: Dataset, least_side: int | None) -> tuple[NDArray[np.generic], str]:
     """First frame, (H, W) or (H, W, 3) and then RGB, with its photometric interpretation."""
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
         frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
         _check_complete(frame)
         if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit) and int(dataset.BitsStored) == 8:
-            return _jpeg_frame(frame, dataset)
+            return _jpeg_frame(frame, dataset, least_side)
         if syntax == JPEGExtended12Bit:
             return decode_extended_jpeg(frame, dataset)
     return _decoded_frame(dataset, syntax)
@@ -225,7 +279,9 @@ def _check_complete(frame: bytes) -> None:
         raise UndecodablePhotographError("the compressed frame is cut short: it has no end marker")
 
 
-def _jpeg_frame(frame: bytes, dataset: Dataset) -> tuple[NDArray[np.generic], str]:
+def _jpeg_frame(
+    frame: bytes, dataset: Dataset, least_side: int | None
+) -> tuple[NDArray[np.generic], str]:
     """Decode an 8-bit JPEG, taking its colour space from its own stream first.
 
     JFIF says YCbCr, Adobe's APP14 says which; senders often write a Photometric Interpretation
@@ -239,9 +295,16 @@ def _jpeg_frame(frame: bytes, dataset: Dataset) -> tuple[NDArray[np.generic], st
         if image.mode != "RGB":
             raise UnsupportedPhotographError(f"JPEG colour mode {image.mode} is not a photograph's")
         silent = "jfif" not in image.info and "adobe" not in image.info
-        if silent and dataset.PhotometricInterpretation == Photometric.RGB:
-            image.draft("YCbCr", image.size)  # hand the components over as they are
+        # Where the stream is silent and the attribute says RGB, hand the components over as they are.
+        mode = "YCbCr" if silent and dataset.PhotometricInterpretation == Photometric.RGB else None
+        image.draft(mode, _drafted(image, least_side))
         return np.array(image), Photometric.RGB.value
+
+
+def _drafted(image: Image.Image, least_side: int | None) -> tuple[int, int]:
+    """The size to decode a JPEG to: DCT blocks of 8, 4 or 2 pixels a side."""
+    by = reduction_of(image.height, image.width, least_side)
+    return image.width // by, image.height // by
 
 
 def _grey_to_rgb(pixels: NDArray[np.generic], dataset: Dataset, photometric: str) -> NDArray[np.uint8]:
@@ -277,14 +340,22 @@ def _to_8_bit(pixels: NDArray[np.generic], bits_stored: int) -> NDArray[np.uint8
 # --- image files
 
 
-def _photograph_from_image_file(data: bytes) -> Photograph:
+def _photograph_from_image_file(data: bytes, least_side: int | None) -> Photograph:
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "WEBP")) as image:
             _check_size(image.height, image.width)
+            sent = image.size
+            if image.format == "JPEG" and image.mode == "RGB":
+                image.draft(None, _drafted(image, least_side))
             image.load()
             profile = image.info.get("icc_profile") or b""
             upright = ImageOps.exif_transpose(image)
-            return _convert_image(upright, profile)
+            turned = upright.size != image.size and upright.size == image.size[::-1]
+            photograph = _convert_image(upright, profile)
+            sent_size = sent if turned else sent[::-1]
+            return replace(
+                photograph, reduction=_reduction(photograph.rgb, sent_size), sent_size=sent_size
+            )
     except UnidentifiedImageError as exc:
         raise UndecodablePhotographError("neither DICOM nor a JPEG, PNG, TIFF or WebP picture") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
