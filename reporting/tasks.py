@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reporting.dicom.context import ReportContext, ResultObject
-from reporting.dicom.results import build_results
+from reporting.dicom.results import ResultPictures, build_results
 from reporting.fhir.results import judge_report, save_results
+from reporting.identifiers import ResultKind
+from reporting.pictures import pictures_of
 from reporting.source import default_zone, read_source
 from service.celery_app import errand, task
-from service.config import Settings
+from service.config import Destination, Settings
 from service.context import Context
-from service.database import appraisals, deliveries, holdings, instances, studies
+from service.database import appraisals, deliveries, holdings, instances, pictures, studies
 from service.database.pool import Connection, transaction
 from service.errors import ResultError
 from service.pipeline import reported
@@ -48,11 +50,19 @@ def report(context: Context, instance_id: int) -> None:
     with transaction(context.pool) as connection:
         instance = instances.get(connection, instance_id)
         saved_appraisals = appraisals.for_instance(connection, instance_id)
+        drawn = {
+            saved.appraisal.appraisal_id: pictures_of(connection, context.store, saved)
+            for saved in saved_appraisals
+        }
     if not saved_appraisals:
         raise ResultError(f"instance {instance_id} has no appraisal to report")
     source = read_source(context.store.read(instance.sha256), default_zone(settings.timezone))
     made = [
-        _make(context, ReportContext(source=source, saved=saved, organisation=settings.organisation))
+        _make(
+            context,
+            ReportContext(source=source, saved=saved, organisation=settings.organisation),
+            drawn[saved.appraisal.appraisal_id],
+        )
         for saved in reversed(saved_appraisals)
     ]
     with transaction(context.pool) as connection:
@@ -61,6 +71,7 @@ def report(context: Context, instance_id: int) -> None:
             save_results(connection, each.context, each.results, settings)
             due += _add_deliveries(connection, settings, instance, each)
             _hold(connection, each)
+            pictures.settle(connection, each.context.saved.appraisal.appraisal_id)
         reported(connection, instance_id, due, _detail(made))
 
 
@@ -83,9 +94,9 @@ def report_study(context: Context, instance_id: int) -> None:
             studies.mark_reported(connection, uid, study.revision)
 
 
-def _make(context: Context, report_context: ReportContext) -> Reported:
+def _make(context: Context, report_context: ReportContext, drawn: ResultPictures | None) -> Reported:
     """Build an appraisal's results and keep them in the store."""
-    results = tuple(build_results(report_context, context.settings, context.store))
+    results = tuple(build_results(report_context, context.settings, context.store, drawn))
     return Reported(
         context=report_context,
         results=results,
@@ -109,8 +120,17 @@ def _add_deliveries(
         )
         for result, sha256 in zip(made.results, made.sha256s, strict=True)
         for destination in destinations_of(_routed(instance, made, result), settings.destinations)
+        if _is_the_one(result, destination, made)
     ]
     return [delivery_id for delivery_id in added if delivery_id is not None]
+
+
+def _is_the_one(result: ResultObject, destination: Destination, made: Reported) -> bool:
+    """Of the picture with and the one without loss, a destination gets one."""
+    if result.kind is ResultKind.SECONDARY_CAPTURE_LOSSLESS:
+        return destination.lossless
+    there = any(each.kind is ResultKind.SECONDARY_CAPTURE_LOSSLESS for each in made.results)
+    return result.kind is not ResultKind.SECONDARY_CAPTURE or not (destination.lossless and there)
 
 
 def _hold(connection: Connection, made: Reported) -> None:
@@ -134,7 +154,9 @@ def _routed(instance: Instance, made: Reported, result: ResultObject) -> Routed:
         status=appraisal.status,
         rating=appraisal.rating,
         score=appraisal.score,
-        result=result.kind.value,
+        result=ResultKind.SECONDARY_CAPTURE.value
+        if result.kind is ResultKind.SECONDARY_CAPTURE_LOSSLESS
+        else result.kind.value,
     )
 
 

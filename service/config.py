@@ -117,6 +117,10 @@ class Destination(BaseModel):
     transfer_syntaxes: tuple[Annotated[str, AfterValidator(_lossless)], ...] = Field(
         (), description="UIDs of lossless transfer syntaxes to send in, best first; empty: as made."
     )
+    lossless: bool = Field(
+        False,
+        description="Send it the picture without loss, as a Secondary Capture of its own, in place of the JPEG.",
+    )
     strip_location: bool = Field(
         False, description="Blank the place of taking (EXIF and XMP GPS) in JPEG frames sent to it."
     )
@@ -171,6 +175,13 @@ class Settings(BaseSettings):
     )
     storage_low_watermark_bytes: int = Field(
         1_000_000_000, ge=0, description="Free space under which photographs are refused with 0xA700."
+    )
+
+    rendition_cache_bytes: int = Field(
+        1_000_000_000,
+        ge=0,
+        description="Most bytes of PNG and other pictures made from stored objects that are kept for those who"
+        " ask again; 0: none.",
     )
 
     # --- DICOM node
@@ -322,6 +333,17 @@ class Settings(BaseSettings):
         description="IANA zone of times sent without (0008,0201), as Europe/Berlin; empty: this machine's.",
     )
     structured_report: bool = Field(True, description="Whether a DICOM structured report (TID 1500) is made.")
+    picture: Literal["heatmap", "triptych"] = Field(
+        "heatmap",
+        description="What Secondary Capture and Media show: the photograph with its heatmap, or face, normal"
+        " counterpart and heatmap side by side.",
+    )
+    picture_long_side_px: int = Field(
+        2048, ge=256, le=8192, description="Most pixels of that picture's longer side, legend and all."
+    )
+    picture_jpeg_quality: int = Field(
+        90, ge=50, le=100, description="JPEG quality of that picture, on libjpeg's scale."
+    )
     parametric_map: bool = Field(
         False, description="Whether the raw difference map is made as a DICOM Parametric Map."
     )

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import threading
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service.appraisal.appraiser import Appraised, Appraiser
-from service.appraisal.heatmap import encode_png
 from service.appraisal.models import ModelStore
 from service.celery_app import task
+from service.config import Settings
 from service.context import Context
-from service.database import appraisals, instances
+from service.database import appraisals, instances, pictures
 from service.database.pool import transaction
 from service.pipeline import appraised
-from service.records import AppraisalStatus, LedgerEvent
+from service.pictures.encode import encode_jpeg, encode_png
+from service.pictures.native_map import encode_map
+from service.records import AppraisalStatus, LedgerEvent, PictureEncoding
 from service.steps import APPRAISE
 from service.storage import InstanceStore
 
@@ -57,32 +57,40 @@ def appraise(context: Context, instance_id: int) -> None:
     with _ONE_AT_A_TIME:
         appraiser = _appraiser(settings.method, settings.model_dir, settings.device)
         outcome = appraiser.appraise_bytes(content, sop_instance_uid=instance.sop_instance_uid)
-    heatmap_sha256, difference_map_sha256 = _keep_maps(context.store, outcome)
+    drawn = _draw(outcome, settings)
+    difference_map_sha256 = _keep_map(context.store, outcome)
     with transaction(context.pool) as connection:
         appraisals.save(
             connection,
             instance_id=instance_id,
             appraisal=outcome.appraisal,
-            heatmap_sha256=heatmap_sha256,
+            heatmap_sha256=_sha256(drawn),
             difference_map_sha256=difference_map_sha256,
         )
+        pictures.hand_over(connection, outcome.appraisal.appraisal_id, drawn)
         appraised(connection, instance_id, _event(outcome), _detail(outcome))
 
 
-def _keep_maps(store: InstanceStore, outcome: Appraised) -> tuple[str, str]:
-    """Keep heatmap and difference map; returns their SHA-256, "" for a rejected photograph."""
+def _draw(outcome: Appraised, settings: Settings) -> dict[PictureEncoding, bytes]:
+    """Draw and encode the picture, once for all who will show it; none of a rejected photograph."""
     if outcome.maps is None:
-        return "", ""
-    heatmap = store.put(encode_png(outcome.maps.heatmap))
-    difference_map = store.put(encode_npy(outcome.maps.difference))
-    return heatmap.sha256, difference_map.sha256
+        return {}
+    side = settings.picture_long_side_px
+    shown = outcome.maps.triptych(side) if settings.picture == "triptych" else outcome.maps.heatmap(side)
+    drawn = {PictureEncoding.JPEG: encode_jpeg(shown, settings.picture_jpeg_quality)}
+    if any(destination.lossless for destination in settings.destinations):
+        drawn[PictureEncoding.PNG] = encode_png(shown)
+    return drawn
 
 
-def encode_npy(difference: NDArray[np.float32]) -> bytes:
-    """Encode a (H, W) float32 map as a .npy file; equal maps give equal bytes."""
-    buffer = io.BytesIO()
-    np.save(buffer, difference, allow_pickle=False)
-    return buffer.getvalue()
+def _sha256(drawn: Mapping[PictureEncoding, bytes]) -> str:
+    picture = drawn.get(PictureEncoding.JPEG)
+    return "" if picture is None else hashlib.sha256(picture).hexdigest()
+
+
+def _keep_map(store: InstanceStore, outcome: Appraised) -> str:
+    """Keep the difference map; returns its SHA-256, "" for a rejected photograph."""
+    return "" if outcome.maps is None else store.put(encode_map(outcome.maps.native)).sha256
 
 
 def _event(outcome: Appraised) -> LedgerEvent:

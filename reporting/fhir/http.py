@@ -17,6 +17,7 @@ from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceTyp
 from service.config import Settings
 from service.database.fhir_records import StoredResource
 from service.database.pool import Pool
+from service.renditions import Renditions
 from service.storage import InstanceStore
 
 FHIR_JSON = "application/fhir+json"
@@ -52,6 +53,7 @@ class Api:
     settings: Settings
     pool: Pool
     store: InstanceStore
+    renditions: Renditions  # of what the store holds
     base_url: str  # without a trailing slash
     page_key: bytes  # signs page links
     audit: Audit

@@ -21,10 +21,12 @@ from reporting.fhir.results import observation_id_of
 from reporting.fhir.search_request import DEFAULT_COUNT, MOST_COUNT, parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
 from reporting.fhir.searching import included_with
+from reporting.pictures import pictures_of
 from service.database import appraisals, fhir_compartment, fhir_resources, fhir_search
 from service.database.fhir_records import Criterion, Modifier, Search
 from service.database.pool import transaction
 from service.errors import FhirError, RecordNotFoundError
+from service.pictures.encode import decode, describe, encode_png
 
 MOST_LAST = 100
 _SUPPORTING = ("Device", "Practitioner")
@@ -154,7 +156,7 @@ def _care(options: Mapping[str, str]) -> tuple[datetime | None, datetime | None]
 
 
 def heatmap(api: Api, request: Request) -> Response:
-    """``GET Binary/[appraisal id]``: the heatmap over the photograph, as PNG, or in JSON."""
+    """``GET Binary/[appraisal id]``: the picture of an appraisal, as PNG, JPEG, or in JSON."""
     name = request.parameters["id"]
     missing = FhirProblemError(404, IssueType.NOT_FOUND, f"there is no Binary/{name}", "http.path")
     grant = request.principal.grant("Media", "r")
@@ -170,17 +172,28 @@ def heatmap(api: Api, request: Request) -> Response:
             saved = appraisals.get(connection, appraisal_id)
         except RecordNotFoundError:
             raise missing from None
-    if not saved.heatmap_sha256:
+        drawn = pictures_of(connection, api.store, saved)
+    if drawn is None:
         raise missing
-    png = api.store.read(saved.heatmap_sha256)
+    accept = request.headers.get("accept", "")
+    content, content_type = _picture(api, saved.heatmap_sha256, drawn.picture, accept)
     patients = (observation.patient,) if observation.patient else ()
     touched = (f"Binary/{name}",)
-    if "json" in request.headers.get("accept", ""):
+    if "json" in accept:
         body = {
             "resourceType": "Binary",
             "id": name,
-            "contentType": "image/png",
-            "data": base64.b64encode(png).decode(),
+            "contentType": content_type,
+            "data": base64.b64encode(content).decode(),
         }
         return Response(body=dumps(body).encode(), touched=touched, patients=patients)
-    return Response(body=png, content_type="image/png", touched=touched, patients=patients)
+    return Response(body=content, content_type=content_type, touched=touched, patients=patients)
+
+
+def _picture(api: Api, sha256: str, picture: bytes, accept: str) -> tuple[bytes, str]:
+    """The picture as PNG, or as the JPEG it is kept as where that alone is asked for, and its media type."""
+    if "image/jpeg" in accept and "image/png" not in accept and describe(picture).format == "JPEG":
+        return picture, "image/jpeg"
+    if describe(picture).format == "PNG":
+        return picture, "image/png"
+    return api.renditions.get(sha256, "png", lambda: encode_png(decode(picture))), "image/png"

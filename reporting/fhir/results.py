@@ -8,6 +8,8 @@ from typing import Any
 from reporting.dicom.context import ReportContext, ResultObject
 from reporting.fhir.builders.device import build_device, device_id
 from reporting.fhir.builders.imaging import (
+    HEATMAP_TITLE,
+    TRIPTYCH_TITLE,
     build_heatmap,
     build_photograph,
     build_study,
@@ -77,6 +79,7 @@ def save_results(
                 device=device,
                 dicomweb_url=settings.dicomweb_base_url(),
                 api_base_url=settings.api_base_url,
+                title=TRIPTYCH_TITLE if settings.picture == "triptych" else HEATMAP_TITLE,
             )
             for capture in captures
         ),

@@ -23,6 +23,7 @@ from service.database import fhir_keys
 from service.database.pool import open_pool, transaction
 from service.errors import ConfigurationError
 from service.logs import configure_logging
+from service.renditions import open_renditions
 from service.storage import open_store
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,7 @@ def make_api(settings: Settings) -> Api:
         settings=settings,
         pool=pool,
         store=open_store(settings),
+        renditions=open_renditions(settings),
         base_url=settings.fhir_base_url(),
         page_key=page_key,
         audit=AuditLog(settings.database_url, settings.fhir_base_url()),

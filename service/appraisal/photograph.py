@@ -279,9 +279,7 @@ def _check_complete(frame: bytes) -> None:
         raise UndecodablePhotographError("the compressed frame is cut short: it has no end marker")
 
 
-def _jpeg_frame(
-    frame: bytes, dataset: Dataset, least_side: int | None
-) -> tuple[NDArray[np.generic], str]:
+def _jpeg_frame(frame: bytes, dataset: Dataset, least_side: int | None) -> tuple[NDArray[np.generic], str]:
     """Decode an 8-bit JPEG, taking its colour space from its own stream first.
 
     JFIF says YCbCr, Adobe's APP14 says which; senders often write a Photometric Interpretation
@@ -353,9 +351,7 @@ def _photograph_from_image_file(data: bytes, least_side: int | None) -> Photogra
             turned = upright.size != image.size and upright.size == image.size[::-1]
             photograph = _convert_image(upright, profile)
             sent_size = sent if turned else sent[::-1]
-            return replace(
-                photograph, reduction=_reduction(photograph.rgb, sent_size), sent_size=sent_size
-            )
+            return replace(photograph, reduction=_reduction(photograph.rgb, sent_size), sent_size=sent_size)
     except UnidentifiedImageError as exc:
         raise UndecodablePhotographError("neither DICOM nor a JPEG, PNG, TIFF or WebP picture") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:

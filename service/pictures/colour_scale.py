@@ -131,7 +131,9 @@ def _cells(plane: NDArray[np.float32]) -> NDArray[np.float64]:
     """Means over cells, (GRID, GRID); NaN where less than half a cell is known."""
     known = np.isfinite(plane)
     share = cv2.resize(known.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA)
-    total = cv2.resize(np.where(known, plane, 0).astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA)
+    total = cv2.resize(
+        np.where(known, plane, 0).astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA
+    )
     return np.where(share >= 0.5, total / np.maximum(share, 1e-3), np.nan).astype(np.float64)
 
 

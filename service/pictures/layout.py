@@ -106,7 +106,9 @@ def _ticks(scale: ColourScale) -> list[float]:
     if scale.unit is not ScaleUnit.DEVIATIONS:
         return [float(v) for v in np.linspace(scale.low, scale.high, 5)]
     step = max(1, math.ceil((scale.high - scale.low) / 6))
-    whole = [v for v in range(math.ceil(scale.low), math.floor(scale.high) + 1) if (scale.high - v) % step == 0]
+    whole = [
+        v for v in range(math.ceil(scale.low), math.floor(scale.high) + 1) if (scale.high - v) % step == 0
+    ]
     return [float(v) for v in whole]
 
 

@@ -143,9 +143,7 @@ class Placed:
         return slice(self.top, self.top + rows), slice(self.left, self.left + columns)
 
 
-def place(
-    values: NDArray[np.float32], matrix: NDArray[np.float64], shape: tuple[int, int]
-) -> Placed | None:
+def place(values: NDArray[np.float32], matrix: NDArray[np.float64], shape: tuple[int, int]) -> Placed | None:
     """Lay a map over a picture, computing only where it reaches.
 
     Args:

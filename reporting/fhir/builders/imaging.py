@@ -24,6 +24,8 @@ from reporting.identifiers import fhir_id
 from reporting.source import SourceIdentity
 from reporting.terminology import DCM, FACE, PHOTOGRAPHY_OF_PATIENT, SALIENCY
 
+HEATMAP_TITLE = "Heatmap of facial difference"
+TRIPTYCH_TITLE = "Photograph, normal counterpart and heatmap of facial difference"
 _MEDIA_TYPE = "http://terminology.hl7.org/CodeSystem/media-type"
 _URI = "urn:ietf:rfc:3986"
 _CONNECTION_TYPE = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"
@@ -223,6 +225,7 @@ def build_heatmap(
     device: str,
     dicomweb_url: str,
     api_base_url: str,
+    title: str = HEATMAP_TITLE,
 ) -> Element:
     """Make the Media of the heatmap, which EHRs show as a picture.
 
@@ -233,6 +236,7 @@ def build_heatmap(
         device: Logical id of the Device that made it.
         dicomweb_url: Base URL of the archive's DICOMweb service, "" when there is none.
         api_base_url: ``Settings.api_base_url``; "" makes the picture's URL relative to this API.
+        title: What the picture shows, for people.
     """
     identity, saved = context.source.identity, context.saved
     dicom = instance_url(
@@ -257,7 +261,7 @@ def build_heatmap(
         "content": {
             "contentType": "image/png",
             "url": f"{api_base_url.rstrip('/')}/{picture}" if api_base_url else picture,
-            "title": "Heatmap of facial difference",
+            "title": title,
             "creation": issued(saved.created_at),
         },
         "note": [{"text": f"As DICOM: {dicom}"}, *_picture_note(dicomweb_url, dicom)],

@@ -59,7 +59,9 @@ def estimate_jpeg_quality(luminance: NDArray[np.float64], block: int = 8) -> flo
     blocks = _blocks(luminance, block)
     if len(blocks) < _FEWEST_BLOCKS:
         return None
-    larger = 8 / block  # of the coefficients of whole blocks, and of what rounding to grey levels adds to them
+    larger = (
+        8 / block
+    )  # of the coefficients of whole blocks, and of what rounding to grey levels adds to them
     coefficients = larger * dctn(blocks - 128.0, axes=(1, 2), norm="ortho")
     total = np.zeros(len(_QUALITIES))
     for row, column in _COEFFICIENTS:
