@@ -26,11 +26,11 @@ from rich.table import Table
 from skimage import data
 
 from service.appraisal.appraiser import Appraiser
-from service.appraisal.comparators.backbones import BACKBONES, build_network
-from service.appraisal.comparators.deep import DeepComparator, DeepSettings
-from service.appraisal.methods import METHODS
+from service.appraisal.methods.features.backbones import BACKBONES, build_network
+from service.appraisal.methods.features.deep import DeepComparator, DeepSettings
 from service.appraisal.models import ModelStore
-from service.appraisal.photograph import Photograph, photograph_from_rgb
+from service.appraisal.photograph.decode import Photograph, photograph_from_rgb
+from service.appraisal.registry import METHODS
 from service.errors import ModelError
 
 SIZE = 256

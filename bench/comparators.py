@@ -22,22 +22,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.appraisal.alignment import AlignedFace, align
 from service.appraisal.anomalies import NAMED, Canvas, inter_ocular_distance, render
-from service.appraisal.comparators.backbones import BACKBONES, build_network
-from service.appraisal.comparators.deep import LPIPS_POWER, DeepComparator, DeepSettings
-from service.appraisal.comparators.patchcore import PatchCoreComparator, load_features
-from service.appraisal.comparators.pixel import dissimilarity, multiscale, pixel_error
-from service.appraisal.face import Face
+from service.appraisal.face.alignment import AlignedFace, align
+from service.appraisal.face.finder import Face
+from service.appraisal.face.pose import Pose
+from service.appraisal.face.regions import region_masks
+from service.appraisal.methods.features.backbones import BACKBONES, build_network
+from service.appraisal.methods.features.deep import LPIPS_POWER, DeepComparator, DeepSettings
+from service.appraisal.methods.features.patchcore import PatchCoreComparator, load_features
+from service.appraisal.methods.pixels.comparators import dissimilarity, multiscale, pixel_error
+from service.appraisal.methods.stylegan2.generator import load_generator
+from service.appraisal.methods.stylegan2.normaliser import LOSS_BACKBONE, LOSS_WEIGHTS, StyleGan2Normaliser
+from service.appraisal.methods.stylegan2.projection import (
+    AdaptationSettings,
+    PerceptualLoss,
+    ProjectionSettings,
+)
 from service.appraisal.models import ModelStore
-from service.appraisal.normalisers import NORMALISERS
-from service.appraisal.normalisers.stylegan2 import LOSS_BACKBONE, LOSS_WEIGHTS, StyleGan2Normaliser
-from service.appraisal.photograph import photograph_from_rgb
-from service.appraisal.pose import Pose
-from service.appraisal.regions import region_masks
+from service.appraisal.photograph.decode import photograph_from_rgb
+from service.appraisal.registry import NORMALISERS
 from service.appraisal.score import score
-from service.appraisal.stylegan2.generator import load_generator
-from service.appraisal.stylegan2.projection import AdaptationSettings, PerceptualLoss, ProjectionSettings
 from service.appraisal.tables import Normalised, Workplace
 from service.records import Region
 from service.training.faces import Split, open_pool

@@ -23,7 +23,7 @@ from pathlib import Path
 from bench import fhir_fill
 from bench.fhir_requests import Served, measure
 from service.database.migrate import migrate
-from service.embedded import EmbeddedPostgres
+from service.stack.servers import EmbeddedPostgres
 
 
 def main() -> None:

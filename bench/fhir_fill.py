@@ -20,11 +20,11 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 
 from reporting.fhir.builders.observation import build_observation
+from reporting.fhir.database.records import Draft
+from reporting.fhir.database.templates import pack
+from reporting.fhir.database.texts import SEPARATOR
+from reporting.fhir.database.vocabulary import lay
 from reporting.fhir.render import draft_of
-from service.database.fhir_records import Draft
-from service.database.fhir_templates import pack
-from service.database.fhir_texts import SEPARATOR
-from service.database.fhir_vocabulary import lay
 from tests.unit.reporting.photographs import CREATED_AT, appraised, context
 
 T = TypeVar("T")

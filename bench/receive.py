@@ -37,7 +37,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
 
 from bench.receive_targets import Target, orthanc, our_node, pynetdicom, sink
 from service.database.migrate import migrate
-from service.embedded import EmbeddedPostgres
+from service.stack.servers import EmbeddedPostgres
 from tests.dicom_objects import photograph, save
 from tests.peers import find_peer
 

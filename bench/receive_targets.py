@@ -18,14 +18,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from dicom_node.command import StoreCommand
-from dicom_node.ingest import Ingest
+from dicom_node.acceptor.scp import NodeServer, ServerOptions, application_entity
+from dicom_node.encoding.command import StoreCommand
+from dicom_node.intake.ingest import Ingest
 from dicom_node.query.provider import QueryProvider
 from dicom_node.readers import supported_contexts
-from dicom_node.scp import NodeServer, ServerOptions, application_entity
 from service.config import Settings
-from service.stack import free_port
-from service.waiting import wait_until
+from service.stack.stack import free_port
+from service.stack.waiting import wait_until
 from tests.orthanc import Orthanc
 from tests.peers import find_peer
 

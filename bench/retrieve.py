@@ -29,8 +29,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
 
 from service.database.migrate import migrate
-from service.embedded import EmbeddedPostgres
-from service.stack import free_port
+from service.stack.servers import EmbeddedPostgres
+from service.stack.stack import free_port
 from tests.dicom_objects import associate, photograph
 from tests.peers import find_peer
 
@@ -213,7 +213,7 @@ def retrieve(
             "SEMBLANCE_DICOM_PEERS": json.dumps([peer]),
             "SEMBLANCE_LOG_LEVEL": "WARNING",
         }
-        with serving("dicom_node", environment) as node, serving("dicom_node.web", environment) as api:
+        with serving("dicom_node", environment) as node, serving("service.commands.api", environment) as api:
             return measure(node, api, at_once, large, only)
     finally:
         receiver.kill()

@@ -30,10 +30,10 @@ import psycopg
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.dsutils import encode
 
-from dicom_node import command
+from dicom_node.encoding import command
 from service.database.migrate import migrate
-from service.embedded import EmbeddedPostgres
-from service.waiting import wait_until
+from service.stack.servers import EmbeddedPostgres
+from service.stack.waiting import wait_until
 from tests.dicom_objects import association_request, photograph, store_pdus
 
 PER_ASSOCIATION = 50

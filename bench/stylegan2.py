@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.appraisal.comparators.backbones import BACKBONES, build_network
-from service.appraisal.models import ModelStore
-from service.appraisal.normalisers.stylegan2 import LOSS_BACKBONE, LOSS_WEIGHTS
-from service.appraisal.stylegan2.generator import Generator, load_generator
-from service.appraisal.stylegan2.projection import (
+from service.appraisal.methods.features.backbones import BACKBONES, build_network
+from service.appraisal.methods.stylegan2.generator import Generator, load_generator
+from service.appraisal.methods.stylegan2.normaliser import LOSS_BACKBONE, LOSS_WEIGHTS
+from service.appraisal.methods.stylegan2.projection import (
     AdaptationSettings,
     PerceptualLoss,
     ProjectionSettings,
     adapt,
     project,
 )
-from service.appraisal.stylegan2.recovery import recovery
+from service.appraisal.methods.stylegan2.recovery import recovery
+from service.appraisal.models import ModelStore
 from service.training.faces import Split, open_pool
 
 

@@ -13,15 +13,15 @@ import threading
 
 import structlog
 
-from dicom_node.processes import NodeProcesses, end_with_parent, shared_rates
-from dicom_node.scp import Node
+from dicom_node.acceptor.processes import NodeProcesses, end_with_parent, shared_rates
+from dicom_node.acceptor.scp import Node
 from service.audit.activity import ApplicationActivity
 from service.config import Settings, load_settings
 from service.database.pool import open_pool
 from service.errors import ConfigurationError, SemblanceError
 from service.exit_codes import ExitCode
 from service.logs import announce_ready, configure_logging
-from service.storage import LocalStore, open_store
+from service.storage.local import LocalStore, open_store
 
 _log = structlog.get_logger(__name__)
 

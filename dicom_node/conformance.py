@@ -13,7 +13,8 @@ from types import MappingProxyType
 
 from pydicom.uid import UID
 
-from dicom_node.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.encoding.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.encoding.statuses import StoreStatus
 from dicom_node.query.contexts import RESULT_CLASSES
 from dicom_node.query.statuses import QueryStatus
 from dicom_node.readers import (
@@ -22,7 +23,6 @@ from dicom_node.readers import (
     TRANSFER_SYNTAXES,
     supported_contexts,
 )
-from dicom_node.statuses import StoreStatus
 from reporting.holdings.attributes import REQUIRED_KEYS, UNIQUE_KEYS, key_of
 
 _MEANINGS: Mapping[StoreStatus, str] = MappingProxyType(

@@ -15,24 +15,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dicom_node.group_commit import GroupCommit
-from dicom_node.ingest import Ingest
-from dicom_node.journal import Journal
-from dicom_node.statuses import StoreStatus
-from dicom_node.stow import StowReceiver
+from dicom_node.encoding.statuses import StoreStatus
+from dicom_node.intake.group_commit import GroupCommit
+from dicom_node.intake.ingest import Ingest
+from dicom_node.intake.journal import Journal
+from dicom_node.intake.stow import StowReceiver
+from reporting.holdings.database import holdings
+from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.index import catch_up
 from service.audit import events, trail
 from service.audit.codes import MediaType
 from service.audit.from_ledger import source_of
 from service.audit.message import Participant, ParticipantObject, SopClassCount
 from service.config import Settings, load_settings
-from service.database import holdings, instances
-from service.database.holding_records import HeldInstance
+from service.database import instances
 from service.database.pool import Pool, open_pool, transaction
 from service.errors import DatabaseUnavailableError, RecordNotFoundError, SemblanceError, StorageError
 from service.exit_codes import ExitCode, code_of
 from service.logs import configure_logging
-from service.storage import InstanceStore, open_store
+from service.storage.local import InstanceStore, open_store
 
 _MEDIA = {"usb": MediaType.USB, "cd": MediaType.CD, "uri": MediaType.URI}
 _CHUNK_BYTES = 1 << 18

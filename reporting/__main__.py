@@ -1,4 +1,4 @@
-"""``python -m reporting``: the FHIR API and DICOMweb, for reading; ``dicom_node.web`` also takes STOW-RS."""
+"""``python -m reporting``: the FHIR API and DICOMweb, for reading; ``service.commands.api`` also takes STOW-RS."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 
 from reporting.dicomweb.app import dicomweb_app
 from reporting.dicomweb.call import PATH
-from reporting.fhir.server import serve
-from reporting.ledger_api import PATH as LEDGER_PATH
-from reporting.ledger_api import ledger_app
+from reporting.http.ledger import PATH as LEDGER_PATH
+from reporting.http.ledger import ledger_app
+from reporting.http.server import serve
 from service.config import load_settings
 from service.errors import ConfigurationError
 from service.exit_codes import ExitCode

@@ -10,12 +10,13 @@ from pydicom.errors import InvalidDicomError
 
 from reporting.dicom.results import ResultPictures
 from reporting.dicom.secondary_capture import jpeg_of
+from reporting.holdings.database import holdings
 from reporting.identifiers import ResultKind, result_uid
-from service.database import holdings, pictures
+from service.database import pictures
 from service.database.pool import Connection
 from service.errors import ResultError, StoredMapError
 from service.records import PictureEncoding, SavedAppraisal
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 
 def pictures_of(connection: Connection, store: InstanceStore, saved: SavedAppraisal) -> ResultPictures | None:

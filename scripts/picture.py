@@ -15,8 +15,8 @@ from skimage import data
 
 from service.appraisal.anomalies import NAMED, Canvas, render
 from service.appraisal.appraiser import Appraiser
-from service.appraisal.face import MediapipeFaceFinder
-from service.appraisal.photograph import photograph_from_rgb
+from service.appraisal.face.finder import MediapipeFaceFinder
+from service.appraisal.photograph.decode import photograph_from_rgb
 from service.config import load_settings
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "heatmap.png"

@@ -35,21 +35,21 @@ class Step:
 
 
 APPRAISE = Step(
-    task="service.tasks.appraise",
+    task="service.pipeline.appraise.appraise",
     queue=Queue.GPU,
     subject=Subject.INSTANCE,
     begins_in=InstanceState.RECEIVED,
     ends_in=InstanceState.APPRAISED,
 )
 REPORT = Step(
-    task="reporting.tasks.report",
+    task="reporting.report.report",
     queue=Queue.REPORT,
     subject=Subject.INSTANCE,
     begins_in=InstanceState.APPRAISED,
     ends_in=InstanceState.REPORTED,
 )
 DELIVER = Step(
-    task="dicom_node.tasks.deliver",
+    task="dicom_node.delivery.deliver.deliver",
     queue=Queue.IO,
     subject=Subject.DELIVERY,
     begins_in=InstanceState.REPORTED,
@@ -66,9 +66,9 @@ class Errand:
     queue: Queue
 
 
-NOTIFY = Errand(task="reporting.notifications.notify", queue=Queue.IO)
+NOTIFY = Errand(task="reporting.fhir.subscriptions.notifications.notify", queue=Queue.IO)
 # Brings a study's DiagnosticReport up to date; its subject is any photograph of the study.
-REPORT_STUDY = Errand(task="reporting.tasks.report_study", queue=Queue.REPORT)
+REPORT_STUDY = Errand(task="reporting.report.report_study", queue=Queue.REPORT)
 ERRANDS = (NOTIFY, REPORT_STUDY)
 
 STEP_OF_TASK = {step.task: step for step in STEPS}

@@ -18,8 +18,8 @@ from pynetdicom.transport import AssociationSocket
 from service.config import Settings
 from service.database.migrate import migrate
 from service.database.pool import Pool, open_pool
-from service.embedded import EmbeddedPostgres, EmbeddedRedis
-from service.storage import InstanceStore, open_store
+from service.stack.servers import EmbeddedPostgres, EmbeddedRedis
+from service.storage.local import InstanceStore, open_store
 from tests.stack import RunningStack, run_stack
 
 _TEMPLATE = "template_semblance"

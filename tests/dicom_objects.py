@@ -21,7 +21,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 
-from dicom_node.command import p_data_tf
+from dicom_node.encoding.command import p_data_tf
 
 
 def photograph(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.config import Settings
 from service.database.pool import Pool
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import httpx
 
-from service.stack import free_port
-from service.waiting import wait_until
+from service.stack.stack import free_port
+from service.stack.waiting import wait_until
 from tests.peers import find_peer
 
 

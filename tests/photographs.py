@@ -18,7 +18,7 @@ from pydicom.uid import (
 )
 from skimage.data import astronaut
 
-from dicom_node.wrap import Wrapping, wrap_photograph
+from dicom_node.demo.wrap import Wrapping, wrap_photograph
 
 
 @cache

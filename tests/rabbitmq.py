@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from service.stack import free_port
+from service.stack.stack import free_port
 from tests.waiting import wait_until
 
 _BIN = Path("/usr/lib/rabbitmq/bin")

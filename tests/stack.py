@@ -21,8 +21,8 @@ from service.database import dead_letters, instances, ledger
 from service.database.pool import Pool, open_pool, transaction
 from service.errors import StackError
 from service.records import DeadLetter, Instance, InstanceState, LedgerEntry, LedgerEvent
-from service.stack import Stack, StackFacts, StackOptions
-from service.storage import LocalStore
+from service.stack.stack import Stack, StackFacts, StackOptions
+from service.storage.local import LocalStore
 from tests.waiting import wait_until
 
 # Impatient, so that what a test breaks is found within seconds.

@@ -1,5 +1,5 @@
 """Waiting on conditions in tests."""
 
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
 
 __all__ = ["wait_until"]

@@ -14,9 +14,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
 from reporting.holdings.attributes import LEVEL_ORDER, UNIQUE_KEYS, Key, is_at_or_above, key_of
+from reporting.holdings.database.holding_records import Condition, HoldingQuery, Level
 from reporting.holdings.dicom_json import to_json
 from reporting.holdings.matching import condition
-from service.database.holding_records import Condition, HoldingQuery, Level
 from service.errors import QueryError
 
 _LEVEL, _CHARACTER_SET, _TIMEZONE = "00080052", "00080005", "00080201"

@@ -10,25 +10,25 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
 from pynetdicom.presentation import PresentationContext
 
-from dicom_node.ingest import Sender, sender_of
+from dicom_node.intake.ingest import Sender, sender_of
 from dicom_node.query.contexts import is_relational
 from dicom_node.query.identifier import Identifier, answer, read_find, read_retrieve
 from dicom_node.query.reply import Exchange, Request
 from dicom_node.query.retrieve import Retrieval, by_get, by_move
 from dicom_node.query.statuses import QueryStatus
 from reporting.holdings.answers import attributes_of
+from reporting.holdings.database import holding_queries
+from reporting.holdings.database.holding_records import HeldInstance, HoldingQuery
 from reporting.holdings.index import catch_up
 from reporting.holdings.recoding import Recoder
 from service.audit import events, from_ledger, trail
 from service.audit.codes import Role
 from service.audit.message import AuditMessage
 from service.config import Settings
-from service.database import holding_queries
-from service.database.holding_records import HeldInstance, HoldingQuery
 from service.database.pool import Pool, transaction
 from service.errors import DatabaseUnavailableError, QueryError
 from service.records import LedgerEvent
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 _log = structlog.get_logger(__name__)
 

@@ -14,17 +14,17 @@ from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from dicom_node.command import Originator
+from dicom_node.delivery.scu import calling_entity, tls_args
+from dicom_node.encoding.command import Originator
+from dicom_node.encoding.statuses import StatusClass, status_class
 from dicom_node.query.reply import Exchange, SubOperations
 from dicom_node.query.statuses import QueryStatus
 from dicom_node.query.streamed_store import Outgoing, held, send_file
-from dicom_node.scu import calling_entity, tls_args
-from dicom_node.statuses import StatusClass, status_class
+from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.recoding import UNCOMPRESSED, Recoder
 from service.config import Destination, Settings
-from service.database.holding_records import HeldInstance
 from service.errors import ResultError, StorageError
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 _log = structlog.get_logger(__name__)
 

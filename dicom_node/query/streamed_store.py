@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import P_DATA
 
-from dicom_node.command import Originator, StoreCommand, store_request
+from dicom_node.encoding.command import Originator, StoreCommand, store_request
 from service.errors import CorruptInstanceError, ResultError, StorageError
 
 _PREAMBLE_BYTES = 132  # with its DICM, PS3.10 section 7.1

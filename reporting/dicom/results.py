@@ -10,7 +10,7 @@ from reporting.identifiers import ResultKind
 from service.config import Settings
 from service.pictures.native_map import read_map
 from service.records import AppraisalStatus
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,10 +21,10 @@ from reporting.fhir import http as fhir_http
 from reporting.fhir.access import EVERYTHING, NOBODY
 from reporting.fhir.http import Api
 from reporting.fhir.outcome import FhirProblemError
+from reporting.holdings.database import holding_access
+from reporting.holdings.database.holding_records import Level
 from reporting.holdings.recoding import Recoder
 from reporting.identifiers import fhir_id
-from service.database import holding_access
-from service.database.holding_records import Level
 from service.database.pool import transaction
 from service.errors import CorruptInstanceError, DatabaseUnavailableError, InstanceNotStoredError
 

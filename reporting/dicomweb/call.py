@@ -13,11 +13,11 @@ from reporting.dicomweb.accept import Accepted, accepted
 from reporting.dicomweb.problem import DicomwebError, not_found
 from reporting.fhir.access import Principal
 from reporting.fhir.http import Api
+from reporting.holdings.database import holding_access, holdings
+from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.index import catch_up
 from reporting.holdings.recoding import Recoder
 from reporting.identifiers import fhir_id
-from service.database import holding_access, holdings
-from service.database.holding_records import HeldInstance
 from service.database.pool import transaction
 
 PATH = "/dicom-web"

@@ -17,8 +17,8 @@ from reporting.dicomweb.pixels import picture
 from reporting.dicomweb.problem import DicomwebError, not_acceptable, not_found
 from reporting.dicomweb.retrieve import frame_numbers
 from reporting.dicomweb.window import Window, window_of
+from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.instance_file import InstanceFile
-from service.database.holding_records import HeldInstance
 
 _FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG"}
 _QUALITY = 90

@@ -19,11 +19,11 @@ from reporting.dicomweb.media import DICOM, FRAME_TYPES, MADE_FOR, OCTETS, Part,
 from reporting.dicomweb.pixels import native_frame
 from reporting.dicomweb.problem import DicomwebError, not_acceptable, not_found
 from reporting.dicomweb.search import served_json
+from reporting.holdings.database import holdings
+from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.dicom_json import with_bulk_data_at
 from reporting.holdings.instance_file import InstanceFile
 from reporting.holdings.recoding import TARGETS, recoded_data_set
-from service.database import holdings
-from service.database.holding_records import HeldInstance
 from service.database.pool import transaction
 from service.errors import InstanceNotStoredError, RecordNotFoundError, ResultError
 

@@ -21,10 +21,10 @@ from reporting.holdings.attributes import (
     key_of,
     tag_of,
 )
+from reporting.holdings.database import holding_queries
+from reporting.holdings.database.holding_records import Condition, HoldingQuery, Level, Match, MatchKind
 from reporting.holdings.dicom_json import with_bulk_data_at
 from reporting.holdings.matching import condition
-from service.database import holding_queries
-from service.database.holding_records import Condition, HoldingQuery, Level, Match, MatchKind
 from service.database.pool import transaction
 from service.errors import QueryError
 

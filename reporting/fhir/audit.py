@@ -16,11 +16,11 @@ from uuid import uuid4
 
 import structlog
 
+from reporting.fhir.database import audit as fhir_audit
+from reporting.fhir.database.audit import NewEvent
+from reporting.fhir.database.records import StoredResource, instant
 from reporting.fhir.http import Request, Response
 from reporting.fhir.render import draft_of
-from service.database import fhir_audit
-from service.database.fhir_audit import NewEvent
-from service.database.fhir_records import StoredResource, instant
 from service.errors import DatabaseUnavailableError
 
 _MOST_AT_ONCE = 200

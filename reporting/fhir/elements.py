@@ -6,9 +6,9 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from reporting.fhir.database.records import instant
 from reporting.identifiers import named_uid
 from reporting.terminology import UCUM, Concept
-from service.database.fhir_records import instant
 
 Element = dict[str, Any]
 

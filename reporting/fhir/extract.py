@@ -10,9 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from reporting.fhir.outcome import FhirProblemError, IssueType
-from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
-from service.database.fhir_records import (
+from reporting.fhir.database.records import (
     ComponentEntry,
     DateEntry,
     ObservationColumns,
@@ -23,6 +21,8 @@ from service.database.fhir_records import (
     StringEntry,
     TokenEntry,
 )
+from reporting.fhir.outcome import FhirProblemError, IssueType
+from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
 from service.errors import FhirError
 
 Json = Mapping[str, Any]  # a parsed FHIR element: JSON is as typed as this

@@ -10,15 +10,15 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Protocol
 
 from reporting.fhir.access import Principal
+from reporting.fhir.database.records import StoredResource
 from reporting.fhir.options import whole_number
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import check_texts, dumps, loads
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
 from service.config import Settings
-from service.database.fhir_records import StoredResource
 from service.database.pool import Pool
 from service.renditions import Renditions
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 FHIR_JSON = "application/fhir+json"
 PLAIN_JSON = "application/json"

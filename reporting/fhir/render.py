@@ -10,9 +10,9 @@ from typing import Any
 
 import simplejson
 
+from reporting.fhir.database.records import Draft
 from reporting.fhir.extract import index_of
 from reporting.fhir.outcome import FhirProblemError, IssueType
-from service.database.fhir_records import Draft
 
 _MOST_DEPTH = 64  # real resources stay below 20
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")

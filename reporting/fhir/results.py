@@ -24,16 +24,18 @@ from reporting.fhir.builders.report import (
     merge_report,
 )
 from reporting.fhir.builders.subject import build_patient, identifier_system, patient_id
+from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.database import search as fhir_search
+from reporting.fhir.database.records import Criterion, Draft, Saved, Search, TokenValue
 from reporting.fhir.elements import Element
 from reporting.fhir.render import content_digest, draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
-from reporting.fhir.subscriptions import announce
-from reporting.fhir.validate import check
-from reporting.fhir.withdrawal import ENTERED_IN_ERROR
+from reporting.fhir.subscriptions.rules import announce
+from reporting.fhir.valid.validate import check
+from reporting.fhir.write.withdrawal import ENTERED_IN_ERROR
 from reporting.identifiers import ResultKind, fhir_id
 from service.config import Settings
-from service.database import fhir_resources, fhir_search, studies
-from service.database.fhir_records import Criterion, Draft, Saved, Search, TokenValue
+from service.database import studies
 from service.database.pool import Connection
 from service.errors import FhirError, ResultError
 

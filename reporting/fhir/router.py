@@ -5,23 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reporting.fhir import (
-    export,
-    metadata,
-    openapi,
-    operations,
-    reading,
-    searching,
-    smart,
-    transactions,
-    validation,
-    withdrawal,
-    writing,
-)
+from reporting.fhir import smart
 from reporting.fhir.access import EVERYTHING, NOBODY
+from reporting.fhir.described import metadata, openapi
 from reporting.fhir.http import Api, Handler, Request, Response
 from reporting.fhir.options import FORM_OPTIONS, once_each, unknown_options
 from reporting.fhir.outcome import FhirProblemError, IssueType, status_of
+from reporting.fhir.read import export, operations, reading
+from reporting.fhir.search import searching
+from reporting.fhir.write import transactions, validation, withdrawal, writing
 from service.errors import DatabaseUnavailableError, FhirError
 
 

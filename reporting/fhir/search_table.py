@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from reporting.fhir.database.records import SearchParameter
 from reporting.fhir.types.audit_event import AUDIT_EVENT
 from reporting.fhir.types.base import Interaction, ResourceType, definition
 from reporting.fhir.types.canonical import CODE_SYSTEM, OPERATION_DEFINITION, STRUCTURE_DEFINITION, VALUE_SET
@@ -18,7 +19,6 @@ from reporting.fhir.types.origin import DEVICE, PROVENANCE
 from reporting.fhir.types.people import PATIENT, PRACTITIONER
 from reporting.fhir.types.procedure import PROCEDURE
 from reporting.fhir.types.subscription import SUBSCRIPTION
-from service.database.fhir_records import SearchParameter
 
 __all__ = [
     "FHIR_VERSION",

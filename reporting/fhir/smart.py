@@ -27,10 +27,10 @@ from joserfc.jwk import KeySet, OctKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reporting.fhir.access import Principal, parse_scopes
+from reporting.fhir.database import assertions as fhir_assertions
 from reporting.fhir.http import FORM, PLAIN_JSON, Api, Request, Response
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import dumps
-from service.database import fhir_assertions
 from service.database.pool import transaction
 from service.errors import ConfigurationError
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from reporting.holdings.attributes import UNIQUE_KEYS, key_of
-from service.database.holding_records import Level, Match
+from reporting.holdings.database.holding_records import Level, Match
 
 ONLINE = "ONLINE"  # Instance Availability, PS3.3 section C.4.23.1.1
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
-from service.database.holding_records import Level
+from reporting.holdings.database.holding_records import Level
 
 # Modules Patient, Patient Study, General Study, and the patient's and study's own extensions (PS3.3).
 _STUDY_KEYWORDS = """

@@ -10,15 +10,21 @@ from typing import Any
 import structlog
 
 from reporting.holdings.attributes import SERIES_TAGS, STUDY_TAGS
+from reporting.holdings.database import holdings
+from reporting.holdings.database.holding_records import (
+    HeldInstance,
+    LevelAttributes,
+    NewHolding,
+    PendingHolding,
+)
 from reporting.holdings.dicom_json import to_json
 from reporting.holdings.instance_file import InstanceFile
 from reporting.holdings.names import folded
-from service.database import holdings, instances
-from service.database.holding_records import HeldInstance, LevelAttributes, NewHolding, PendingHolding
+from service.database import instances
 from service.database.pool import Connection, Pool, transaction
 from service.errors import CorruptInstanceError, DatabaseUnavailableError, StorageError
 from service.records import Instance
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 _log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from service.errors import CorruptInstanceError, RecordNotFoundError
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 _PIXEL_TAGS = {0x7FE00008: "OF", 0x7FE00009: "OD", 0x7FE00010: "OW"}
 _UNDEFINED = 0xFFFFFFFF

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from reporting.holdings.attributes import Key
+from reporting.holdings.database.holding_records import Condition, MatchKind
 from reporting.holdings.names import folded
-from service.database.holding_records import Condition, MatchKind
 from service.errors import QueryError
 
 _WILDCARDS = re.compile(r"[*?]")

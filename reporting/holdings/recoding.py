@@ -25,7 +25,7 @@ from pydicom.uid import (
 
 from reporting.holdings.instance_file import InstanceFile
 from service.errors import ResultError, StorageError
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 
 UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 # What can be made of any instance; nothing is ever compressed with loss. Encoder, by pydicom's name.

@@ -11,15 +11,11 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from service.appraisal.alignment import AlignedFace, align
 from service.appraisal.calibration import Calibration, scale_of
-from service.appraisal.comparators import COMPARATORS
-from service.appraisal.face import Face, FaceFinder, MediapipeFaceFinder
-from service.appraisal.memory import keep_freed_memory
-from service.appraisal.methods import find_method, identify
-from service.appraisal.models import ModelStore
-from service.appraisal.normalisers import NORMALISERS
-from service.appraisal.occlusion import (
+from service.appraisal.face.alignment import AlignedFace, align
+from service.appraisal.face.finder import Face, FaceFinder, MediapipeFaceFinder
+from service.appraisal.face.regions import region_masks
+from service.appraisal.gates.occlusion import (
     Occlusion,
     OcclusionFinder,
     excluded_regions,
@@ -27,9 +23,11 @@ from service.appraisal.occlusion import (
     load_occlusion_calibration,
     without_cover,
 )
-from service.appraisal.photograph import Photograph, photograph_from_bytes
-from service.appraisal.quality import check_quality
-from service.appraisal.regions import region_masks
+from service.appraisal.gates.quality import check_quality
+from service.appraisal.memory import keep_freed_memory
+from service.appraisal.models import ModelStore
+from service.appraisal.photograph.decode import Photograph, photograph_from_bytes
+from service.appraisal.registry import COMPARATORS, NORMALISERS, find_method, identify
 from service.appraisal.score import region_scores, score
 from service.appraisal.settings import AppraisalSettings
 from service.appraisal.site import at_site, calibration_of, with_calibration
@@ -411,7 +409,7 @@ def _version_label(method: MethodIdentity) -> str:
 
 
 def _occlusion_gate(version: str, place: Workplace) -> OcclusionFinder:
-    from service.appraisal.occlusion_gate import OcclusionGate
+    from service.appraisal.gates.occlusion_gate import OcclusionGate
 
     calibration = load_occlusion_calibration(version)
     return OcclusionGate(place.store.tensors(calibration.model), calibration, place.device)

@@ -13,10 +13,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
+from service.appraisal.methods.stylegan2.generator import generator_from
+from service.appraisal.methods.stylegan2.nvidia import read_nvidia_pickle
 from service.appraisal.mobilenet_tflite import load_mobilenet
 from service.appraisal.models import load_tensors
-from service.appraisal.stylegan2.generator import generator_from
-from service.appraisal.stylegan2.nvidia import read_nvidia_pickle
 from service.errors import ConfigurationError, StorageError
 
 

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.appraisal.appraiser import BATCH, Appraiser
-from service.appraisal.evaluation import rater_agreement
-from service.appraisal.photograph import Photograph, photograph_from_rgb
-from service.appraisal.retake import Picture, jpeg, light, perspective, scale
+from service.appraisal.photograph.decode import Photograph, photograph_from_rgb
 from service.errors import ConfigurationError
+from service.evaluation.retake import Picture, jpeg, light, perspective, scale
+from service.evaluation.statistics import rater_agreement
 from service.records import MethodIdentity, Region
 
 REPEATABILITY_DIR = Path(__file__).resolve().parent / "calibrations" / "repeatability"

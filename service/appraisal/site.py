@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from service.appraisal.calibration import Calibration, load_calibration, read_calibration
-from service.appraisal.comparators import COMPARATORS
-from service.appraisal.methods import Method
 from service.appraisal.models import SITE_LINE, ModelStore
-from service.appraisal.normalisers import NORMALISERS
+from service.appraisal.registry import COMPARATORS, NORMALISERS, Method
 from service.appraisal.tables import lookup
 from service.errors import ConfigurationError, ModelIntegrityError
 

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from service.appraisal.alignment import AlignedFace
+from service.appraisal.face.alignment import AlignedFace
 from service.appraisal.models import ModelStore
 from service.errors import ConfigurationError, UnknownMethodError
 

@@ -177,7 +177,7 @@ def due(connection: Connection, limit: int = 1000, overdue: timedelta = timedelt
     rows = connection.execute(
         _SELECT + " WHERE state = 'pending' AND next_attempt_at <= now() - %s AND NOT EXISTS"
         " (SELECT FROM outbox WHERE outbox.subject_id = delivery.delivery_id::text"
-        " AND outbox.task = 'dicom_node.tasks.deliver')"
+        " AND outbox.task = 'dicom_node.delivery.deliver.deliver')"
         " ORDER BY next_attempt_at, delivery_id LIMIT %s FOR UPDATE SKIP LOCKED",
         (overdue, limit),
     )

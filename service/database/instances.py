@@ -258,7 +258,7 @@ def stalled(
         _SELECT + " WHERE state = ANY(%s) AND state IN ('received', 'appraised', 'reported')"
         " AND next_attempt_at <= now() AND progressed_at < now() - %s AND NOT EXISTS"
         " (SELECT FROM outbox WHERE outbox.subject_id = instance.instance_id::text"
-        " AND outbox.task IN ('service.tasks.appraise', 'reporting.tasks.report'))"
+        " AND outbox.task IN ('service.pipeline.appraise.appraise', 'reporting.report.report'))"
         " ORDER BY progressed_at, instance_id LIMIT %s FOR UPDATE SKIP LOCKED",
         ([state.value] if state else ["received", "appraised"], older_than, limit),
     )

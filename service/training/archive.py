@@ -10,14 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from service.appraisal.alignment import align
-from service.appraisal.benchmark.subjects import photographs_in
-from service.appraisal.face import FaceFinder
-from service.appraisal.photograph import photograph_from_bytes
-from service.appraisal.quality import check_quality
+from service.appraisal.face.alignment import align
+from service.appraisal.face.finder import FaceFinder
+from service.appraisal.gates.quality import check_quality
+from service.appraisal.methods.localised.views import INPUT_SIZE
+from service.appraisal.photograph.decode import photograph_from_bytes
 from service.appraisal.settings import AppraisalSettings
-from service.appraisal.views import INPUT_SIZE
 from service.errors import ConfigurationError, PhotographError
+from service.evaluation.benchmark.subjects import photographs_in
 from service.records import RejectionReason
 from service.training.faces import SITE_SOURCE
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from service.appraisal.benchmark.subgroups import Portrayed, spread_over
-from service.appraisal.benchmark.trial import Subject
+from service.evaluation.benchmark.subgroups import Portrayed, spread_over
+from service.evaluation.benchmark.trial import Subject
 from service.training.faces import NormalFace, Split, open_pool
 
 

@@ -9,8 +9,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from service.appraisal.comparators.backbones import BACKBONES
-from service.appraisal.comparators.patchcore import BACKBONE, MODEL, PatchFeatures, coreset, load_features
+from service.appraisal.methods.features.backbones import BACKBONES
+from service.appraisal.methods.features.patchcore import (
+    BACKBONE,
+    MODEL,
+    PatchFeatures,
+    coreset,
+    load_features,
+)
 from service.appraisal.models import SITE_LINE, ModelStore
 from service.appraisal.tables import Workplace
 from service.training.faces import SITE_SOURCE, FacePool

@@ -19,10 +19,10 @@ import numpy.typing as npt
 from scipy.interpolate import LinearNDInterpolator
 from scipy.stats import spearmanr
 
-from service.appraisal.face import LEFT_IRIS, RIGHT_IRIS, Face, FaceFinder, MediapipeFaceFinder
-from service.appraisal.photograph import photograph_from_rgb
-from service.appraisal.pose import Pose
-from service.appraisal.quality import check_quality
+from service.appraisal.face.finder import LEFT_IRIS, RIGHT_IRIS, Face, FaceFinder, MediapipeFaceFinder
+from service.appraisal.face.pose import Pose
+from service.appraisal.gates.quality import check_quality
+from service.appraisal.photograph.decode import photograph_from_rgb
 from service.appraisal.settings import AppraisalSettings
 from service.records import QualityMeasures, RejectionReason
 from service.training.faces import FacePool, NormalFace, Split, open_pool

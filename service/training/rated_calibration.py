@@ -29,16 +29,14 @@ from service.appraisal.calibration import (
     region_statistics,
     save_calibration,
 )
-from service.appraisal.comparators import COMPARATORS
-from service.appraisal.face import FaceFinder
-from service.appraisal.methods import Method, find_method
+from service.appraisal.face.finder import FaceFinder
 from service.appraisal.models import SITE_LINE, ModelStore
-from service.appraisal.normalisers import NORMALISERS
-from service.appraisal.photograph import read_photograph
+from service.appraisal.photograph.decode import read_photograph
+from service.appraisal.registry import COMPARATORS, NORMALISERS, Method, find_method
 from service.appraisal.site import at_site, calibration_id, calibration_of, stored_id
 from service.appraisal.tables import lookup
-from service.appraisal.validation import Validation
 from service.errors import ConfigurationError
+from service.evaluation.validation import Validation
 from service.records import Region
 from service.training.model_card import entry_of, put_rows
 

@@ -25,8 +25,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from service.appraisal.stylegan2.generator import Generator, GeneratorShape
-from service.appraisal.stylegan2.layers import GAIN, SLOPE, EqualLinear
+from service.appraisal.methods.stylegan2.generator import Generator, GeneratorShape
+from service.appraisal.methods.stylegan2.layers import GAIN, SLOPE, EqualLinear
 from service.training.faces import Split, open_pool
 
 _R1_EVERY, _R1_WEIGHT = 16, 0.3

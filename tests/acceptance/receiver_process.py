@@ -8,10 +8,10 @@ import signal
 from multiprocessing.connection import Connection
 from typing import Self
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.config import Settings
 from service.database.pool import open_pool
-from service.storage import open_store
+from service.storage.local import open_store
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__])

@@ -18,10 +18,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from service.stack import running_stack
+from service.stack.stack import running_stack
 from tests.waiting import wait_until
 
-SEMBLANCE = [sys.executable, "-c", "from service.cli import main; main()"]
+SEMBLANCE = [sys.executable, "-c", "from service.commands.main import main; main()"]
 
 
 @pytest.fixture(scope="module")

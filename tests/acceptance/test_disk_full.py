@@ -13,7 +13,7 @@ from service.config import Settings
 from service.database import instances, ledger
 from service.database.pool import Pool, transaction
 from service.records import LedgerEvent
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
 from tests import dicom_objects
 from tests.acceptance.node_process import node_process
 from tests.dicom_objects import photograph

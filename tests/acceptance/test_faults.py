@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from dicom_node.demo_pacs import AE_TITLE, DemoPacs
+from dicom_node.demo.pacs import AE_TITLE, DemoPacs
 from service.config import Destination
 from service.database import outbox
 from service.database.pool import transaction
+from service.pipeline.retry import retry_instance
 from service.records import InstanceState, LedgerEvent
-from service.retry import retry_instance
 from tests.photographs import photograph
 from tests.stack import RunningStack, run_stack
 from tests.waiting import wait_until

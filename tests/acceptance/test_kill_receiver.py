@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.config import Settings
 from service.database.migrate import migrate
 from service.database.pool import open_pool, transaction
-from service.embedded import EmbeddedPostgres
-from service.storage import LocalStore
+from service.stack.servers import EmbeddedPostgres
+from service.storage.local import LocalStore
 from tests.acceptance.receiver_process import Receiver
 from tests.dicom_objects import photograph, save
 from tests.peers import find_peer

@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.config import Settings
 from service.database import ledger
 from service.database.pool import Pool, transaction
 from service.records import LedgerEvent
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests.acceptance.cutting_proxy import Cut, CuttingProxy
 from tests.acceptance.test_kill_receiver import compare, send
 from tests.dicom_objects import photograph, save

@@ -13,10 +13,10 @@ import pytest
 from pydicom import dcmwrite
 from skimage import data
 
-from dicom_node.wrap import Wrapping, wrap_photograph
+from dicom_node.demo.wrap import Wrapping, wrap_photograph
 from service.config import Destination, Settings
-from service.stack import Stack, StackOptions, free_port
-from service.waiting import wait_until
+from service.stack.stack import Stack, StackOptions, free_port
+from service.stack.waiting import wait_until
 from tests.orthanc import Orthanc
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from service.celery_app import CeleryPublisher, make_app
+from service.pipeline.celery_app import CeleryPublisher, make_app
 from service.records import InstanceState, LedgerEvent
 from service.steps import Queue
 from tests.photographs import photograph

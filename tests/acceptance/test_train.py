@@ -16,11 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from service.appraisal.anomaly_network import of_close_up
-from service.appraisal.face import MediapipeFaceFinder
-from service.appraisal.methods import METHODS
+from service.appraisal.face.finder import MediapipeFaceFinder
+from service.appraisal.methods.localised.anomaly_network import of_close_up
 from service.appraisal.models import SHIPPED_WEIGHTS_DIR
-from service.appraisal.retake import gamma, light, noise, perspective
+from service.appraisal.registry import METHODS
+from service.evaluation.retake import gamma, light, noise, perspective
 from service.training.archive import archive_photographs
 from service.training.faces import Split, open_pool
 from tests.unit.appraisal.photographs import portrait
@@ -33,7 +33,12 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("SEMBLANC
 
 
 def command(*words: object) -> list[str]:
-    return [sys.executable, "-c", "from service.cli import main; main()", *(str(word) for word in words)]
+    return [
+        sys.executable,
+        "-c",
+        "from service.commands.main import main; main()",
+        *(str(word) for word in words),
+    ]
 
 
 def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:

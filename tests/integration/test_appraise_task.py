@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicom_node.wrap import encode
-from service.attempt import Outcome, attempt
+from dicom_node.demo.wrap import encode
 from service.config import Settings
-from service.context import Context
 from service.database import appraisals, instances, ledger, outbox
 from service.database.pool import Pool, transaction
 from service.errors import InstanceNotStoredError
+from service.pipeline.appraise import appraise
+from service.pipeline.attempt import Outcome, attempt
+from service.pipeline.context import Context
 from service.records import AppraisalStatus, InstanceState, LedgerEvent, NewInstance
 from service.steps import APPRAISE, REPORT
-from service.storage import InstanceStore
-from service.tasks import appraise
+from service.storage.local import InstanceStore
 from tests.integration.test_database import offered
 from tests.photographs import face, faceless, photograph
 

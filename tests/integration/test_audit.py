@@ -17,8 +17,8 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom.dsutils import decode
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.readers import VERIFICATION
-from dicom_node.scp import Node
 from service.audit.from_ledger import MAKERS
 from service.audit.trail import Fault, seal_pending, verify
 from service.audit.transfers import record_begin
@@ -27,8 +27,8 @@ from service.database import instances, ledger, seals
 from service.database.pool import Pool, transaction
 from service.database.seals import Head
 from service.records import Delivery, DeliveryState, LedgerEvent
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.audit import kept, kinds, received
 from tests.dicom_objects import associate, photograph

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.audit.activity import ApplicationActivity
 from service.audit.processes import AuditThreads, send_batch
 from service.audit.syslog import SyslogServer
@@ -19,8 +19,8 @@ from service.config import Settings
 from service.database import audit_messages
 from service.database.pool import Pool, transaction
 from service.errors import AuditServerError
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.audit import Authority, SyslogReceiver, body, faults, kept, kinds, received
 from tests.dicom_objects import photograph

@@ -16,9 +16,9 @@ from service.exit_codes import ExitCode
     [
         ("dicom_node",),
         ("reporting",),
-        ("dicom_node.web",),
-        ("service.relay",),
-        ("service.worker", "gpu"),
+        ("service.commands.api",),
+        ("service.pipeline.relay",),
+        ("service.pipeline.worker", "gpu"),
     ],
     ids=" ".join,
 )

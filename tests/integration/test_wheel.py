@@ -44,7 +44,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def semblance(installed: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command of the installed packages."""
-    return run(installed, "-c", "from service.cli import main; main()", *arguments, **environment)
+    return run(installed, "-c", "from service.commands.main import main; main()", *arguments, **environment)
 
 
 def run(installed: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

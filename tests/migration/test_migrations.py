@@ -55,7 +55,7 @@ def test_an_empty_database_has_no_revision(empty_database_url: str) -> None:
 
 def test_several_runners_at_once_take_turns(empty_database_url: str) -> None:
     environment = {**os.environ, "SEMBLANCE_DATABASE_URL": empty_database_url}
-    command = [sys.executable, "-c", "from service.cli import main; main()", "migrate"]
+    command = [sys.executable, "-c", "from service.commands.main import main; main()", "migrate"]
     runners = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(3)
@@ -152,7 +152,7 @@ def test_a_server_that_is_not_there(free_port: Callable[[], int]) -> None:
 def _renew() -> None:
     import tempfile
 
-    from service.embedded import EmbeddedPostgres
+    from service.stack.servers import EmbeddedPostgres
 
     with tempfile.TemporaryDirectory(prefix="semblance-pg-") as directory:
         server = EmbeddedPostgres(Path(directory) / "data")

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from scripts.document_settings import filled
-from service.cli import app
+from service.commands.main import app
 from service.config import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]

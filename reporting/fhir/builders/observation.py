@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from reporting.dicom.context import ReportContext
 from reporting.fhir.builders.device import device_id
 from reporting.fhir.builders.imaging import media_id, study_id
-from reporting.fhir.definitions import PROFILE
 from reporting.fhir.elements import (
     ASSERTED_BY_AI,
     DATA_ABSENT_REASON,
@@ -25,6 +24,7 @@ from reporting.fhir.elements import (
     unknown_primitive,
     without_empty,
 )
+from reporting.fhir.valid.definitions import PROFILE
 from reporting.identifiers import fhir_id
 from reporting.terminology import (
     ASYMMETRIES,

@@ -9,7 +9,6 @@ from reporting.dicom.context import ReportContext
 from reporting.fhir.builders.device import device_id
 from reporting.fhir.builders.imaging import media_id, study_id
 from reporting.fhir.builders.observation import accession, observation_id
-from reporting.fhir.definitions import STUDY_COMPLETENESS
 from reporting.fhir.elements import (
     ARTIFICIAL_INTELLIGENCE_ROLE,
     ASSERTED_BY_AI,
@@ -24,6 +23,7 @@ from reporting.fhir.elements import (
     unknown_primitive,
     without_empty,
 )
+from reporting.fhir.valid.definitions import STUDY_COMPLETENESS
 from reporting.identifiers import fhir_id
 from reporting.source import SourceIdentity
 from reporting.terminology import DIAGNOSTIC_IMAGING_STUDY

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from service.database.fhir_records import SearchParameter, SearchType
+from reporting.fhir.database.records import SearchParameter, SearchType
 
 
 class Interaction(StrEnum):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from reporting.fhir.database.records import SearchParameter
 from reporting.fhir.types.base import Interaction, ResourceType, date, resource_type, string, token, uri
-from service.database.fhir_records import SearchParameter
 
 
 def _canonical(name: str, first: int, *more: SearchParameter) -> ResourceType:

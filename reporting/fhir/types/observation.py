@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reporting.fhir.database.records import SearchParameter, SearchType
 from reporting.fhir.types.base import (
     PATIENT_ONLY,
     PERFORMERS,
@@ -12,7 +13,6 @@ from reporting.fhir.types.base import (
     resource_type,
     token,
 )
-from service.database.fhir_records import SearchParameter, SearchType
 
 _OBSERVATION_STATUS = "http://hl7.org/fhir/observation-status"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reporting.fhir.database.records import SearchType
 from reporting.fhir.types.base import (
     PATIENT_ONLY,
     PERFORMERS,
@@ -14,7 +15,6 @@ from reporting.fhir.types.base import (
     token,
     uri,
 )
-from service.database.fhir_records import SearchType
 
 # Types a Provenance or an AuditEvent may be about.
 TRACED = (

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.appraisal.comparators import deep, discrepancy, localised, patchcore, pixel
+from service.appraisal.methods.features import deep, patchcore
+from service.appraisal.methods.localised import comparator as localised
+from service.appraisal.methods.pixels import comparators as pixel
+from service.appraisal.methods.two_phase import comparator as discrepancy
 from service.appraisal.tables import ComparatorRow, table
 
 COMPARATORS: Mapping[str, ComparatorRow] = table(

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.config import Settings
 from service.database.pool import Pool
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests.nodes import running
 
 

@@ -18,16 +18,17 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.dsutils import encode
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from reporting.fhir.builders.subject import patient_id
+from reporting.fhir.database import resources as fhir_resources
+from reporting.report import report
 from reporting.source import default_zone, read_source
-from reporting.tasks import report
 from service.config import Destination, Settings
-from service.context import Context
-from service.database import appraisals, deliveries, fhir_resources, instances
+from service.database import appraisals, deliveries, instances
 from service.database.pool import Pool, transaction
+from service.pipeline.context import Context
 from service.records import Instance, InstanceState
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import send_raw
 from tests.orthanc import Orthanc

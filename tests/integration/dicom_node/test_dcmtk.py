@@ -10,10 +10,10 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.database import instances
 from service.database.pool import Pool, transaction
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests.dicom_objects import photograph, save
 from tests.peers import find_peer
 

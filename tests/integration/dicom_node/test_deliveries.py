@@ -18,19 +18,19 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_node.breaker import DestinationGate
-from dicom_node.tasks import deliver
-from service.attempt import Outcome, attempt
+from dicom_node.delivery.breaker import DestinationGate
+from dicom_node.delivery.deliver import deliver
 from service.config import Destination, Settings
-from service.context import Context
 from service.database import appraisals, dead_letters, deliveries, destinations, instances, outbox
 from service.database.destinations import DestinationState
 from service.database.pool import Pool, transaction
+from service.pipeline.attempt import Outcome, attempt
+from service.pipeline.context import Context
 from service.records import BreakerState, DeliveryState, InstanceState
 from service.steps import DELIVER
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests.dicom_objects import photograph
-from tests.integration.dicom_node.test_scu import part10
+from tests.integration.dicom_node.delivery.test_scu import part10
 from tests.integration.test_database import judged, offered
 from tests.peers import find_peer
 from tests.waiting import wait_until

@@ -13,8 +13,8 @@ from pydicom.uid import JPEGBaseline8Bit, VLPhotographicImageStorage
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_node.demo_pacs import AE_TITLE, DemoPacs
-from dicom_node.wrap import Wrapping, encode, wrap_photograph
+from dicom_node.demo.pacs import AE_TITLE, DemoPacs
+from dicom_node.demo.wrap import Wrapping, encode, wrap_photograph
 from tests.photographs import face, photograph
 
 

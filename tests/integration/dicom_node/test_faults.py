@@ -15,15 +15,15 @@ import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, VLPhotographicImageStorage
 from pynetdicom.sop_class import Verification
 
-from dicom_node.association import NodeAssociation
-from dicom_node.scp import Node
+from dicom_node.acceptor.association import NodeAssociation
+from dicom_node.acceptor.scp import Node
 from service.config import Settings
 from service.database import instances, ledger
 from service.database.pool import Pool, connect, open_pool, transaction
-from service.embedded import EmbeddedPostgres
 from service.records import LedgerEntry, LedgerEvent
-from service.storage import InstanceStore, open_store
-from service.waiting import wait_until
+from service.stack.servers import EmbeddedPostgres
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore, open_store
 from tests import dicom_objects
 from tests.dicom_objects import associate, photograph
 

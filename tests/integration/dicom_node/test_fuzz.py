@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.dsutils import encode
 
-from dicom_node.command import p_data_tf
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
+from dicom_node.encoding.command import p_data_tf
 from service.config import Settings
 from service.database.pool import Pool, transaction
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import association_request, photograph, store_pdus
 

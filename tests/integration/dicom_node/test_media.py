@@ -12,11 +12,11 @@ from lxml import etree
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.config import Settings
 from service.database import audit_messages, ledger
 from service.database.pool import Pool, transaction
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests.audit import faults
 from tests.dicom_objects import photograph, save
 from tests.dicom_objects import store as send
@@ -30,7 +30,7 @@ def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]
         "SEMBLANCE_STORAGE_LOW_WATERMARK_BYTES": "0",
     }
     return subprocess.run(
-        [sys.executable, "-c", "from service.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from service.commands.main import main; main()", *arguments],
         env=environment,
         capture_output=True,
         text=True,

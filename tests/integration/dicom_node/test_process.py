@@ -16,7 +16,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_node.readers import VERIFICATION
 from service.config import Settings
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
 from tests import dicom_objects
 from tests.dicom_objects import associate, photograph
 

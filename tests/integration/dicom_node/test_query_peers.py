@@ -10,11 +10,11 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
 from service.config import Destination, Settings
 from service.database.pool import Pool
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests.dicom_objects import photograph
 from tests.dicom_objects import store as send
 from tests.orthanc import Orthanc

@@ -19,13 +19,13 @@ from pydicom.uid import (
 )
 from pynetdicom.dsutils import encode
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.readers import READERS, TRANSFER_SYNTAXES, VERIFICATION
-from dicom_node.scp import Node
 from service.database import instances, ledger
 from service.database.pool import Pool, transaction
 from service.records import Instance, InstanceState, LedgerEvent
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import associate, photograph, send_raw, store_pdus
 
@@ -88,7 +88,11 @@ def test_the_outbox_asks_for_an_appraisal(node: Node, pool: Pool) -> None:
         row = connection.execute("SELECT task, queue, subject_id FROM outbox").fetchone()
     instance = kept(pool, ds.SOPInstanceUID)
     assert instance is not None
-    assert row == {"task": "service.tasks.appraise", "queue": "gpu", "subject_id": str(instance.instance_id)}
+    assert row == {
+        "task": "service.pipeline.appraise.appraise",
+        "queue": "gpu",
+        "subject_id": str(instance.instance_id),
+    }
 
 
 @pytest.mark.parametrize(

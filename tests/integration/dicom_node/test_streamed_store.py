@@ -14,14 +14,14 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.query.contexts import STUDY_ROOT_GET
-from dicom_node.scp import Node
 from reporting.holdings.recoding import Recoder
 from service.config import Settings
 from service.database import instances
 from service.database.pool import Pool, transaction
-from service.storage import InstanceStore
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
+from service.storage.local import InstanceStore
 from tests.dicom_objects import photograph
 from tests.dicom_objects import store as send
 

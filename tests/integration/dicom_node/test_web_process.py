@@ -26,7 +26,7 @@ def test_takes_in_and_shows(settings: Settings, pool: Pool) -> None:
     }
     ds, content = photograph(), BytesIO()
     ds.save_as(content, enforce_file_format=True)
-    command = [sys.executable, "-m", "dicom_node.web"]
+    command = [sys.executable, "-m", "service.commands.api"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from service.appraisal.alignment import AlignedFace, align
-from service.appraisal.face import Face, MediapipeFaceFinder
-from service.appraisal.photograph import Photograph, photograph_from_rgb
+from service.appraisal.face.alignment import AlignedFace, align
+from service.appraisal.face.finder import Face, MediapipeFaceFinder
+from service.appraisal.photograph.decode import Photograph, photograph_from_rgb
 from tests.unit.appraisal.photographs import portrait
 
 

@@ -16,16 +16,16 @@ from service.appraisal.acceleration import (
     for_comparing,
     for_optimising,
 )
-from service.appraisal.comparators.backbones import BACKBONES, build_network
-from service.appraisal.comparators.deep import DeepComparator, DeepSettings
-from service.appraisal.stylegan2.projection import (
+from service.appraisal.methods.features.backbones import BACKBONES, build_network
+from service.appraisal.methods.features.deep import DeepComparator, DeepSettings
+from service.appraisal.methods.stylegan2.projection import (
     AdaptationSettings,
     PerceptualLoss,
     ProjectionSettings,
     adapt,
     project,
 )
-from tests.unit.appraisal.stylegan2.generators import small_generator
+from tests.unit.appraisal.methods.stylegan2.generators import small_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = ProjectionSettings(steps=6, mean_draws=50, latent_noise=0.0, learning_rate=0.01)

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEGBaseline8Bit
 
-from service.appraisal.alignment import transform
 from service.appraisal.appraiser import Appraiser, appraisal_id
+from service.appraisal.face.alignment import transform
 from service.appraisal.models import ModelStore
-from service.appraisal.photograph import photograph_from_rgb
+from service.appraisal.photograph.decode import photograph_from_rgb
 from service.errors import ModelNotFoundError, UnknownMethodError
 from service.records import AppraisalStatus, Region, RejectionReason
 from tests.unit.appraisal.photographs import encoded, native, part10, portrait
@@ -143,7 +143,7 @@ def test_dicom_brings_its_uid_along(appraiser):
 def test_an_unknown_method_and_a_missing_model_are_said_at_once(finder, tmp_path):
     with pytest.raises(UnknownMethodError):
         Appraiser("beauty", face_finder=finder)
-    from service.appraisal.comparators import COMPARATORS
+    from service.appraisal.registry import COMPARATORS
 
     needing = [n for n, row in COMPARATORS.items() if row.models and n.startswith("deep")]
     for name in needing:

@@ -16,8 +16,8 @@ from service.appraisal.calibration import (
     region_statistics,
     save_calibration,
 )
-from service.appraisal.methods import METHODS
-from service.appraisal.occlusion import load_occlusion_calibration
+from service.appraisal.gates.occlusion import load_occlusion_calibration
+from service.appraisal.registry import METHODS
 from service.errors import ConfigurationError
 from service.records import Region
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.change import Verdict, compare_appraisals
 from service.appraisal.repeatability import RegionRepeatability, Repeatability, save_repeatability
-from service.cli_change import change
+from service.commands.science.change import change
 from service.errors import ConfigurationError
 from service.exit_codes import ExitCode
 from service.records import Region

@@ -10,7 +10,7 @@ from service.appraisal.anomalies import NAMED, Canvas, inter_ocular_distance, re
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.calibration import load_calibration
 from service.appraisal.models import ModelState, ModelStore
-from service.appraisal.photograph import photograph_from_rgb
+from service.appraisal.photograph.decode import photograph_from_rgb
 from service.records import AppraisalStatus
 
 MOST_BYTES = 40_000_000
@@ -77,5 +77,5 @@ def test_the_same_photograph_twice_is_the_same_appraisal(appraiser, photograph):
 
 
 def test_naming_the_methods_does_not_import_torch():
-    code = "import service.appraisal.methods, sys; sys.exit('torch' in sys.modules)"
+    code = "import service.appraisal.registry, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-
 from service.appraisal.heatmap import HeatmapScale, _label, encode_png, paint, render_heatmap, scale_of
 
 SCALE = HeatmapScale(low=1.0, high=3.0)

@@ -12,11 +12,11 @@ import torchvision
 from skimage import data
 from torch.nn import functional
 
-from service.appraisal.comparators import COMPARATORS
-from service.appraisal.comparators.backbones import IMAGENET_MEAN, IMAGENET_SD
 from service.appraisal.conversion import convert_model
+from service.appraisal.methods.features.backbones import IMAGENET_MEAN, IMAGENET_SD
 from service.appraisal.mobilenet_tflite import load_mobilenet
 from service.appraisal.models import ModelEntry, ModelStore, load_tensors
+from service.appraisal.registry import COMPARATORS
 from service.appraisal.tables import Workplace
 from service.errors import ModelIntegrityError, UnsafeModelError
 

@@ -24,7 +24,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from service.appraisal.photograph import MIN_SIDE, photograph_from_bytes
+from service.appraisal.photograph.decode import MIN_SIDE, photograph_from_bytes
 from service.errors import PhotographError, UndecodablePhotographError, UnsupportedPhotographError
 
 _FILES = Path(pydicom.data.__file__).parent / "test_files"

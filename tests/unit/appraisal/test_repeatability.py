@@ -7,9 +7,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from service.appraisal.appraiser import Appraiser
-from service.appraisal.methods import METHODS, identify
 from service.appraisal.models import ModelStore
-from service.appraisal.photograph import photograph_from_rgb
+from service.appraisal.photograph.decode import photograph_from_rgb
+from service.appraisal.registry import METHODS, identify
 from service.appraisal.repeatability import (
     CONDITIONS,
     REPEATABILITY_DIR,
@@ -21,7 +21,7 @@ from service.appraisal.repeatability import (
     save_repeatability,
 )
 from service.appraisal.settings import AppraisalSettings
-from service.cli_repeatability import repeatability
+from service.commands.science.repeatability import repeatability
 from service.errors import ConfigurationError
 from service.exit_codes import ExitCode
 from service.records import Region

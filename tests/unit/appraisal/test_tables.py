@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.appraisal.comparators import COMPARATORS
-from service.appraisal.methods import METHODS, find_method, identify
 from service.appraisal.models import BROUGHT, ModelStore
-from service.appraisal.normalisers import NORMALISERS
+from service.appraisal.registry import COMPARATORS, METHODS, NORMALISERS, find_method, identify
 from service.appraisal.settings import AppraisalSettings
 from service.appraisal.tables import Normalised, Workplace, lookup, table
 from service.errors import ConfigurationError, ModelNotFoundError, UnknownMethodError

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.conformance import TABLES, renewed, store_statuses
-from dicom_node.ingest import STATUSES
-from dicom_node.statuses import StoreStatus
+from dicom_node.encoding.statuses import StoreStatus
+from dicom_node.intake.ingest import STATUSES
 
 STATEMENT = Path(__file__).parents[3] / "docs" / "conformance.md"
 

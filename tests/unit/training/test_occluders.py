@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.appraisal.regions import face_mask
-from service.training.occluders import HARMLESS, OCCLUDERS, compose, stage_of
+from service.appraisal.face.regions import face_mask
+from service.training.occlusion.occluders import HARMLESS, OCCLUDERS, compose, stage_of
 from tests.unit.appraisal.drawn_face import drawn_face
 
 

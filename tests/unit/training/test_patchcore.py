@@ -13,7 +13,7 @@ from torchvision.models import squeezenet1_1
 from typer.testing import CliRunner
 
 from service.appraisal.models import read_manifest
-from service.cli import app
+from service.commands.main import app
 from service.errors import ConfigurationError, ModelNotFoundError
 from service.exit_codes import ExitCode
 from service.training.model_card import entry_of, put_rows

@@ -11,13 +11,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from service.appraisal.appraiser import Appraiser
-from service.appraisal.evaluation import RaterAgreement
-from service.appraisal.face import MediapipeFaceFinder, RememberingFaceFinder
+from service.appraisal.face.finder import MediapipeFaceFinder, RememberingFaceFinder
 from service.appraisal.models import ModelStore, read_manifest
-from service.appraisal.photograph import read_photograph
-from service.appraisal.validation import MethodScores, Ratings, Validation
-from service.cli_validate import validate_command
+from service.appraisal.photograph.decode import read_photograph
+from service.commands.science.validate import validate_command
 from service.errors import ConfigurationError, ModelIntegrityError
+from service.evaluation.statistics import RaterAgreement
+from service.evaluation.validation import MethodScores, Ratings, Validation
 from service.exit_codes import ExitCode
 from service.records import Region
 from service.training.rated_calibration import (

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from service.cli import main
+from service.commands.main import main
 from service.errors import ConfigurationError
 from service.training.schedule import mean_of
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.appraisal.stylegan2.generator import load_generator
+from service.appraisal.methods.stylegan2.generator import load_generator
 from service.training.stylegan2 import Trainer, TrainingSettings, train
 
 SETTINGS = TrainingSettings(size=16, channels=16, style_dim=8, mapping_layers=2, batch=8, minutes=0.0)

@@ -13,8 +13,8 @@ from pydicom.uid import (
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.query.contexts import STUDY_ROOT_GET
-from dicom_node.scp import Node
 
 PENDING, PENDING_UNMATCHED, SUCCESS, CANCELLED = 0xFF00, 0xFF01, 0x0000, 0xFE00
 NOT_AUTHORISED, DOES_NOT_MATCH, UNKNOWN_DESTINATION = 0x0124, 0xA900, 0xA801

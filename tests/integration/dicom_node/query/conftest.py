@@ -11,12 +11,12 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.query.contexts import STUDY_ROOT_FIND
-from dicom_node.scp import Node
 from service.config import Destination, Settings
 from service.database.pool import Pool, open_pool
-from service.embedded import EmbeddedPostgres
-from service.storage import InstanceStore, open_store
+from service.stack.servers import EmbeddedPostgres
+from service.storage.local import InstanceStore, open_store
 from tests.conftest import cloned_database, settings_of
 from tests.dicom_objects import photograph
 from tests.dicom_objects import store as send

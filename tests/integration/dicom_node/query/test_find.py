@@ -9,8 +9,8 @@ from pydicom.uid import (
 )
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.query.contexts import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
-from dicom_node.scp import Node
 from service.database import ledger
 from service.database.pool import Pool, transaction
 from service.records import LedgerEvent

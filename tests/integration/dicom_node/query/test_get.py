@@ -11,8 +11,8 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, build_role, evt
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.query.contexts import RESULT_CLASSES, STUDY_ROOT_GET
-from dicom_node.scp import Node
 from tests.integration.dicom_node.query.asking import (
     CANNOT_PERFORM,
     SUCCESS,

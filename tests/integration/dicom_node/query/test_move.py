@@ -5,12 +5,12 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEGBaseline8Bit
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.query.contexts import STUDY_ROOT_MOVE
-from dicom_node.scp import Node
 from service.database import instances, ledger
 from service.database.pool import Pool, transaction
 from service.records import LedgerEvent
-from service.storage import InstanceStore
+from service.storage.local import InstanceStore
 from tests.integration.dicom_node.query.asking import (
     CANNOT_PERFORM,
     DOES_NOT_MATCH,

@@ -26,14 +26,14 @@ from pydicom.uid import (
 from pynetdicom import AE, build_role, evt
 from pynetdicom.dsutils import encode
 
+from dicom_node.acceptor.scp import Node
 from dicom_node.query.contexts import STUDY_ROOT_FIND, STUDY_ROOT_GET
 from dicom_node.readers import TRANSFER_SYNTAXES
-from dicom_node.scp import Node
 from service.config import Settings
 from service.database import instances
 from service.database.pool import Pool, transaction
-from service.embedded import EmbeddedPostgres
-from service.storage import InstanceStore
+from service.stack.servers import EmbeddedPostgres
+from service.storage.local import InstanceStore
 from tests.conftest import cloned_database, settings_of
 from tests.dicom_objects import associate, send_raw
 

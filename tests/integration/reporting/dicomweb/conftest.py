@@ -23,15 +23,15 @@ from pydicom.uid import (
 )
 from starlette.applications import Starlette
 
-from dicom_node.group_commit import GroupCommit
-from dicom_node.ingest import Ingest
-from dicom_node.journal import Journal
-from dicom_node.stow import StowReceiver
+from dicom_node.intake.group_commit import GroupCommit
+from dicom_node.intake.ingest import Ingest
+from dicom_node.intake.journal import Journal
+from dicom_node.intake.stow import StowReceiver
 from reporting.dicomweb.app import dicomweb_app
 from reporting.fhir.http import Api
-from reporting.fhir.server import make_api
+from reporting.http.server import make_api
 from service.config import Settings
-from service.embedded import EmbeddedPostgres
+from service.stack.servers import EmbeddedPostgres
 from tests.conftest import cloned_database, settings_of
 from tests.dicom_objects import photograph
 

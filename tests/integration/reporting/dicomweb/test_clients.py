@@ -17,16 +17,16 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
-from dicom_node.ingest import Ingest
-from dicom_node.stow import StowReceiver
-from dicom_node.stow_sender import stow
+from dicom_node.delivery.stow_sender import stow
+from dicom_node.intake.ingest import Ingest
+from dicom_node.intake.stow import StowReceiver
 from reporting.dicomweb.app import dicomweb_app
 from reporting.fhir.http import Api
 from service.config import Destination
 from service.database import instances
 from service.database.pool import transaction
 from service.errors import DestinationUnreachableError, ResultNotAcceptedError
-from service.waiting import wait_until
+from service.stack.waiting import wait_until
 from tests.dicom_objects import photograph
 from tests.integration.reporting.dicomweb.conftest import part10
 

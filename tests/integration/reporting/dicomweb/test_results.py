@@ -13,11 +13,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
 from reporting.fhir.http import Api
-from reporting.tasks import report
-from service.context import Context
+from reporting.report import report
 from service.database.pool import transaction
+from service.pipeline.context import Context
 from tests.integration.reporting.dicomweb.conftest import BASE_URL, Web
-from tests.integration.reporting.test_tasks import judge, keep_npy, keep_png
+from tests.integration.reporting.test_report import judge, keep_npy, keep_png
 from tests.unit.reporting.photographs import SOP_UID, STUDY_UID, appraised
 
 JSON = "application/dicom+json"

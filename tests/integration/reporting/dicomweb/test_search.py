@@ -6,7 +6,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from reporting.dicomweb import search as search_module
-from service.database import holdings
+from reporting.holdings.database import holdings
 from service.database.pool import transaction
 from tests.integration.reporting.dicomweb.conftest import BASE_URL, Web
 

@@ -11,8 +11,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from dicom_node.ingest import Ingest
-from dicom_node.scp import Node
+from dicom_node.acceptor.scp import Node
+from dicom_node.intake.ingest import Ingest
 from reporting.dicomweb.app import dicomweb_app
 from reporting.fhir.access import Principal, parse_scopes
 from reporting.fhir.http import Api
@@ -109,7 +109,7 @@ def test_an_instance_cut_short(web: Web) -> None:
 
 
 def test_a_full_disk_is_answered_with_try_again(web: Web, api: Api, ingest: Ingest, tmp_path: Path) -> None:
-    from service.storage import LocalStore
+    from service.storage.local import LocalStore
 
     full = LocalStore(tmp_path / "full", low_watermark_bytes=1 << 60)
     answer = Web(api, replace(ingest, store=full)).store(part10(photograph()))
@@ -189,7 +189,7 @@ class Scoped:
 
 @pytest.fixture
 def guarded(api: Api, ingest: Ingest) -> Http:
-    from dicom_node.stow import StowReceiver
+    from dicom_node.intake.stow import StowReceiver
 
     app = dicomweb_app(replace(api, authorizer=Scoped()), StowReceiver(api.settings, ingest).begin)
     return Http(app)

@@ -16,12 +16,12 @@ import pytest
 
 from reporting.dicom.context import ReportContext, ResultObject
 from reporting.fhir.app import FhirApp
+from reporting.fhir.database.records import Saved
 from reporting.fhir.http import Api
 from reporting.fhir.results import save_results
-from reporting.fhir.server import make_api
+from reporting.http.server import make_api
 from reporting.identifiers import ResultKind, result_uid
 from service.config import Settings
-from service.database.fhir_records import Saved
 from service.database.pool import transaction
 from service.records import AppraisalStatus, SavedAppraisal
 from tests.unit.reporting.photographs import appraised, context, photograph

@@ -22,8 +22,8 @@ from reporting.fhir import smart
 from reporting.fhir.app import FhirApp
 from reporting.fhir.http import Api
 from reporting.fhir.outcome import FhirProblemError
-from reporting.fhir.server import make_api
 from reporting.fhir.smart import Authorizer, Registry, TrustedIssuer, load_registry
+from reporting.http.server import make_api
 from reporting.identifiers import fhir_id
 from service.config import Settings
 from service.errors import ConfigurationError

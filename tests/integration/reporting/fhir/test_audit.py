@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from reporting.fhir.http import Api
-from reporting.fhir.validate import issues_of
+from reporting.fhir.valid.validate import issues_of
 from reporting.identifiers import fhir_id
 from service.audit.trail import seal_pending, verify
 from tests.integration.reporting.fhir.conftest import Client, Save

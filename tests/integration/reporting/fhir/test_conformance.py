@@ -13,7 +13,7 @@ from fhirpathpy import evaluate
 from fhirpathpy.models import models
 from jsonschema import Draft6Validator
 
-from reporting.fhir.validate import issues_of
+from reporting.fhir.valid.validate import issues_of
 from service.records import RejectionReason
 from tests.integration.reporting.fhir.conftest import Client, Save
 from tests.unit.reporting.photographs import rejected

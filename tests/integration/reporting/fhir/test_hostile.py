@@ -191,7 +191,7 @@ def test_everything_takes_its_types_together(client: Client, save_photograph: Sa
 def test_more_than_can_be_included_is_said(
     client: Client, save_photograph: Save, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reporting.fhir import searching
+    from reporting.fhir.search import searching
 
     for number in range(3):
         save_photograph(number)
@@ -234,7 +234,7 @@ def test_parameters_that_contradict_each_other(client: Client) -> None:
 
 
 def test_a_failure_of_ours_is_recorded_too(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.database import fhir_resources
+    from reporting.fhir.database import resources as fhir_resources
 
     def fail(*_: object) -> None:
         raise RuntimeError("a fault of ours")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from reporting.fhir.database import search as fhir_search
+from reporting.fhir.database.records import Search
 from reporting.fhir.http import Api
-from reporting.fhir.search_request import parse
-from service.database import fhir_search
-from service.database.fhir_records import Search
+from reporting.fhir.search.search_request import parse
 from service.database.pool import Connection, transaction
 from tests.integration.reporting.fhir.conftest import BASE_URL, Save
 

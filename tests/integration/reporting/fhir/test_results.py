@@ -8,11 +8,11 @@ import re
 import threading
 from dataclasses import replace
 
+from reporting.fhir.database.records import SaveOutcome
 from reporting.fhir.http import Api
 from reporting.fhir.results import save_results
-from reporting.fhir.validate import issues_of
-from reporting.fhir.withdrawal import withdraw
-from service.database.fhir_records import SaveOutcome
+from reporting.fhir.valid.validate import issues_of
+from reporting.fhir.write.withdrawal import withdraw
 from service.database.pool import transaction
 from service.records import ExclusionReason, Region, RegionScore, RejectionReason
 from tests.integration.reporting.fhir.conftest import Client, Save, secondary_capture

@@ -10,15 +10,16 @@ from typing import Any
 import psycopg
 import pytest
 
+from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.database import templates as fhir_templates
+from reporting.fhir.database.records import ComponentEntry, TokenEntry
+from reporting.fhir.database.texts import SEPARATOR
+from reporting.fhir.database.vocabulary import lay, vocabulary
 from reporting.fhir.http import Api
-from service.database import fhir_resources, fhir_templates
-from service.database.fhir_records import ComponentEntry, TokenEntry
-from service.database.fhir_texts import SEPARATOR
-from service.database.fhir_vocabulary import lay, vocabulary
 from service.database.migrate import migrate
 from service.database.pool import transaction
 from tests.integration.reporting.fhir.conftest import Client, Save
-from tests.integration.reporting.fhir.test_withdrawal import observation_of, withdraw
+from tests.integration.reporting.fhir.write.test_withdrawal import observation_of, withdraw
 
 
 def component(code: str, value: str | None, unit: str | None = "1") -> ComponentEntry:

@@ -15,7 +15,7 @@ from reporting.identifiers import ResultKind
 from service.config import Settings
 from service.errors import InstanceNotStoredError, ResultError
 from service.records import SavedAppraisal
-from service.storage import InstanceStore, LocalStore
+from service.storage.local import InstanceStore, LocalStore
 from tests.unit.reporting.photographs import COLUMNS, ROWS, appraised, context, pixels, rejected
 
 

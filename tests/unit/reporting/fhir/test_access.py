@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reporting.fhir.access import Principal, parse_scopes
 from reporting.fhir.outcome import FhirProblemError
-from reporting.fhir.paging import seal, unseal
+from reporting.fhir.search.paging import seal, unseal
 
 
 def principal(scopes: str, patient: str | None = None) -> Principal:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from reporting.holdings.attributes import key_of, tag_of
+from reporting.holdings.database.holding_records import Level, MatchKind
 from reporting.holdings.matching import condition
 from reporting.holdings.names import folded
-from service.database.holding_records import Level, MatchKind
 from service.errors import QueryError
 
 

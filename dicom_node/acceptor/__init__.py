@@ -1,0 +1,1 @@
+"""Accepting associations: the upper layer, negotiation, the receiving processes."""

@@ -1,0 +1,1 @@
+"""Who may associate, and how often: allow-lists, users, rates."""

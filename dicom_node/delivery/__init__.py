@@ -1,0 +1,1 @@
+"""Results on their way to destinations: C-STORE, STOW-RS, circuit breakers."""

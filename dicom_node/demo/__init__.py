@@ -1,0 +1,1 @@
+"""The demonstration: photographs to send, a small PACS to receive."""

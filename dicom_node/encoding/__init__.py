@@ -1,0 +1,1 @@
+"""DICOM as bytes: commands, data set structure, file meta information, statuses."""

@@ -1,0 +1,1 @@
+"""What a received object goes through before the sender reads success."""

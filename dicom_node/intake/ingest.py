@@ -1,0 +1,290 @@
+"""Intake of one object: checked while it streams to disk, durable before it is acknowledged."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from pydicom.uid import RE_VALID_UID
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+
+from dicom_node.acceptor.association import NodeAssociation
+from dicom_node.acceptor.upper_layer import Reception
+from dicom_node.admission.admission import Admission
+from dicom_node.encoding import structure
+from dicom_node.encoding.command import StoreCommand
+from dicom_node.encoding.file_meta import part10_header
+from dicom_node.encoding.statuses import StoreStatus
+from dicom_node.intake.group_commit import GroupCommit
+from dicom_node.intake.journal import Journal
+from dicom_node.readers import READERS
+from service.database.pool import Pool
+from service.errors import (
+    ConflictingInstanceError,
+    DatabaseUnavailableError,
+    IncompleteInstanceError,
+    IntakeError,
+    InvalidIdentifierError,
+    NodeBusyError,
+    SemblanceError,
+    StorageError,
+    StorageFullError,
+    UnsupportedInstanceError,
+)
+from service.pipeline.attempt import describe
+from service.records import LedgerEvent, NewInstance, Receipt
+from service.storage.local import InstanceStore, StoreWriter
+
+_log = structlog.get_logger(__name__)
+
+_MAX_UID = 64
+
+# Which status tells the sender of which error; the first match counts.
+STATUSES: tuple[tuple[type[SemblanceError], StoreStatus], ...] = (
+    (StorageError, StoreStatus.OUT_OF_RESOURCES),
+    (NodeBusyError, StoreStatus.OUT_OF_RESOURCES),
+    (DatabaseUnavailableError, StoreStatus.OUT_OF_RESOURCES),
+    (UnsupportedInstanceError, StoreStatus.SOP_CLASS_NOT_SUPPORTED),
+    (ConflictingInstanceError, StoreStatus.CONFLICTING_INSTANCE),
+    (IncompleteInstanceError, StoreStatus.CANNOT_UNDERSTAND),
+    (InvalidIdentifierError, StoreStatus.DATA_SET_DOES_NOT_MATCH),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sender:
+    """Who sends."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    peer_address: str
+    association_id: str = ""  # ties its line in the ledger to those of what came by it
+
+    def detail(self) -> dict[str, str]:
+        """For ledger and log."""
+        return {
+            "calling_ae_title": self.calling_ae_title,
+            "called_ae_title": self.called_ae_title,
+            "peer_address": self.peer_address,
+            **({"association": self.association_id} if self.association_id else {}),
+        }
+
+
+def sender_of(association: Association) -> Sender:
+    """Who is at the other end of an association."""
+    request = association.requestor.primitive
+    return Sender(
+        calling_ae_title=printable(request.calling_ae_title if request is not None else ""),
+        called_ae_title=printable(request.called_ae_title if request is not None else ""),
+        peer_address=association.requestor.address or "",
+        association_id=association.identifier if isinstance(association, NodeAssociation) else "",
+    )
+
+
+def printable(text: str, limit: int = 64) -> str:
+    """Text from the network made fit for a log line or a row."""
+    return "".join(c if c.isprintable() else "?" for c in text.strip()[:limit])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingest:
+    """What every reception of a process shares."""
+
+    store: InstanceStore
+    pool: Pool
+    commit: GroupCommit
+    journal: Journal
+    admission: Admission | None = None  # limits; None for none
+
+    def begin(
+        self, association: Association, context: PresentationContext | None, request: StoreCommand
+    ) -> Reception:
+        """Begin to receive one object; a ReceptionFactory."""
+        return InstanceReception(self, sender_of(association), context, request)
+
+    def record_refusal(self, sop_instance_uid: str, sender: Sender, detail: Mapping[str, str]) -> None:
+        """Put a refusal into log and ledger; into the ledger when the database is there."""
+        uid = printable(sop_instance_uid)
+        _log.warning("refused", sop_instance_uid=uid, **sender.detail(), **detail)
+        self.journal.write(LedgerEvent.REFUSED, uid, {**sender.detail(), **detail})
+
+
+class InstanceReception:
+    """One object on its way in; see Reception. Nothing is kept unless ``finish`` answers success."""
+
+    def __init__(
+        self, ingest: Ingest, sender: Sender, context: PresentationContext | None, request: StoreCommand
+    ) -> None:
+        """Judge the request and open the store; a failure is kept for ``finish``."""
+        self._ingest = ingest
+        self._sender = sender
+        self._request = request
+        self._transfer_syntax_uid = ""
+        self._writer: StoreWriter | None = None
+        self._structure: structure.StructureReader | None = None
+        self._error: Exception | None = None
+        self._guarded(lambda: self._open(context))
+
+    def write(self, fragment: memoryview) -> None:
+        """Keep a fragment, unless the object is refused already."""
+        if self._error is None:
+            self._guarded(lambda: self._keep(fragment))
+
+    def finish(self) -> tuple[int, str]:
+        """Check, make durable, record; see Reception."""
+        try:
+            if self._error is None:
+                self._guarded(self._accept)
+        finally:
+            self._close()
+        return self._answer()
+
+    def abandon(self, reason: str) -> None:
+        """Keep nothing of it; the ledger says why."""
+        self._close()
+        self._ingest.record_refusal(
+            self._request.sop_instance_uid,
+            self._sender,
+            {"reason": f"transfer incomplete: {printable(reason, 200)}"},
+        )
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Run a step; what it raises decides the answer. The one broad except of the C-STORE handler."""
+        try:
+            step()
+        except SemblanceError as exc:
+            self._error = exc
+            self._close()
+        except Exception as exc:  # noqa: BLE001 -- the C-STORE handler answers whatever happens
+            _log.error("reception-failed", uid=printable(self._request.sop_instance_uid), **_fault(exc))
+            self._error = exc
+            self._close()
+
+    def _open(self, context: PresentationContext | None) -> None:
+        request = self._request
+        if self._ingest.admission is not None:
+            self._ingest.admission.admit_object(self._sender.calling_ae_title, self._sender.peer_address)
+        if (
+            context is None
+            or context.abstract_syntax != request.sop_class_uid
+            or request.sop_class_uid not in READERS
+        ):
+            raise UnsupportedInstanceError("SOP class not negotiated in this presentation context")
+        require_uid("Affected SOP Instance UID", request.sop_instance_uid)
+        self._transfer_syntax_uid = str(context.transfer_syntax[0])
+        self._structure = structure.StructureReader(self._transfer_syntax_uid)
+        self._writer = self._ingest.store.writer()
+        self._writer.__enter__()
+        self._writer.write(
+            part10_header(request.sop_class_uid, request.sop_instance_uid, self._transfer_syntax_uid)
+        )
+
+    def _keep(self, fragment: memoryview) -> None:
+        if self._structure is None or self._writer is None:
+            raise StorageError("the reception is closed")
+        self._structure.feed(fragment)
+        self._writer.write(fragment)
+
+    def _accept(self) -> None:
+        if self._structure is None or self._writer is None:
+            raise StorageError("the reception is closed")
+        values = self._structure.finish()
+        identity = self._identity(values)
+        stored = self._writer.commit()
+        receipt = self._ingest.commit.record(
+            NewInstance(
+                **identity,
+                transfer_syntax_uid=self._transfer_syntax_uid,
+                calling_ae_title=self._sender.calling_ae_title,
+                called_ae_title=self._sender.called_ae_title,
+                peer_address=self._sender.peer_address,
+                association_id=self._sender.association_id,
+                sha256=stored.sha256,
+                size_bytes=stored.size_bytes,
+            )
+        )
+        _log.info("received", sop_instance_uid=identity["sop_instance_uid"], receipt=receipt.value)
+        if receipt is Receipt.QUARANTINED:
+            raise ConflictingInstanceError("other bytes under a known SOP Instance UID; quarantined")
+
+    def _identity(self, values: structure.KeptValues) -> dict[str, str]:
+        """The identifiers of the object, checked (PS3.5 section 9.1)."""
+        identity = {
+            "sop_class_uid": values.text(structure.SOP_CLASS_UID),
+            "sop_instance_uid": values.text(structure.SOP_INSTANCE_UID),
+            "study_instance_uid": values.text(structure.STUDY_INSTANCE_UID),
+            "series_instance_uid": values.text(structure.SERIES_INSTANCE_UID),
+        }
+        for name, uid in identity.items():
+            require_uid(name, uid)
+        if identity["sop_class_uid"] != self._request.sop_class_uid:
+            raise InvalidIdentifierError("SOP Class UID differs from the command's")
+        if identity["sop_instance_uid"] != self._request.sop_instance_uid:
+            raise InvalidIdentifierError("SOP Instance UID differs from the command's")
+        for name, tag in (
+            ("patient_id", structure.PATIENT_ID),
+            ("issuer_of_patient_id", structure.ISSUER_OF_PATIENT_ID),
+        ):
+            identity[name] = values.text(tag)
+            if not identity[name].isprintable():
+                raise InvalidIdentifierError(f"{name} holds a control character")
+        return identity
+
+    def _answer(self) -> tuple[int, str]:
+        error = self._error
+        if error is None:
+            return StoreStatus.SUCCESS, ""
+        status = next((s for kind, s in STATUSES if isinstance(error, kind)), StoreStatus.OUT_OF_RESOURCES)
+        comment = _comment(error)
+        if not isinstance(error, ConflictingInstanceError):  # that one is in the ledger as quarantined
+            self._ingest.record_refusal(
+                self._request.sop_instance_uid,
+                self._sender,
+                {"reason": _reason(error), "status": f"0x{status:04X}"},
+            )
+        return status, comment
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        self._structure = None
+        if writer is not None:
+            writer.__exit__(None, None, None)
+
+
+def require_uid(name: str, uid: str) -> None:
+    """Check a UID (PS3.5 section 9.1).
+
+    Raises:
+        InvalidIdentifierError: Absent, too long, or not dotted numbers.
+    """
+    if not uid:
+        raise InvalidIdentifierError(f"{name} is missing")
+    if len(uid) > _MAX_UID or not RE_VALID_UID.fullmatch(uid):
+        raise InvalidIdentifierError(f"{name} is not a UID")
+
+
+def _fault(exc: Exception) -> dict[str, str]:
+    """Where and of what kind an unforeseen error was; its message may quote patient data and is left out."""
+    frames = traceback.extract_tb(exc.__traceback__)[-4:]
+    return {
+        "error": type(exc).__name__,
+        "at": " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames)),
+    }
+
+
+def _reason(error: Exception) -> str:
+    """What the ledger says of an error."""
+    return printable(describe(error), 200)
+
+
+def _comment(error: Exception) -> str:
+    """What the sender is told: no paths, no internals."""
+    if isinstance(error, StorageFullError):
+        return "disk space is low"
+    if isinstance(error, IntakeError):
+        return printable(str(error))
+    return "cannot store at present"

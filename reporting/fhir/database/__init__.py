@@ -1,0 +1,1 @@
+"""FHIR resources in PostgreSQL: rows, search conditions, exports, subscriptions."""

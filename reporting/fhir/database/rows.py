@@ -1,0 +1,46 @@
+"""Rows of FHIR resources as records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow, tuple_row
+
+from reporting.fhir.database.records import StoredResource
+from reporting.fhir.database.texts import assemble
+from service.database.pool import Connection
+
+ROW_WIDTH = 8  # columns that make a record
+
+
+def tuples(connection: Connection) -> psycopg.Cursor[TupleRow]:
+    """Open a cursor whose rows are tuples: the read path makes no dictionaries."""
+    return connection.cursor(row_factory=tuple_row)
+
+
+def columns(table: str, row_id: str = "") -> str:
+    """The columns that ``stored`` makes a record of.
+
+    Args:
+        table: Name or alias of fhir_resource or fhir_history.
+        row_id: SQL of the row's id, where the table has none.
+    """
+    plain = ", ".join(f"{table}.{name}" for name in ("type", "id", "version_id", "last_updated", "patient"))
+    template = f"(SELECT t.text FROM fhir_template t WHERE t.number = {table}.template_id)"
+    return f"{row_id or f'{table}.resource_id'}, {plain}, {table}.body, {template}"
+
+
+def stored(row: Sequence[Any]) -> StoredResource:
+    """Make a record of a row of ``columns``."""
+    row_id, resource_type, resource_id, version_id, last_updated, patient, body, template = row
+    return StoredResource(
+        row_id=row_id,
+        resource_type=resource_type,
+        resource_id=resource_id,
+        version_id=version_id,
+        last_updated=last_updated,
+        patient=patient,
+        body=body if template is None else assemble(template, body),
+    )

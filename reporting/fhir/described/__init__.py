@@ -1,0 +1,1 @@
+"""What the FHIR server says of itself: CapabilityStatement, OpenAPI."""

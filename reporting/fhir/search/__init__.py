@@ -1,0 +1,1 @@
+"""Searching: criteria, restriction to what the caller may see, pages."""

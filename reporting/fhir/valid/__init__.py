@@ -1,0 +1,1 @@
+"""Whether a resource is valid, by R4 and by profile."""

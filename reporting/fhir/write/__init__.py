@@ -1,0 +1,1 @@
+"""Writing: create, update, transactions, withdrawal."""

@@ -1,0 +1,147 @@
+"""Taking a result back: it stays to be read as ``entered-in-error``, with who did it and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.database import search as fhir_search
+from reporting.fhir.database.records import Saved, StoredResource
+from reporting.fhir.elements import Element, coded, issued, reference
+from reporting.fhir.http import Api, Request, Response, version_headers
+from reporting.fhir.outcome import FhirProblemError, IssueType
+from reporting.fhir.parameters import operation_pairs
+from reporting.fhir.render import draft_of, loads
+from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.subscriptions.rules import announce
+from reporting.fhir.valid.validate import check
+from reporting.identifiers import fhir_id
+from service.config import Settings
+from service.database.pool import Connection, transaction
+from service.errors import RecordNotFoundError
+
+ENTERED_IN_ERROR = "entered-in-error"
+_MOST = 100
+_PARTICIPANT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+_DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
+
+
+def withdraw(
+    connection: Connection, observation_id: str, *, reason: str, who: str, settings: Settings
+) -> list[Saved]:
+    """Mark a result and its heatmaps ``entered-in-error``, and amend the report; earlier versions stay.
+
+    Subscribers are told. What the archive holds is not touched: DICOM objects are rejected there.
+
+    Args:
+        connection: In a transaction, which the caller commits.
+        observation_id: Logical id.
+        reason: Why, in words; no patient data.
+        who: Client or user who does it.
+        settings: Uses the base URL.
+
+    Returns:
+        What was saved; nothing when it was withdrawn before.
+
+    Raises:
+        RecordNotFoundError: There is no such Observation.
+    """
+    _lock_study(connection, observation_id)
+    stored = fhir_resources.read_for_update(connection, "Observation", observation_id)
+    if stored is None:
+        raise RecordNotFoundError(f"no Observation {observation_id}")
+    resource = loads(stored.body)
+    if resource["status"] == ENTERED_IN_ERROR:
+        return []
+    changed = [{**resource, "status": ENTERED_IN_ERROR}]
+    changed += [{**loads(each.body), "status": ENTERED_IN_ERROR} for each in _heatmaps(connection, stored)]
+    changed += [{**loads(each.body), "status": "amended"} for each in _reports(connection, stored)]
+    drafts = [draft_of(each, base_url=settings.fhir_base_url(), patient=stored.patient) for each in changed]
+    saved = fhir_resources.save(connection, drafts, author=who)
+    now = next(each.resource for each in saved if each.resource.resource_type == "Observation")
+    provenance = _provenance(now, [each.resource for each in saved], reason, who)
+    check(provenance)
+    draft = draft_of(provenance, base_url=settings.fhir_base_url(), patient=stored.patient)
+    saved += fhir_resources.save(connection, [draft], author=who)
+    announce(connection, saved, settings)
+    return saved
+
+
+def _lock_study(connection: Connection, observation_id: str) -> None:
+    """Wait for reports of the same study that are being made, and keep others from beginning."""
+    observation = fhir_resources.read(connection, "Observation", observation_id)
+    for part in loads(observation.body).get("partOf", []) if observation else []:
+        resource_type, _, resource_id = str(part.get("reference", "")).partition("/")
+        study = fhir_resources.read(connection, resource_type, resource_id)
+        for identifier in loads(study.body).get("identifier", []) if study else []:
+            uid = str(identifier.get("value", "")).removeprefix("urn:oid:")
+            fhir_resources.lock_name(connection, f"study {uid}")
+
+
+def _referring(
+    connection: Connection, stored: StoredResource, resource_type: str, name: str
+) -> list[StoredResource]:
+    target = (stored.resource_type, stored.resource_id)
+    number = RESOURCE_TYPES[resource_type].parameters[name].number
+    return fhir_search.referring(connection, [target], resource_type, number, _MOST)
+
+
+def _heatmaps(connection: Connection, stored: StoredResource) -> list[StoredResource]:
+    """Media that a Provenance names beside the Observation."""
+    named = [
+        ("Media", str(target["reference"]).partition("/")[2])
+        for each in _referring(connection, stored, "Provenance", "target")
+        for target in loads(each.body)["target"]
+        if str(target.get("reference", "")).startswith("Media/")
+    ]
+    return fhir_resources.read_many(connection, named)
+
+
+def _reports(connection: Connection, stored: StoredResource) -> list[StoredResource]:
+    found = _referring(connection, stored, "DiagnosticReport", "result")
+    locked = [fhir_resources.read_for_update(connection, r.resource_type, r.resource_id) for r in found]
+    return [each for each in locked if each is not None]
+
+
+def _provenance(now: StoredResource, saved: list[StoredResource], reason: str, who: str) -> Element:
+    recorded = issued(now.last_updated)
+    return {
+        "resourceType": "Provenance",
+        "id": fhir_id("Provenance", "withdrawal", now.resource_id, str(now.version_id)),
+        "target": [reference(each.resource_type, each.resource_id) for each in saved],
+        "occurredDateTime": recorded,
+        "recorded": recorded,
+        "reason": [{"text": reason}],
+        "activity": coded(_DATA_OPERATION, "NULLIFY", "nullify"),
+        "agent": [
+            {"type": coded(_PARTICIPANT, "author", "Author"), "who": {"identifier": {"value": who}}},
+        ],
+    }
+
+
+def withdraw_operation(api: Api, request: Request) -> Response:
+    """``POST Observation/[id]/$withdraw`` with a ``reason``: answers with the Observation as it is now."""
+    grant = request.principal.grant("Observation", "u")
+    if grant.patient is not None or grant.alternatives:
+        raise FhirProblemError(
+            403, IssueType.FORBIDDEN, "no scope grants all of Observation", "http.authorization"
+        )
+    options: dict[str, Any] = dict(operation_pairs(request))
+    reason = str(options.get("reason", "")).strip()
+    if not reason:
+        raise FhirProblemError(400, IssueType.REQUIRED, "say the reason", "Parameters.parameter")
+    observation_id = request.parameters["id"]
+    with transaction(api.pool) as connection:
+        try:
+            client = request.principal.client_id
+            withdraw(connection, observation_id, reason=reason, who=client, settings=api.settings)
+        except RecordNotFoundError as exc:
+            raise FhirProblemError(404, IssueType.NOT_FOUND, str(exc), "http.path") from exc
+        now = fhir_resources.read(connection, "Observation", observation_id)
+    assert now is not None  # noqa: S101 - withdrawn above
+    return Response(
+        body=now.body.encode(),
+        headers=version_headers(now),
+        touched=(f"Observation/{observation_id}",),
+        patients=(now.patient,) if now.patient else (),
+    )

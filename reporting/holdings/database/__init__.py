@@ -1,0 +1,1 @@
+"""The index of headers that queries are answered from, in PostgreSQL."""

@@ -1,0 +1,138 @@
+"""What the node holds: photographs received and results made, indexed by their headers.
+
+A trigger on ``instance`` queues every photograph in the transaction that records it, so that receiving
+knows nothing of the index; ``held_pending`` is that queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from reporting.holdings.database.holding_records import (
+    HeldInstance,
+    LevelAttributes,
+    NewHolding,
+    PendingHolding,
+)
+from service.database.pool import Connection
+
+_MOST_ATTEMPTS = 5  # at reading a header whose bytes cannot be had
+
+_COLUMNS = ", ".join(field.name for field in fields(HeldInstance))
+_SELECT = f"SELECT {_COLUMNS} FROM held_instance"  # noqa: S608 -- constant
+
+
+def queue_result(connection: Connection, *, sop_instance_uid: str, sha256: str, instance_id: int) -> None:
+    """Note a result object that is in the store; a known one stays as it is."""
+    connection.execute(
+        "INSERT INTO held_pending (sop_instance_uid, sha256, instance_id, is_result)"
+        " SELECT %(uid)s, %(sha256)s, %(instance_id)s, true"
+        " WHERE NOT EXISTS (SELECT FROM held_instance WHERE sop_instance_uid = %(uid)s)"
+        " ON CONFLICT DO NOTHING",
+        {"uid": sop_instance_uid, "sha256": sha256, "instance_id": instance_id},
+    )
+
+
+def take_pending(connection: Connection, limit: int) -> list[PendingHolding]:
+    """Take instances to be indexed, held until the transaction ends; waits for what others hold."""
+    rows = connection.execute(
+        "SELECT sop_instance_uid, sha256, instance_id, is_result FROM held_pending WHERE attempts < %s"
+        " ORDER BY sop_instance_uid LIMIT %s FOR UPDATE",
+        (_MOST_ATTEMPTS, limit),
+    )
+    return [PendingHolding(**row) for row in rows]
+
+
+def pending(connection: Connection) -> int:
+    """How many instances wait to be indexed and can be."""
+    row = connection.execute(
+        "SELECT count(*) AS instances FROM held_pending WHERE attempts < %s", (_MOST_ATTEMPTS,)
+    ).fetchone()
+    return int(row["instances"]) if row else 0
+
+
+def postpone(connection: Connection, sop_instance_uid: str) -> None:
+    """Count a failed attempt at indexing."""
+    connection.execute(
+        "UPDATE held_pending SET attempts = attempts + 1 WHERE sop_instance_uid = %s", (sop_instance_uid,)
+    )
+
+
+def add(connection: Connection, holdings: Sequence[NewHolding]) -> None:
+    """Index instances, and take them off the queue.
+
+    Of a study and a series, what its first instance says counts.
+    """
+    for holding in holdings:
+        instance = holding.instance
+        connection.execute(
+            "INSERT INTO held_study (study_instance_uid, attributes, names) VALUES (%s, %s, %s)"
+            " ON CONFLICT DO NOTHING",
+            (instance.study_instance_uid, *_json(holding.study)),
+        )
+        connection.execute(
+            "INSERT INTO held_series (study_instance_uid, series_instance_uid, attributes, names)"
+            " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            (instance.study_instance_uid, instance.series_instance_uid, *_json(holding.series)),
+        )
+        attributes, names = _json(holding.image)
+        connection.execute(
+            f"INSERT INTO held_instance ({_COLUMNS}, attributes, names)"  # noqa: S608 -- constants
+            f" VALUES ({', '.join(f'%({field.name})s' for field in fields(HeldInstance))},"
+            " %(attributes)s, %(names)s) ON CONFLICT DO NOTHING",
+            {**asdict(instance), "attributes": attributes, "names": names},
+        )
+    connection.execute(
+        "DELETE FROM held_pending WHERE sop_instance_uid = ANY(%s)",
+        ([holding.instance.sop_instance_uid for holding in holdings],),
+    )
+
+
+def by_uid(connection: Connection, sop_instance_uid: str) -> HeldInstance | None:
+    """The instance of that SOP Instance UID, or None."""
+    row = connection.execute(_SELECT + " WHERE sop_instance_uid = %s", (sop_instance_uid,)).fetchone()
+    return _instance(row) if row else None
+
+
+def sha256_of(connection: Connection, sop_instance_uid: str) -> str:
+    """Key in the store of an instance that is held, indexed already or about to be; "" when it is not."""
+    row = connection.execute(
+        "SELECT sha256 FROM held_instance WHERE sop_instance_uid = %(uid)s"
+        " UNION ALL SELECT sha256 FROM held_pending WHERE sop_instance_uid = %(uid)s LIMIT 1",
+        {"uid": sop_instance_uid},
+    ).fetchone()
+    return str(row["sha256"]) if row else ""
+
+
+def of_study(
+    connection: Connection, study_instance_uid: str, series_instance_uid: str = ""
+) -> list[HeldInstance]:
+    """Instances of a study, or of one of its series, photographs first."""
+    rows = connection.execute(
+        _SELECT + " WHERE study_instance_uid = %(study)s"
+        " AND (%(series)s::text = '' OR series_instance_uid = %(series)s)"
+        " ORDER BY is_result, series_instance_uid, instance_id, sop_instance_uid",
+        {"study": study_instance_uid, "series": series_instance_uid},
+    )
+    return [_instance(row) for row in rows]
+
+
+def headers(connection: Connection, sop_instance_uids: Sequence[str]) -> Mapping[str, dict[str, object]]:
+    """Whole headers, in the DICOM JSON Model, by SOP Instance UID."""
+    rows = connection.execute(
+        "SELECT sop_instance_uid, attributes FROM held_instance WHERE sop_instance_uid = ANY(%s)",
+        (list(sop_instance_uids),),
+    )
+    return {row["sop_instance_uid"]: row["attributes"] for row in rows}
+
+
+def _instance(row: DictRow) -> HeldInstance:
+    return HeldInstance(**row)
+
+
+def _json(level: LevelAttributes) -> tuple[Jsonb, Jsonb]:
+    return Jsonb(dict(level.attributes)), Jsonb({tag: list(names) for tag, names in level.names.items()})

@@ -1,0 +1,1 @@
+"""What FHIR, DICOMweb and the ledger share over HTTP."""

@@ -1,0 +1,135 @@
+"""Makes the API from the settings and serves it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Mapping
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from reporting.fhir.app import FhirApp
+from reporting.fhir.audit import AuditLog
+from reporting.fhir.database import keys as fhir_keys
+from reporting.fhir.http import Api
+from reporting.fhir.smart import Authorizer, load_registry
+from reporting.fhir.valid.definitions import publish
+from service.audit.activity import ApplicationActivity
+from service.config import Settings
+from service.database.pool import open_pool, transaction
+from service.errors import ConfigurationError
+from service.logs import configure_logging
+from service.renditions import open_renditions
+from service.storage.local import open_store
+
+log = structlog.get_logger(__name__)
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def make_api(settings: Settings) -> Api:
+    """Open the database and the store, and make what the handlers work with; the caller closes it."""
+    pool = open_pool(settings)
+    with transaction(pool) as connection:
+        page_key = fhir_keys.get_or_make(connection, "page-links", secrets.token_bytes(32))
+        token_key = fhir_keys.get_or_make(connection, "access-tokens", secrets.token_bytes(32))
+        publish(connection, settings.fhir_base_url())
+    return Api(
+        settings=settings,
+        pool=pool,
+        store=open_store(settings),
+        renditions=open_renditions(settings),
+        base_url=settings.fhir_base_url(),
+        page_key=page_key,
+        audit=AuditLog(settings.database_url, settings.fhir_base_url()),
+        authorizer=_authorizer(settings, token_key),
+    )
+
+
+def _authorizer(settings: Settings, token_key: bytes) -> Authorizer | None:
+    if settings.fhir_auth_file is None:
+        return None
+    base_url = settings.fhir_base_url()
+    return Authorizer(
+        registry=load_registry(settings.fhir_auth_file),
+        token_key=token_key,
+        token_url=f"{base_url}/auth/token",
+        issuer=base_url,
+    )
+
+
+class _Announcing(uvicorn.Server):
+    """A server that says on its standard output where it listens, when it does."""
+
+    def __init__(self, config: uvicorn.Config, url: str) -> None:
+        super().__init__(config)
+        self._url = url
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then announce."""
+        await super().startup(sockets)
+        if self.started:
+            sys.stdout.write(json.dumps({"event": "listening", "url": self._url}) + "\n")
+            sys.stdout.flush()
+
+
+# Makes an application that is served below a path beside the FHIR API, and shares its database and audit.
+MakeApp = Callable[[Api], ASGIApp]
+
+
+class _Beside:
+    """Sends each request to the application of its path, all others to the FHIR API."""
+
+    def __init__(self, fhir: FhirApp, others: Mapping[str, ASGIApp]) -> None:
+        self._fhir = fhir
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        path = scope.get("path", "")
+        for prefix, app in self._others.items():
+            if path == prefix or path.startswith(f"{prefix}/"):
+                await app(scope, receive, send)
+                return
+        await self._fhir(scope, receive, send)
+
+
+def serve(settings: Settings, beside: Mapping[str, MakeApp]) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are finished.
+
+    Args:
+        settings: Of the process.
+        beside: Path -> what makes the application served below it.
+
+    Raises:
+        ConfigurationError: No authorisation is configured and the address is not loopback.
+    """
+    if settings.api_host not in _LOOPBACK and settings.fhir_auth_file is None:
+        raise ConfigurationError(
+            f"api_host is {settings.api_host}, but no authorisation is configured: "
+            "without it the FHIR API listens on loopback only"
+        )
+    configure_logging(settings)
+    if settings.fhir_auth_file is None:
+        log.warning("fhir.loopback_only", reason="no authorisation is configured", host=settings.api_host)
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.api_host, settings.api_port))
+        port = listener.getsockname()[1]
+        settings = settings.model_copy(update={"api_port": port})
+        api = make_api(settings)
+        try:
+            app = _Beside(FhirApp(api), {path: make(api) for path, make in beside.items()})
+            config = uvicorn.Config(
+                app, log_level="warning", access_log=False, http="httptools", loop="uvloop",
+                server_header=False, date_header=True, lifespan="on", timeout_graceful_shutdown=30,
+            )  # fmt: skip
+            with ApplicationActivity(settings, api.pool, "api"):
+                _Announcing(config, settings.fhir_base_url()).run(sockets=[listener])
+        finally:
+            api.close()

@@ -1,0 +1,166 @@
+"""The reporting step: an appraisal in, result objects and resources kept, deliveries due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reporting.dicom.context import ReportContext, ResultObject
+from reporting.dicom.results import ResultPictures, build_results
+from reporting.fhir.results import judge_report, save_results
+from reporting.holdings.database import holdings
+from reporting.identifiers import ResultKind
+from reporting.pictures import pictures_of
+from reporting.routing import Routed, destinations_of
+from reporting.source import default_zone, read_source
+from service.config import Destination, Settings
+from service.database import appraisals, deliveries, instances, pictures, studies
+from service.database.pool import Connection, transaction
+from service.errors import ResultError
+from service.pipeline.celery_app import errand, task
+from service.pipeline.context import Context
+from service.pipeline.progress import reported
+from service.records import Instance
+from service.steps import REPORT, REPORT_STUDY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported:
+    """One appraisal's results."""
+
+    context: ReportContext
+    results: tuple[ResultObject, ...]
+    sha256s: tuple[str, ...]  # of the results, in their order; keys in the store
+
+
+@task(REPORT)
+def report(context: Context, instance_id: int) -> None:
+    """Report every appraisal of an instance.
+
+    Identifiers and bytes are derived: what was reported before is made again and changes nothing.
+
+    Args:
+        context: Of the process.
+        instance_id: Of an instance in state APPRAISED.
+
+    Raises:
+        RecordNotFoundError: No such instance.
+        ResultError: It has no appraisal, or a result object or resource would be invalid.
+        StorageError: Photograph or maps are gone or corrupt, or results cannot be kept.
+    """
+    settings = context.settings
+    with transaction(context.pool) as connection:
+        instance = instances.get(connection, instance_id)
+        saved_appraisals = appraisals.for_instance(connection, instance_id)
+        drawn = {
+            saved.appraisal.appraisal_id: pictures_of(connection, context.store, saved)
+            for saved in saved_appraisals
+        }
+    if not saved_appraisals:
+        raise ResultError(f"instance {instance_id} has no appraisal to report")
+    source = read_source(context.store.read(instance.sha256), default_zone(settings.timezone))
+    made = [
+        _make(
+            context,
+            ReportContext(source=source, saved=saved, organisation=settings.organisation),
+            drawn[saved.appraisal.appraisal_id],
+        )
+        for saved in reversed(saved_appraisals)
+    ]
+    with transaction(context.pool) as connection:
+        due: list[int] = []
+        for each in made:
+            save_results(connection, each.context, each.results, settings)
+            due += _add_deliveries(connection, settings, instance, each)
+            _hold(connection, each)
+            pictures.settle(connection, each.context.saved.appraisal.appraisal_id)
+        reported(connection, instance_id, due, _detail(made))
+
+
+@errand(REPORT_STUDY)
+def report_study(context: Context, instance_id: int) -> None:
+    """Have the DiagnosticReport of a photograph's study show whether the study is whole.
+
+    Args:
+        context: Of the process.
+        instance_id: Of any photograph of the study.
+
+    Raises:
+        RecordNotFoundError: No such instance.
+        FhirError: The report would be invalid.
+    """
+    with transaction(context.pool) as connection:
+        uid = instances.get(connection, instance_id).study_instance_uid
+        study = studies.find(connection, uid)
+        if study is not None and judge_report(connection, uid, context.settings):
+            studies.mark_reported(connection, uid, study.revision)
+
+
+def _make(context: Context, report_context: ReportContext, drawn: ResultPictures | None) -> Reported:
+    """Build an appraisal's results and keep them in the store."""
+    results = tuple(build_results(report_context, context.settings, context.store, drawn))
+    return Reported(
+        context=report_context,
+        results=results,
+        sha256s=tuple(context.store.put(result.data).sha256 for result in results),
+    )
+
+
+def _add_deliveries(
+    connection: Connection, settings: Settings, instance: Instance, made: Reported
+) -> list[int]:
+    """Make every result due at the destinations it is routed to; returns the new deliveries' ids."""
+    added = [
+        deliveries.add(
+            connection,
+            instance_id=made.context.saved.instance_id,
+            appraisal_id=made.context.saved.appraisal.appraisal_id,
+            destination=destination.name,
+            sop_class_uid=result.sop_class_uid,
+            sop_instance_uid=result.sop_instance_uid,
+            sha256=sha256,
+        )
+        for result, sha256 in zip(made.results, made.sha256s, strict=True)
+        for destination in destinations_of(_routed(instance, made, result), settings.destinations)
+        if _is_the_one(result, destination, made)
+    ]
+    return [delivery_id for delivery_id in added if delivery_id is not None]
+
+
+def _is_the_one(result: ResultObject, destination: Destination, made: Reported) -> bool:
+    """Of the picture with and the one without loss, a destination gets one."""
+    if result.kind is ResultKind.SECONDARY_CAPTURE_LOSSLESS:
+        return destination.lossless
+    there = any(each.kind is ResultKind.SECONDARY_CAPTURE_LOSSLESS for each in made.results)
+    return result.kind is not ResultKind.SECONDARY_CAPTURE or not (destination.lossless and there)
+
+
+def _hold(connection: Connection, made: Reported) -> None:
+    """Have the results found and retrieved like the photographs."""
+    for result, sha256 in zip(made.results, made.sha256s, strict=True):
+        holdings.queue_result(
+            connection,
+            sop_instance_uid=result.sop_instance_uid,
+            sha256=sha256,
+            instance_id=made.context.saved.instance_id,
+        )
+
+
+def _routed(instance: Instance, made: Reported, result: ResultObject) -> Routed:
+    identity, appraisal = made.context.source.identity, made.context.saved.appraisal
+    return Routed(
+        calling_ae_title=instance.calling_ae_title,
+        modality=identity.modality,
+        body_part_examined=identity.body_part_examined,
+        study_description=identity.study_description,
+        status=appraisal.status,
+        rating=appraisal.rating,
+        score=appraisal.score,
+        result=ResultKind.SECONDARY_CAPTURE.value
+        if result.kind is ResultKind.SECONDARY_CAPTURE_LOSSLESS
+        else result.kind.value,
+    )
+
+
+def _detail(made: list[Reported]) -> dict[str, str]:
+    """For the ledger: the newest appraisal's results, by kind."""
+    return {result.kind.value: result.sop_instance_uid for each in made for result in each.results}

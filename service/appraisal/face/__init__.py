@@ -1,0 +1,1 @@
+"""The face in a photograph: found, posed, aligned, cut into regions."""

@@ -1,0 +1,1 @@
+"""Gates a photograph must pass, and the measures in physical units they stand on."""

@@ -1,0 +1,1 @@
+"""Methods, a room each: its networks, normaliser, comparator and figures."""

@@ -1,0 +1,1 @@
+"""Comparators on deep features: LPIPS, multi-scale features, PatchCore."""

@@ -1,0 +1,1 @@
+"""The default method: a network that undoes and localises differences, read in two views."""

@@ -1,0 +1,1 @@
+"""Comparators on pixels: absolute difference and structural similarity."""

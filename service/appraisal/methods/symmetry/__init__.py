@@ -1,0 +1,1 @@
+"""The face against its own mirror image; needs no weights."""

@@ -1,0 +1,1 @@
+"""Paper 002: discrepancy of student and teacher, mask, inpainting, twice."""

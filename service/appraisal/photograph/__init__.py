@@ -1,0 +1,1 @@
+"""Photographs as pixels: decoded from DICOM and files, in sRGB."""

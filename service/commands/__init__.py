@@ -1,0 +1,1 @@
+"""The ``semblance`` command: its commands, and the one place where the parts are put together."""

@@ -1,0 +1,70 @@
+"""``python -m service.commands.api``: the FHIR API and DICOMweb in one process; STOW-RS takes instances in."""
+
+from __future__ import annotations
+
+import sys
+
+from dicom_node.admission.admission import Admission
+from dicom_node.intake.group_commit import GroupCommit
+from dicom_node.intake.ingest import Ingest
+from dicom_node.intake.journal import Journal
+from dicom_node.intake.stow import StowReceiver
+from reporting.dicomweb.app import dicomweb_app
+from reporting.dicomweb.call import PATH
+from reporting.holdings.index import Indexer
+from reporting.http.ledger import PATH as LEDGER_PATH
+from reporting.http.ledger import ledger_app
+from reporting.http.server import serve
+from service.config import Settings, load_settings
+from service.database.pool import open_pool
+from service.errors import ConfigurationError
+from service.exit_codes import ExitCode
+from service.storage.local import open_store
+
+
+def main() -> int:
+    """Serve until told to stop; 2 when the configuration is wrong."""
+    try:
+        run(load_settings())
+    except ConfigurationError as exc:
+        sys.stderr.write(f"semblance api: {exc}\n")
+        return ExitCode.USAGE
+    return ExitCode.DONE
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: See ``serve``.
+    """
+    store = open_store(settings)
+    with open_pool(settings) as pool:
+        commit, journal, indexer = GroupCommit(settings), Journal(pool), Indexer(pool, store)
+        admission = Admission(_without_users(settings), pool)
+        ingest = Ingest(
+            store=store,
+            pool=pool,
+            commit=commit,
+            journal=journal,
+            admission=admission,
+        )
+        receiver = StowReceiver(settings, ingest)
+        journal.start()
+        indexer.start()
+        try:
+            serve(settings, {PATH: lambda api: dicomweb_app(api, receiver.begin), LEDGER_PATH: ledger_app})
+        finally:
+            indexer.stop()
+            journal.stop()
+            commit.close()
+            admission.close()
+
+
+def _without_users(settings: Settings) -> Settings:
+    """The same limits as of C-STORE; who sends is known by a token, not by DICOM's user identity."""
+    return settings.model_copy(update={"dicom_users_file": None, "dicom_require_user_identity": False})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

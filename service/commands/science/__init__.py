@@ -1,0 +1,1 @@
+"""Commands on files and figures, without a stack: score, validate, benchmark and the like."""

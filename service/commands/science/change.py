@@ -1,0 +1,83 @@
+"""`semblance change`: whether two photographs of one face differ by more than chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.appraisal.appraiser import Appraiser
+from service.appraisal.change import RegionChange, Verdict, compare_appraisals
+from service.appraisal.models import ModelStore
+from service.appraisal.photograph.decode import read_photograph
+from service.appraisal.repeatability import find_repeatability, repeatability_places
+from service.commands.science.progress import loaded_finder, step_progress, steps_shown
+from service.config import load_settings
+from service.errors import SemblanceError
+from service.exit_codes import ExitCode, code_of
+
+_COLOURS = {Verdict.BETTER: "green", Verdict.WORSE: "red"}
+
+
+def change(
+    before: Annotated[Path, typer.Argument(help="The earlier photograph.")],
+    after: Annotated[Path, typer.Argument(help="The later photograph of the same person.")],
+    *,
+    method: Annotated[
+        str | None, typer.Option(help="Method; default: SEMBLANCE_METHOD.", show_default=False)
+    ] = None,
+) -> None:
+    """Say which regions changed between two photographs by more than the method varies by itself.
+
+    What the method varies by comes from `semblance repeatability`; where it was not measured for
+    this method and weights, no change is called real.
+
+    For example `semblance change before.jpg after.jpg`.
+
+    Exit codes: 0 compared; 1 a photograph or model file is at fault; 2 wrong usage, setting or
+    method; 3 a photograph was rejected.
+    """
+    errors = Console(stderr=True)
+    try:
+        settings = load_settings()
+        store = ModelStore(settings.model_dir)
+        progress = step_progress(errors)
+        photographs = [read_photograph(before), read_photograph(after)]
+        appraiser = Appraiser(
+            method or settings.method,
+            store=store,
+            device=settings.device,
+            face_finder=loaded_finder(before),
+            progress=steps_shown(progress),
+        )
+        with progress:
+            found = appraiser.appraise_batch(photographs, with_maps=False)
+        known = find_repeatability(appraiser.identity, *repeatability_places(settings.model_dir))
+        changes = compare_appraisals(found[0].appraisal, found[1].appraisal, known)
+    except (SemblanceError, OSError) as exc:
+        errors.print(f"[bold red]error:[/] {exc}", highlight=False)
+        raise typer.Exit(code_of(exc)) from exc
+    rejected = [(p, r.appraisal) for p, r in zip((before, after), found, strict=True) if r.appraisal.reasons]
+    for path, appraisal in rejected:
+        errors.print(f"{path}: rejected: {', '.join(appraisal.reasons)}", highlight=False)
+    if rejected:
+        raise typer.Exit(ExitCode.REJECTED)
+    if known is None:
+        errors.print("no repeatability is stored for this method and weights: run semblance repeatability")
+    _show(appraiser.identity.name, changes)
+
+
+def _show(method: str, changes: tuple[RegionChange, ...]) -> None:
+    table = Table(title=f"Change by {method}; scores, higher = more normal")
+    for column in ("region", "before", "after", "change", "smallest detectable", "verdict"):
+        table.add_column(column, justify="left" if column in ("region", "verdict") else "right")
+    for row in changes:
+        numbers = (row.before, row.after, row.difference, row.smallest_detectable)
+        cells = ["" if number is None else f"{number:.2f}" for number in numbers]
+        colour = _COLOURS.get(row.verdict)
+        said = f"[{colour}]{row.verdict.value}[/]" if colour else row.verdict.value
+        table.add_row(row.region.value, *cells, said)
+    Console().print(table)

@@ -1,0 +1,119 @@
+"""`semblance repeatability`: how much a score varies when the face has not changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.appraisal.appraiser import Appraiser
+from service.appraisal.models import ModelStore
+from service.appraisal.photograph.decode import Photograph, photograph_from_rgb, read_photograph
+from service.appraisal.repeatability import (
+    Repeatability,
+    measure_repeatability,
+    repeatability_places,
+    save_repeatability,
+)
+from service.commands.science.progress import loaded_finder, step_progress, steps_shown
+from service.config import load_settings
+from service.errors import ConfigurationError, SemblanceError
+from service.exit_codes import code_of
+
+_FACE_PX = 512  # of an archive's face, as a photograph
+
+
+def repeatability(
+    photos: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Photographs of different people, five or more.", show_default=False),
+    ] = None,
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of faces_*.npz archives: held-out faces instead of photographs."),
+    ] = None,
+    faces: Annotated[int, typer.Option(min=5, help="How many of the archives' faces.")] = 20,
+    method: Annotated[
+        str | None, typer.Option(help="Method; default: SEMBLANCE_METHOD.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the figures are stored; default: under SEMBLANCE_MODEL_DIR, else beside the "
+            "method's calibration."
+        ),
+    ] = None,
+) -> None:
+    """Measure within-subject SD, smallest detectable change and ICC, per region, and store them.
+
+    Every photograph is appraised under JPEG compression, scale, roll, small changes of pose and
+    light, and a simulated second photograph. A change smaller than the smallest detectable one is
+    not to be called a change.
+
+    For example `semblance repeatability photos/*.jpg`, or, for the product's own figures,
+    `semblance repeatability --data faces/ --method default`.
+
+    Exit codes: 0 done; 1 a photograph or model file is at fault; 2 wrong usage, setting or
+    method.
+    """
+    errors = Console(stderr=True)
+    try:
+        settings = load_settings()
+        progress = step_progress(errors)
+        task, steps = progress.add_task("taking again", total=None), steps_shown(progress)
+        photographs = _photographs(photos or [], data, faces)
+        appraiser = Appraiser(
+            method or settings.method,
+            store=ModelStore(settings.model_dir),
+            device=settings.device,
+            face_finder=loaded_finder(photos[0]) if photos else None,
+            progress=steps,
+        )
+        with progress:
+            found = measure_repeatability(
+                appraiser,
+                photographs,
+                lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        place = repeatability_places(settings.model_dir)[0]
+        path = out or place / f"{found.method.calibration or found.method.name}.json"
+        save_repeatability(found, path)
+    except (SemblanceError, OSError) as exc:
+        errors.print(f"[bold red]error:[/] {exc}", highlight=False)
+        raise typer.Exit(code_of(exc)) from exc
+    _show(found, path)
+
+
+def _photographs(photos: list[Path], data: Path | None, faces: int) -> list[Photograph]:
+    """Those named, or evenly spread held-out faces of the archives."""
+    if bool(photos) == (data is not None):
+        raise ConfigurationError("either photographs or --data")
+    if data is None:
+        return [read_photograph(path) for path in photos]
+    from service.training.faces import Split, open_pool
+
+    pool = open_pool(data, Split.TEST, fine_only=True)
+    chosen = range(0, len(pool), max(1, len(pool) // faces))[:faces]
+    return [photograph_from_rgb(pool.face(number, _FACE_PX).image) for number in chosen]
+
+
+def _show(found: Repeatability, path: Path) -> None:
+    table = Table(title=f"Repeatability of {found.method.name}", caption=str(path))
+    for column in ("region", "within-subject SD", "smallest detectable change", "ICC"):
+        table.add_column(column, justify="left" if column == "region" else "right")
+    for name, figures in found.regions.items():
+        numbers = (figures.within_sd, figures.smallest_detectable_change, figures.icc)
+        table.add_row(name, *(f"{value:.3f}" for value in numbers))
+    console = Console()
+    console.print(table)
+    conditions = Table(title="Mean change of the score by condition, in within-subject SDs")
+    for column in ("condition", "change", "no longer judged"):
+        conditions.add_column(column, justify="left" if column == "condition" else "right")
+    for name, count in found.rejected.items():
+        change = f"{found.shift[name]:+.2f}" if name in found.shift else ""
+        conditions.add_row(name, change, str(count))
+    console.print(conditions)

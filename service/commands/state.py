@@ -1,0 +1,268 @@
+"""``semblance status`` and ``semblance retry``: what is where in the pipeline, by ids only."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.config import CONFIG_VARIABLE, Settings, load_settings
+from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox, studies
+from service.database.pool import Connection, connect
+from service.database.studies import Study
+from service.exit_codes import ExitCode
+from service.pipeline.retry import dead_instances, retry_instance
+from service.records import Instance, LedgerEntry
+from service.stack.stack import running_stack
+
+_NEWEST = 10
+DataDir = Annotated[Path, typer.Option(help="Directory of an embedded stack; used when it runs.")]
+
+
+class Output(StrEnum):
+    """How a command prints."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def settings_of(data_dir: Path) -> Settings:
+    """Settings of this command: those given, or else those of the embedded stack that runs there."""
+    facts = running_stack(data_dir)
+    given = "SEMBLANCE_DATABASE_URL" in os.environ or CONFIG_VARIABLE in os.environ
+    if facts is None or given:
+        return load_settings()
+    return load_settings(database_url=facts.database_url, storage_dir=Path(facts.storage_dir))
+
+
+def status(
+    uid: Annotated[str | None, typer.Argument(help="SOP or Study Instance UID; none: everything.")] = None,
+    *,
+    output: Annotated[Output, typer.Option(help="How to print.")] = Output.TABLE,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Show what is where in the pipeline, or the whole history of one photograph or study.
+
+    Example: `semblance status 2.25.1234` prints its ledger, appraisals and deliveries.
+    """
+    with connect(settings_of(data_dir)) as connection:
+        study = studies.find(connection, uid) if uid else None
+        if study is not None:
+            found = _study(connection, study)
+        else:
+            found = _one(connection, uid) if uid else _all(connection)
+    if output is Output.JSON:
+        sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")
+    elif study is not None:
+        _print_study(Console(), found)
+    elif uid:
+        _print_one(Console(), found)
+    else:
+        _print_all(Console(), found)
+
+
+def retry(
+    uid: Annotated[str | None, typer.Argument(help="SOP Instance UID of a dead photograph.")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Everything that was given up.")] = False,
+    destination: Annotated[
+        str | None, typer.Option(help="Everything that was given up on its way to this destination.")
+    ] = None,
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Take up again what was given up, from the step it failed in, with fresh attempts.
+
+    Example: `semblance retry --destination pacs` after it was repaired, or `semblance retry --all`.
+    """
+    if [uid is not None, every, destination is not None].count(True) != 1:
+        raise typer.BadParameter("name one SOP Instance UID, or say --all, or --destination")
+    settings = settings_of(data_dir)
+    with connect(settings) as connection:
+        if uid is not None:
+            chosen = [_find(connection, uid).instance_id]
+        elif destination is not None:
+            chosen = list(dict.fromkeys(d.instance_id for d in deliveries.dead(connection, destination)))
+        else:
+            chosen = dead_instances(connection)
+    for instance_id in chosen:
+        with connect(settings) as connection:
+            step = retry_instance(connection, instance_id)
+            instance = instances.get(connection, instance_id)
+        sys.stdout.write(f"{instance.sop_instance_uid} goes back to {step.task}\n")
+    if not chosen:
+        sys.stdout.write("nothing was given up\n")
+
+
+def _find(connection: Connection, uid: str) -> Instance:
+    instance = instances.by_uid(connection, uid)
+    if instance is None:
+        refused = ledger.chain(connection, uid)
+        hint = "; what the ledger has of it:" if refused else ""
+        sys.stderr.write(f"semblance: no photograph {uid}{hint}\n")
+        sys.stderr.writelines(f"{json.dumps(_line(entry))}\n" for entry in refused)
+        raise typer.Exit(ExitCode.FAILED)
+    return instance
+
+
+def _all(connection: Connection) -> dict[str, object]:
+    counts = instances.counts_by_state(connection)
+    by_destination = deliveries.counts_by_destination(connection)
+    return {
+        "instances": {state.value: number for state, number in counts.items()},
+        "quarantined": instances.quarantined(connection),
+        "quarantine": [
+            {**asdict(each), "received_at": each.received_at.isoformat(timespec="seconds")}
+            for each in instances.quarantine(connection, _NEWEST)
+        ],
+        "outbox": outbox.waiting(connection),
+        "deliveries": [
+            {"destination": name, "state": state.value, "objects": number}
+            for (name, state), number in by_destination.items()
+        ],
+        "dead": [
+            {"sop_instance_uid": letter.sop_instance_uid, "step": letter.step, "error": letter.error}
+            for letter in dead_letters.all_open(connection)
+        ],
+        "studies": {state.value: number for state, number in studies.counts_by_state(connection).items()},
+        "missing": [
+            {
+                "study_instance_uid": study.study_instance_uid,
+                "state": study.state.value,
+                "sop_instance_uid": uid,
+            }
+            for study in studies.with_missing(connection)
+            for uid in study.missing
+        ],
+        "newest": [_brief(instance) for instance in instances.newest(connection, _NEWEST)],
+    }
+
+
+def _study(connection: Connection, study: Study) -> dict[str, object]:
+    return {
+        "study_instance_uid": study.study_instance_uid,
+        "state": study.state.value,
+        "last_received_at": study.last_received_at.isoformat(timespec="seconds"),
+        "closed_at": study.closed_at.isoformat(timespec="seconds") if study.closed_at else None,
+        "reopened": study.reopened,
+        "missing": list(study.missing),
+        "photographs": [_brief(each) for each in instances.of_study(connection, study.study_instance_uid)],
+    }
+
+
+def _one(connection: Connection, uid: str) -> dict[str, object]:
+    instance = _find(connection, uid)
+    saved = appraisals.for_instance(connection, instance.instance_id)
+    return {
+        **_brief(instance),
+        "sha256": instance.sha256,
+        "calling_ae_title": instance.calling_ae_title,
+        "ledger": [_line(entry) for entry in ledger.chain(connection, uid)],
+        "appraisals": [
+            {
+                "appraisal_id": str(each.appraisal.appraisal_id),
+                "method": each.appraisal.method.name,
+                "status": each.appraisal.status.value,
+                "score": each.appraisal.score,
+                "rating": each.appraisal.rating,
+                "reasons": [reason.value for reason in each.appraisal.reasons],
+                "heatmap_sha256": each.heatmap_sha256,
+            }
+            for each in saved
+        ],
+        "deliveries": [
+            {**asdict(each), "state": each.state.value}
+            for each in deliveries.for_instance(connection, instance.instance_id)
+        ],
+        "dead": [
+            {"step": letter.step, "error": letter.error, "traceback": letter.traceback}
+            for letter in dead_letters.all_open(connection)
+            if letter.instance_id == instance.instance_id
+        ],
+    }
+
+
+def _brief(instance: Instance) -> dict[str, object]:
+    return {
+        "sop_instance_uid": instance.sop_instance_uid,
+        "state": instance.state.value,
+        "received_at": instance.received_at.isoformat(timespec="seconds"),
+    }
+
+
+def _line(entry: LedgerEntry) -> dict[str, object]:
+    return {
+        "at": entry.at.isoformat(timespec="milliseconds"),
+        "event": entry.event.value,
+        **({"detail": dict(entry.detail)} if entry.detail else {}),
+    }
+
+
+def print_table(console: Console, title: str, rows: list[dict[str, object]]) -> None:
+    """Print rows of equal keys; nothing when there are none."""
+    if not rows:
+        return
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    console.print(table)
+    console.print()
+
+
+def _print_all(console: Console, found: dict[str, object]) -> None:
+    counts = found["instances"]
+    if isinstance(counts, dict):
+        print_table(console, "Photographs", [dict(counts)])
+    console.print(f"outbox {found['outbox']}   quarantined {found['quarantined']}\n")
+    known = found["studies"]
+    if isinstance(known, dict):
+        print_table(console, "Studies", [dict(known)])
+    for key, title in (
+        ("deliveries", "Deliveries"),
+        ("dead", "Given up"),
+        ("missing", "Announced and missing"),
+        ("quarantine", "Quarantined: other bytes under a known SOP Instance UID"),
+        ("newest", "Newest"),
+    ):
+        rows = found[key]
+        if isinstance(rows, list):
+            print_table(console, title, rows)
+
+
+def _print_study(console: Console, found: dict[str, object]) -> None:
+    for key in ("study_instance_uid", "state", "last_received_at", "closed_at", "reopened"):
+        console.print(f"{key:<20}{found[key]}", highlight=False)
+    console.print()
+    missing, photographs = found["missing"], found["photographs"]
+    if isinstance(missing, list):
+        print_table(console, "Announced and missing", [{"sop_instance_uid": uid} for uid in missing])
+    if isinstance(photographs, list):
+        print_table(console, "Photographs", photographs)
+
+
+def _print_one(console: Console, found: dict[str, object]) -> None:
+    for key in ("sop_instance_uid", "state", "received_at", "calling_ae_title", "sha256"):
+        console.print(f"{key:<18}{found[key]}", highlight=False)
+    console.print()
+    for key, title in (("ledger", "Ledger"), ("appraisals", "Appraisals"), ("deliveries", "Deliveries")):
+        rows = found[key]
+        if isinstance(rows, list):
+            print_table(console, title, [_pad(row, rows) for row in rows])
+    dead = found["dead"]
+    for letter in dead if isinstance(dead, list) else []:
+        console.print(f"given up in {letter['step']}: {letter['error']}", style="red")
+        console.print(letter["traceback"], markup=False, highlight=False)
+
+
+def _pad(row: dict[str, object], rows: list[dict[str, object]]) -> dict[str, object]:
+    """Give every row of a table the same columns."""
+    return {name: row.get(name, "") for each in rows for name in each}

@@ -1,0 +1,1 @@
+"""How good a method is: benchmark, validation against ratings, repeatability, statistics."""

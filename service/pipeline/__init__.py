@@ -1,0 +1,1 @@
+"""The pipeline: steps as Celery tasks, the relay, the sweeper, attempts and what was given up."""

@@ -1,0 +1,106 @@
+"""The appraisal step: a photograph's bytes in, an appraisal and its maps kept."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from service.appraisal.appraiser import Appraised, Appraiser
+from service.appraisal.models import ModelStore
+from service.config import Settings
+from service.database import appraisals, instances, pictures
+from service.database.pool import transaction
+from service.pictures.encode import encode_jpeg, encode_png
+from service.pictures.native_map import encode_map
+from service.pipeline.celery_app import task
+from service.pipeline.context import Context
+from service.pipeline.progress import appraised
+from service.records import AppraisalStatus, LedgerEvent, PictureEncoding
+from service.steps import APPRAISE
+from service.storage.local import InstanceStore
+
+# Face finder and models are loaded once in a process and work on one photograph at a time.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@lru_cache(maxsize=2)
+def _appraiser(method: str, model_dir: Path | None, device: str) -> Appraiser:
+    return Appraiser(method, store=ModelStore(model_dir), device=device)
+
+
+def _load_models(context: Context) -> None:
+    """Build the method before the first photograph comes."""
+    settings = context.settings
+    _appraiser(settings.method, settings.model_dir, settings.device).load()
+
+
+@task(APPRAISE, prepare=_load_models)
+def appraise(context: Context, instance_id: int) -> None:
+    """Appraise one instance and save the outcome; a photograph that cannot be judged has one too.
+
+    Args:
+        context: Of the process.
+        instance_id: Of an instance in state RECEIVED.
+
+    Raises:
+        RecordNotFoundError: No such instance.
+        StorageError: Its bytes are gone or corrupt, or the maps cannot be kept.
+        ModelError: The method's models are at fault.
+    """
+    with transaction(context.pool) as connection:
+        instance = instances.get(connection, instance_id)
+    content = context.store.read(instance.sha256)
+    settings = context.settings
+    with _ONE_AT_A_TIME:
+        appraiser = _appraiser(settings.method, settings.model_dir, settings.device)
+        outcome = appraiser.appraise_bytes(content, sop_instance_uid=instance.sop_instance_uid)
+    drawn = _draw(outcome, settings)
+    difference_map_sha256 = _keep_map(context.store, outcome)
+    with transaction(context.pool) as connection:
+        appraisals.save(
+            connection,
+            instance_id=instance_id,
+            appraisal=outcome.appraisal,
+            heatmap_sha256=_sha256(drawn),
+            difference_map_sha256=difference_map_sha256,
+        )
+        pictures.hand_over(connection, outcome.appraisal.appraisal_id, drawn)
+        appraised(connection, instance_id, _event(outcome), _detail(outcome))
+
+
+def _draw(outcome: Appraised, settings: Settings) -> dict[PictureEncoding, bytes]:
+    """Draw and encode the picture, once for all who will show it; none of a rejected photograph."""
+    if outcome.maps is None:
+        return {}
+    side = settings.picture_long_side_px
+    shown = outcome.maps.triptych(side) if settings.picture == "triptych" else outcome.maps.heatmap(side)
+    drawn = {PictureEncoding.JPEG: encode_jpeg(shown, settings.picture_jpeg_quality)}
+    if any(destination.lossless for destination in settings.destinations):
+        drawn[PictureEncoding.PNG] = encode_png(shown)
+    return drawn
+
+
+def _sha256(drawn: Mapping[PictureEncoding, bytes]) -> str:
+    picture = drawn.get(PictureEncoding.JPEG)
+    return "" if picture is None else hashlib.sha256(picture).hexdigest()
+
+
+def _keep_map(store: InstanceStore, outcome: Appraised) -> str:
+    """Keep the difference map; returns its SHA-256, "" for a rejected photograph."""
+    return "" if outcome.maps is None else store.put(encode_map(outcome.maps.native)).sha256
+
+
+def _event(outcome: Appraised) -> LedgerEvent:
+    rejected = outcome.appraisal.status is AppraisalStatus.REJECTED
+    return LedgerEvent.REJECTED if rejected else LedgerEvent.APPRAISED
+
+
+def _detail(outcome: Appraised) -> dict[str, str]:
+    appraisal = outcome.appraisal
+    detail = {"appraisal": str(appraisal.appraisal_id), "method": appraisal.method.name}
+    if appraisal.reasons:
+        detail["reasons"] = ",".join(reason.value for reason in appraisal.reasons)
+    return detail

@@ -1,0 +1,1 @@
+"""The instance store: bytes by their SHA-256."""

@@ -1,0 +1,180 @@
+"""From a trained network to files the product loads: weights, fusion, calibration, manifest rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save_file
+from torch import Tensor
+
+from service.appraisal.anomalies import RANDOM
+from service.appraisal.calibration import save_calibration
+from service.appraisal.face.finder import FaceFinder
+from service.appraisal.methods.localised.anomaly_network import of_close_up, of_whole, together
+from service.appraisal.methods.localised.comparator import FUSION_MODEL
+from service.appraisal.methods.localised.fusion import Fusion, fusion_from
+from service.appraisal.methods.localised.normaliser import MODEL
+from service.appraisal.methods.localised.reading import NetworkReader
+from service.appraisal.models import SITE_LINE, ModelEntry, ModelStore, load_tensors
+from service.appraisal.site import calibration_id
+from service.errors import ConfigurationError
+from service.evaluation.benchmark.measures import auroc
+from service.training.faces import FacePool, Split, open_pool
+from service.training.localised.calibrate import Sample, collect, fit
+from service.training.localised.cohort import cohort
+from service.training.localised.shape import FEWEST, fit_shape
+from service.training.model_card import as_toml, card, entry_of, put_rows
+from service.training.schedule import save_halves
+
+FEWEST_FACES = 10
+_STRONG = 0.5
+CALIBRATION = "default-1"
+_LICENCE = {
+    "research": "Non-commercial research use only; includes CC-BY-NC-SA-4.0 material",
+    "site": "The site's own; where adapted from research weights, their terms apply too",
+}
+
+
+def release(
+    weights: Path,
+    data: Path,
+    out: Path,
+    finder: FaceFinder,
+    *,
+    close_up: Path | None = None,
+    faces: int,
+    line: str,
+    seed: int,
+    everyone: bool = False,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Path, ...]:
+    """Calibrate a network and write everything the product needs of it.
+
+    For line "site" that is a directory SEMBLANCE_MODEL_DIR may name: a models_manifest.toml, in which
+    rows of other models are kept, and a model card. For line "research" the rows come apart, for the
+    product's own manifest.
+
+    Args:
+        weights: of the trained network of the whole face, or of both networks.
+        data: folder of archives; their calibration split is used.
+        out: folder to write to.
+        finder: finds the mesh.
+        close_up: weights of the close-up's network; None takes those in ``weights``, or those shipped.
+        faces: how many faces at most.
+        line: "research" or "site".
+        seed: of all chance.
+        everyone: use every face, where the network was trained on none of them.
+        tell: told how many of how many faces are done.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ConfigurationError: unknown line, no archive, or too few faces.
+    """
+    if line not in _LICENCE:
+        raise ConfigurationError(f"no line {line!r}; there are: {', '.join(_LICENCE)}")
+    pool = open_pool(data, None if everyone else Split.CALIBRATION)
+    enough_to_calibrate(pool)
+    out.mkdir(parents=True, exist_ok=True)
+    tensors = _both(weights, close_up)
+    samples = collect(pool, RANDOM, NetworkReader(tensors), finder, faces=faces, seed=seed, tell=tell)
+    found = sum(sample.severity == 0 for sample in samples)
+    if found < FEWEST_FACES:
+        raise ConfigurationError(f"a face is found in {found} pictures of normal faces; too few to calibrate")
+    known = _known(data)
+    shape = known.shape if known is not None else fit_shape(open_pool(data, Split.TRAIN))
+    fusion = fit(samples, shape, known)
+    network, fused = out / f"{MODEL}.safetensors", out / f"{FUSION_MODEL}.safetensors"
+    save_halves(tensors, network)
+    save_file({k: v.contiguous() for k, v in fusion.tensors().items()}, fused)
+    for path in (network, fused):
+        path.chmod(0o644)
+    entries = (
+        _entry(MODEL, network, line, "Anomaly network of the default method (docs/method.md)."),
+        _entry(FUSION_MODEL, fused, line, "Calibration of the default method's difference map."),
+    )
+    if line == SITE_LINE:
+        made = _for_site(entries, samples, fusion, min(faces, len(pool)), out)
+    else:
+        rows = out / "manifest-rows.toml"
+        rows.write_text(as_toml(entries), encoding="utf-8")
+        calibration = cohort(samples, fusion, version=CALIBRATION, basis=_basis(samples, "calibration split"))
+        made = (rows, save_calibration(calibration, out))
+    return network, fused, *made
+
+
+def _both(weights: Path, close_up: Path | None) -> dict[str, Tensor]:
+    """Tensors of both networks, of single precision."""
+    tensors = load_tensors(weights)
+    if close_up is not None:
+        near = load_tensors(close_up)
+    else:
+        near = of_close_up(tensors) or of_close_up(ModelStore().tensors(MODEL))
+    joined = together(of_whole(tensors), near)
+    return {k: v.float() if v.is_floating_point() else v for k, v in joined.items()}
+
+
+def _basis(samples: Sequence[Sample], of: str) -> str:
+    shams = sum(sample.severity == 0 for sample in samples)
+    return (
+        f"{shams} sham-resampled pictures of normal faces of the {of} and {len(samples) - shams} with "
+        "random synthetic anomalies; no human ratings"
+    )
+
+
+def _for_site(
+    entries: Sequence[ModelEntry], samples: Sequence[Sample], fusion: Fusion, faces: int, out: Path
+) -> tuple[Path, ...]:
+    """Calibration bound to these weights, model card, and last the manifest that puts them to use."""
+    bound = hashlib.sha256(":".join(entry.sha256 for entry in entries).encode()).hexdigest()
+    version, basis = f"default-site-{bound[:8]}", _basis(samples, "site")
+    calibration = replace(cohort(samples, fusion, version=version, basis=basis), weights_sha256=bound)
+    kept = save_calibration(calibration, out)
+    use = "What the default method's scores mean at this site."
+    rows = (*entries, _entry(calibration_id(calibration.method), kept, SITE_LINE, use))
+    about = out / "model-card.md"
+    about.write_text(
+        card(
+            entries=rows,
+            calibration=version,
+            basis=basis,
+            weights_sha256=bound,
+            auroc=_auroc(samples, fusion),
+            faces=faces,
+        ),
+        encoding="utf-8",
+    )
+    return kept, about, put_rows(rows, out)
+
+
+def _known(data: Path) -> Fusion | None:
+    """The shipped fusion, where the faces are too few for a model of shape of their own."""
+    few = len(open_pool(data, Split.TRAIN)) < FEWEST
+    return fusion_from(ModelStore().tensors(FUSION_MODEL)) if few else None
+
+
+def enough_to_calibrate(pool: FacePool) -> None:
+    """Refuse too few faces before time is spent on them.
+
+    Raises:
+        ConfigurationError: fewer than FEWEST_FACES.
+    """
+    if len(pool) < FEWEST_FACES:
+        raise ConfigurationError(
+            f"{len(pool)} normal faces to calibrate on; at least {FEWEST_FACES} are needed"
+        )
+
+
+def _entry(model: str, path: Path, line: str, use: str) -> ModelEntry:
+    return entry_of(model, path, line=line, licence=_LICENCE[line], intended_use=use)
+
+
+def _auroc(samples: Sequence[Sample], fusion: Fusion) -> float:
+    clean = [fusion.total(s.seen) for s in samples if s.severity == 0]
+    strong = [fusion.total(s.seen) for s in samples if s.severity >= _STRONG]
+    return auroc(np.array(clean), np.array(strong))

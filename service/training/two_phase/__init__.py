@@ -1,0 +1,1 @@
+"""Trains the method of paper 002."""

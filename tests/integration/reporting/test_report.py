@@ -1,0 +1,269 @@
+"""The reporting step with a real database and store: all or nothing, once however often it runs."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
+
+from reporting.dicom.context import ReportContext
+from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.results import observation_id
+from reporting.report import report
+from reporting.source import default_zone, read_source
+from service.config import Destination, Settings
+from service.database import appraisals, deliveries, instances, ledger
+from service.database.pool import Pool, transaction
+from service.errors import CorruptInstanceError, InstanceNotStoredError, ResultError
+from service.pipeline.attempt import Outcome, attempt
+from service.pipeline.context import Context
+from service.records import Delivery, InstanceState, LedgerEvent, NewInstance, SavedAppraisal
+from service.steps import REPORT
+from service.storage.local import InstanceStore
+from tests.unit.reporting.photographs import (
+    COLUMNS,
+    ROWS,
+    SERIES_UID,
+    SOP_UID,
+    STUDY_UID,
+    appraised,
+    photograph,
+    pixels,
+    rejected,
+)
+
+DESTINATIONS = (
+    Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=11113),
+    Destination(name="vna", ae_title="VNA", host="127.0.0.1", port=11114),
+)
+
+
+@pytest.fixture
+def context(settings: Settings, pool: Pool, store: InstanceStore) -> Context:
+    configured = settings.model_copy(
+        update={"destinations": DESTINATIONS, "timezone": "Europe/Berlin", "step_max_attempts": 1}
+    )
+    return Context(settings=configured, pool=pool, store=store)
+
+
+def keep_png(store: InstanceStore) -> str:
+    stream = BytesIO()
+    Image.fromarray(pixels(60, 50)).save(stream, "PNG")
+    return store.put(stream.getvalue()).sha256
+
+
+def keep_npy(store: InstanceStore) -> str:
+    stream = BytesIO()
+    np.save(stream, np.zeros((ROWS, COLUMNS), np.float32))
+    return store.put(stream.getvalue()).sha256
+
+
+def judge(context: Context, saved: SavedAppraisal | None = None, data: bytes | None = None) -> int:
+    """Receive a photograph and save an appraisal of it; returns the instance in state APPRAISED."""
+    stored = context.store.put(data if data is not None else photograph())
+    given = saved if saved is not None else appraised(heatmap_sha256=keep_png(context.store))
+    with transaction(context.pool) as connection:
+        _, instance_id = instances.receive(
+            connection,
+            NewInstance(
+                sop_instance_uid=SOP_UID,
+                sop_class_uid="1.2.840.10008.5.1.4.1.1.77.1.4",
+                study_instance_uid=STUDY_UID,
+                series_instance_uid=SERIES_UID,
+                transfer_syntax_uid="1.2.840.10008.1.2.4.50",
+                patient_id="P-001",
+                issuer_of_patient_id="HOSPITAL-A",
+                calling_ae_title="CAMERA",
+                called_ae_title="SEMBLANCE",
+                peer_address="127.0.0.1",
+                sha256=stored.sha256,
+                size_bytes=stored.size_bytes,
+            ),
+        )
+    save(context, instance_id, given)
+    again(context, instance_id)
+    return instance_id
+
+
+def save(context: Context, instance_id: int, saved: SavedAppraisal) -> None:
+    with transaction(context.pool) as connection:
+        appraisals.save(
+            connection,
+            instance_id=instance_id,
+            appraisal=saved.appraisal,
+            heatmap_sha256=saved.heatmap_sha256,
+            difference_map_sha256=saved.difference_map_sha256,
+        )
+
+
+def due(context: Context, instance_id: int) -> list[Delivery]:
+    with transaction(context.pool) as connection:
+        return deliveries.for_instance(connection, instance_id)
+
+
+def state(context: Context, instance_id: int) -> InstanceState:
+    with transaction(context.pool) as connection:
+        return instances.get(connection, instance_id).state
+
+
+def events(context: Context) -> list[LedgerEvent]:
+    with transaction(context.pool) as connection:
+        return [entry.event for entry in ledger.entries(connection, SOP_UID)]
+
+
+def resources(context: Context) -> int:
+    with transaction(context.pool) as connection:
+        row = connection.execute("SELECT count(*) AS n FROM fhir_resource").fetchone()
+        assert row is not None
+        return int(row["n"])
+
+
+def again(context: Context, instance_id: int) -> None:
+    with transaction(context.pool) as connection:
+        instances.set_state(connection, instance_id, InstanceState.APPRAISED)
+
+
+def test_every_result_is_kept_and_due_at_every_destination(context: Context) -> None:
+    instance_id = judge(context)
+    report(context, instance_id)
+    rows = due(context, instance_id)
+    assert {(row.destination, row.sop_class_uid) for row in rows} == {
+        (destination.name, sop_class)
+        for destination in DESTINATIONS
+        for sop_class in (SecondaryCaptureImageStorage, Comprehensive3DSRStorage)
+    }
+    for row in rows:
+        kept = dcmread(BytesIO(context.store.read(row.sha256)))
+        assert (kept.SOPInstanceUID, kept.StudyInstanceUID) == (row.sop_instance_uid, STUDY_UID)
+    assert state(context, instance_id) is InstanceState.REPORTED
+    assert events(context) == [LedgerEvent.RECEIVED, LedgerEvent.REPORTED]
+
+
+def test_the_observation_is_saved_with_it(context: Context) -> None:
+    instance_id = judge(context)
+    report(context, instance_id)
+    with transaction(context.pool) as connection:
+        (saved,) = appraisals.for_instance(connection, instance_id)
+        source = read_source(photograph(), default_zone("Europe/Berlin"))
+        wanted = observation_id(ReportContext(source=source, saved=saved, organisation="Clinic"))
+        observation = fhir_resources.read(connection, "Observation", wanted)
+    assert observation is not None
+    assert "2.34375" in observation.body
+
+
+def test_the_ledger_names_results_and_no_patient(context: Context) -> None:
+    instance_id = judge(context)
+    report(context, instance_id)
+    with transaction(context.pool) as connection:
+        detail = ledger.entries(connection, SOP_UID)[-1].detail
+    uids = {row.sop_instance_uid for row in due(context, instance_id)}
+    assert set(detail.values()) == uids
+
+
+def test_without_destinations_nothing_else_is_due(context: Context) -> None:
+    lonely = replace(context, settings=context.settings.model_copy(update={"destinations": ()}))
+    instance_id = judge(lonely)
+    report(lonely, instance_id)
+    assert due(lonely, instance_id) == []
+    assert state(lonely, instance_id) is InstanceState.DELIVERED
+
+
+def test_a_second_run_changes_nothing(context: Context) -> None:
+    instance_id = judge(context)
+    report(context, instance_id)
+    first, kept = due(context, instance_id), resources(context)
+    again(context, instance_id)
+    report(context, instance_id)
+    assert due(context, instance_id) == first
+    assert resources(context) == kept
+
+
+def test_runs_at_once_give_one_set(context: Context) -> None:
+    instance_id = judge(context)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: report(context, instance_id), range(4)))
+    assert len(due(context, instance_id)) == 4
+    assert events(context).count(LedgerEvent.REPORTED) == 1
+
+
+def test_only_one_of_many_workers_reports(context: Context) -> None:
+    instance_id = judge(context)
+    with ThreadPoolExecutor(4) as threads:
+        outcomes = list(threads.map(lambda _: attempt(context, REPORT, report, instance_id), range(4)))
+    assert sorted(outcomes) == [Outcome.DONE, *[Outcome.NOT_DUE] * 3]
+
+
+def test_each_appraisal_is_reported(context: Context) -> None:
+    instance_id = judge(context)
+    report(context, instance_id)
+    first = {row.sop_instance_uid for row in due(context, instance_id)}
+    save(context, instance_id, rejected())
+    again(context, instance_id)
+    report(context, instance_id)
+    new = [row for row in due(context, instance_id) if row.sop_instance_uid not in first]
+    assert {row.sop_class_uid for row in new} == {Comprehensive3DSRStorage}
+    assert len(due(context, instance_id)) == 6
+
+
+def test_a_rejected_photograph_is_reported(context: Context) -> None:
+    instance_id = judge(context, rejected())
+    report(context, instance_id)
+    assert {row.sop_class_uid for row in due(context, instance_id)} == {Comprehensive3DSRStorage}
+    assert state(context, instance_id) is InstanceState.REPORTED
+
+
+def test_the_parametric_map_is_made_where_it_is_wanted(context: Context) -> None:
+    wanted = replace(context, settings=context.settings.model_copy(update={"parametric_map": True}))
+    saved = appraised(heatmap_sha256=keep_png(context.store), difference_map_sha256=keep_npy(context.store))
+    instance_id = judge(wanted, saved)
+    report(wanted, instance_id)
+    assert len({row.sop_class_uid for row in due(wanted, instance_id)}) == 3
+
+
+def nothing_kept(context: Context, instance_id: int) -> bool:
+    return (
+        due(context, instance_id) == []
+        and resources(context) == 0
+        and state(context, instance_id) is InstanceState.APPRAISED
+    )
+
+
+def test_a_photograph_damaged_on_disk_is_not_reported(context: Context) -> None:
+    instance_id = judge(context)
+    with transaction(context.pool) as connection:
+        sha256 = instances.get(connection, instance_id).sha256
+    (path,) = context.settings.storage_dir.rglob(sha256)
+    path.chmod(0o600)
+    path.write_bytes(b"damaged")
+    with pytest.raises(CorruptInstanceError):
+        report(context, instance_id)
+    assert nothing_kept(context, instance_id)
+
+
+def test_a_lost_heatmap_is_an_error(context: Context) -> None:
+    instance_id = judge(context, appraised())
+    with pytest.raises(InstanceNotStoredError):
+        report(context, instance_id)
+    assert nothing_kept(context, instance_id)
+
+
+def test_a_heatmap_that_is_none_ends_as_a_dead_letter(context: Context) -> None:
+    instance_id = judge(context, appraised(heatmap_sha256=context.store.put(b"no picture").sha256))
+    assert attempt(context, REPORT, report, instance_id) is Outcome.DEAD
+    assert due(context, instance_id) == []
+    assert resources(context) == 0
+    assert events(context)[-1] is LedgerEvent.DEAD
+
+
+def test_an_instance_without_an_appraisal_is_an_error(context: Context) -> None:
+    instance_id = judge(context)
+    with transaction(context.pool) as connection:
+        connection.execute("DELETE FROM appraisal")
+    with pytest.raises(ResultError, match="no appraisal"):
+        report(context, instance_id)

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+from pydicom import dcmread
+from pydicom.uid import (
+    MPEG2MPML,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from service.appraisal.photograph.decode import (
+    photograph_from_bytes,
+    photograph_from_dicom,
+    photograph_from_rgb,
+    read_photograph,
+)
+from service.errors import UndecodablePhotographError, UnsupportedPhotographError
+from tests.unit.appraisal.photographs import (
+    EXACT,
+    LOSSY,
+    encoded,
+    jpeg,
+    native,
+    part10,
+    portrait,
+    with_frames,
+)
+
+
+@pytest.mark.parametrize("syntax", EXACT, ids=lambda uid: uid.keyword)
+def test_lossless_syntaxes_give_the_pixels_back(syntax):
+    assert np.array_equal(photograph_from_bytes(encoded(portrait(), syntax)).rgb, portrait())
+
+
+@pytest.mark.parametrize("syntax", LOSSY, ids=lambda uid: uid.keyword)
+def test_lossy_syntaxes_come_close(syntax):
+    rgb = photograph_from_bytes(encoded(portrait(), syntax)).rgb
+    assert np.abs(rgb.astype(int) - portrait()).mean() < 4
+
+
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGLSLossless, JPEG2000Lossless, *EXACT[:5]])
+def test_pixel_data_cut_short_is_an_error(syntax):
+    ds = dcmread(io.BytesIO(encoded(portrait(), syntax)))
+    if syntax.is_encapsulated and syntax != RLELossless:
+        from pydicom.encaps import get_frame
+
+        frame = get_frame(ds.PixelData, 0, number_of_frames=1)
+        with_frames(ds, [frame[: len(frame) // 2]], syntax, ds.PhotometricInterpretation)
+    else:
+        ds.PixelData = ds.PixelData[: len(ds.PixelData) // 2]
+    with pytest.raises(UndecodablePhotographError):
+        photograph_from_dicom(ds)
+
+
+@pytest.mark.parametrize("syntax", [*EXACT, *LOSSY], ids=lambda uid: uid.keyword)
+def test_a_file_cut_short_is_an_error(syntax):
+    data = encoded(portrait(), syntax)
+    with pytest.raises(UndecodablePhotographError):
+        photograph_from_bytes(data[: len(data) * 2 // 3])
+
+
+@pytest.mark.parametrize("declared", ["RGB", "YBR_FULL", "YBR_FULL_422"])
+def test_a_jpegs_own_colour_space_wins_over_a_wrong_attribute(declared):
+    ds = with_frames(native(portrait()), [jpeg(portrait())], JPEGBaseline8Bit, declared)
+    assert np.abs(photograph_from_dicom(ds).rgb.astype(int) - portrait()).mean() < 4
+
+
+def test_a_jpeg_that_does_not_say_follows_the_attribute():
+    # Components as they are, without JFIF or Adobe marker: the attribute says they are RGB.
+    raw = Image.frombytes("YCbCr", portrait().shape[1::-1], portrait().tobytes())
+    out = io.BytesIO()
+    raw.save(out, "JPEG", quality=95, subsampling=0)
+    data = out.getvalue()
+    length = int.from_bytes(data[4:6], "big")
+    silent = data[:2] + data[4 + length :]
+    ds = with_frames(native(portrait()), [silent], JPEGBaseline8Bit, "RGB")
+    assert np.abs(photograph_from_dicom(ds).rgb.astype(int) - portrait()).mean() < 4
+
+
+def test_native_ybr_full_becomes_rgb():
+    ybr = np.asarray(Image.fromarray(portrait()).convert("YCbCr"))
+    rgb = photograph_from_dicom(native(ybr, "YBR_FULL")).rgb
+    assert np.abs(rgb.astype(int) - portrait()).max() <= 3
+
+
+def test_planar_configuration_1():
+    planes = np.ascontiguousarray(portrait().transpose(2, 0, 1)).tobytes()
+    ds = native(portrait(), PlanarConfiguration=1, PixelData=planes)
+    assert np.array_equal(photograph_from_dicom(ds).rgb, portrait())
+
+
+def test_sixteen_bits_are_scaled_by_bits_stored():
+    wide = native(portrait().astype(np.uint16) * 16, BitsStored=12, HighBit=11)
+    assert np.abs(photograph_from_dicom(wide).rgb.astype(int) - portrait()).max() <= 1
+
+
+def test_monochrome_2_and_1():
+    grey = portrait()[..., 1].copy()
+    light = photograph_from_dicom(native(grey, "MONOCHROME2")).rgb
+    dark = photograph_from_dicom(native(255 - grey, "MONOCHROME1")).rgb
+    assert np.array_equal(light, np.repeat(grey[..., None], 3, axis=2))
+    assert np.array_equal(light, dark)
+
+
+def test_monochrome_window_is_applied():
+    grey = portrait()[..., 1].astype(np.uint16) * 4 + 1000
+    ds = native(grey, "MONOCHROME2", WindowCenter=1512, WindowWidth=1024)
+    rgb = photograph_from_dicom(ds).rgb[..., 0].astype(int)
+    assert np.corrcoef(rgb.ravel(), portrait()[..., 1].ravel())[0, 1] > 0.999
+    assert np.ptp(rgb) > 200
+
+
+def test_palette_colour():
+    image = Image.fromarray(portrait()).quantize(64)
+    table = np.zeros((256, 3), np.uint8)
+    colours = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
+    table[: len(colours)] = colours
+    elements = {
+        f"{colour}PaletteColorLookupTable{part}": value
+        for column, colour in enumerate(("Red", "Green", "Blue"))
+        for part, value in (
+            ("Descriptor", [256, 0, 16]),
+            ("Data", (table[:, column].astype(np.uint16) * 257).tobytes()),
+        )
+    }
+    rgb = photograph_from_dicom(native(np.asarray(image), "PALETTE COLOR", **elements)).rgb
+    assert np.array_equal(rgb, np.asarray(image.convert("RGB")))
+
+
+def test_the_first_of_several_frames_is_taken():
+    other = portrait()[::-1].copy()
+    ds = native(portrait(), NumberOfFrames=2, PixelData=portrait().tobytes() + other.tobytes())
+    assert np.array_equal(photograph_from_dicom(ds).rgb, portrait())
+    ds = with_frames(
+        native(portrait(), NumberOfFrames=2),
+        [jpeg(portrait()), jpeg(other)],
+        JPEGBaseline8Bit,
+        "YBR_FULL_422",
+    )
+    assert np.abs(photograph_from_dicom(ds).rgb.astype(int) - portrait()).mean() < 4
+
+
+def _wide_profile() -> bytes:
+    """An ICC profile whose numbers mean something other than sRGB's."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+
+
+def _swapped_profile() -> bytes:
+    """The sRGB profile with its red and blue primaries exchanged."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(profile[128:132], "big")
+    tags = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
+    red, blue = tags[b"rXYZ"], tags[b"bXYZ"]
+    profile[red + 4 : red + 12], profile[blue + 4 : blue + 12] = (
+        profile[blue + 4 : blue + 12],
+        profile[red + 4 : red + 12],
+    )
+    return bytes(profile)
+
+
+def test_an_icc_profile_is_brought_to_srgb_in_dicom_and_files():
+    out = io.BytesIO()
+    Image.fromarray(portrait()).save(out, "PNG", icc_profile=_swapped_profile())
+    for photograph in (
+        photograph_from_dicom(native(portrait(), ICCProfile=_swapped_profile())),
+        photograph_from_bytes(out.getvalue()),
+    ):
+        assert np.abs(photograph.rgb.astype(int) - portrait()[..., ::-1]).mean() < 3
+        assert photograph.warnings == ()
+
+
+@pytest.mark.parametrize("profile", [b"no profile at all" * 20, _wide_profile()])
+def test_an_unusable_icc_profile_is_said(profile):
+    photograph = photograph_from_dicom(native(portrait(), ICCProfile=profile))
+    assert np.array_equal(photograph.rgb, portrait())
+    assert "ICC profile" in photograph.warnings[0]
+
+
+def test_exif_orientation_turns_files_but_not_dicom():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to show
+    turned = jpeg(np.ascontiguousarray(np.rot90(portrait())), exif=exif)
+    assert np.abs(photograph_from_bytes(turned).rgb.astype(int) - portrait()).mean() < 4
+    upright = jpeg(portrait(), exif=exif)
+    ds = with_frames(native(portrait()), [upright], JPEGBaseline8Bit, "YBR_FULL_422")
+    assert np.abs(photograph_from_dicom(ds).rgb.astype(int) - portrait()).mean() < 4
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "1"])
+def test_files_of_every_mode_are_read(mode):
+    image = Image.fromarray(portrait())
+    if mode == "I;16":
+        image = Image.fromarray(portrait()[..., 1].astype(np.uint16) * 257)
+    else:
+        image = image.convert(mode)
+    out = io.BytesIO()
+    image.save(out, "TIFF" if mode == "CMYK" else "PNG")
+    rgb = photograph_from_bytes(out.getvalue()).rgb
+    assert rgb.shape == portrait().shape
+    if mode != "1":
+        assert np.corrcoef(rgb[..., 1].ravel(), portrait()[..., 1].ravel())[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_file_cut_short_is_an_error(suffix):
+    out = io.BytesIO()
+    Image.fromarray(portrait()).save(out, suffix)
+    with pytest.raises(UndecodablePhotographError):
+        photograph_from_bytes(out.getvalue()[: len(out.getvalue()) // 2])
+
+
+@pytest.mark.parametrize("data", [b"", b"nothing", b"\0" * 128 + b"DICM", b"\0" * 128 + b"DICMgarbage" * 50])
+def test_rubbish_is_undecodable(data):
+    with pytest.raises(UndecodablePhotographError):
+        photograph_from_bytes(data)
+
+
+def test_no_pixel_data_is_undecodable():
+    ds = native(portrait())
+    del ds.PixelData
+    with pytest.raises(UndecodablePhotographError):
+        photograph_from_bytes(part10(ds))
+
+
+def test_a_jpeg_of_another_size_than_announced_is_undecodable():
+    ds = with_frames(native(portrait()), [jpeg(portrait()[:100])], JPEGBaseline8Bit, "YBR_FULL_422")
+    with pytest.raises(UndecodablePhotographError):
+        photograph_from_dicom(ds)
+
+
+def test_video_is_unsupported():
+    ds = with_frames(native(portrait()), [jpeg(portrait())], MPEG2MPML, "YBR_PARTIAL_420")
+    with pytest.raises(UnsupportedPhotographError):
+        photograph_from_dicom(ds)
+
+
+def test_a_photograph_far_too_large_or_small_is_unsupported():
+    with pytest.raises(UnsupportedPhotographError):
+        photograph_from_dicom(native(portrait(), Rows=60_000, Columns=60_000))
+    with pytest.raises(UnsupportedPhotographError):
+        photograph_from_rgb(np.zeros((8, 300, 3), np.uint8))
+
+
+def test_the_hash_is_of_shape_and_pixels():
+    one, same = photograph_from_rgb(portrait()), photograph_from_rgb(portrait().copy())
+    wide = photograph_from_rgb(portrait().reshape(160, 640, 3))
+    assert one.pixel_sha256 == same.pixel_sha256 != wide.pixel_sha256
+    assert not one.rgb.flags.writeable
+
+
+def test_a_missing_file_is_undecodable(tmp_path):
+    with pytest.raises(UndecodablePhotographError):
+        read_photograph(tmp_path / "none.jpg")

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import pydicom.data
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import dcmread
+from pydicom.filereader import _read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom.dsutils import encode
+
+from dicom_node.encoding.structure import (
+    PATIENT_ID,
+    SOP_INSTANCE_UID,
+    KeptValues,
+    MalformedDataSetError,
+    StructureReader,
+)
+from dicom_node.readers import TRANSFER_SYNTAXES
+from service.errors import IncompleteInstanceError
+from tests.dicom_objects import photograph
+
+# Files of pydicom's that are damaged, and how.
+_DAMAGED = {
+    "rtplan_truncated.dcm": IncompleteInstanceError,
+    "MR_truncated.dcm": IncompleteInstanceError,
+    "SC_rgb_jpeg.dcm": MalformedDataSetError,  # implicit VR under a JPEG transfer syntax
+}
+
+
+_ENCODED = encode(photograph(transfer_syntax=ExplicitVRLittleEndian, size=(4, 4)), False, True) or b""
+
+
+def read(encoded: bytes, transfer_syntax: str, step: int = 4096) -> KeptValues:
+    reader = StructureReader(transfer_syntax)
+    for start in range(0, len(encoded), step):
+        reader.feed(memoryview(encoded)[start : start + step])
+    return reader.finish()
+
+
+def pydicom_files() -> list[str]:
+    found = []
+    for path in sorted(map(str, (Path(pydicom.data.__file__).parent / "test_files").glob("*.dcm"))):
+        with open(path, "rb") as source:
+            if source.read(132)[128:] != b"DICM":
+                continue
+            if _read_file_meta_info(source).get("TransferSyntaxUID") in TRANSFER_SYNTAXES:
+                found.append(path)
+    return found
+
+
+@pytest.mark.parametrize("path", pydicom_files(), ids=lambda path: path.rsplit("/", 1)[-1])
+@pytest.mark.parametrize("step", [7, 4096])
+def test_agrees_with_pydicom_on_its_own_files(path: str, step: int) -> None:
+    with open(path, "rb") as source:
+        content = source.read()
+    stream = BytesIO(content)
+    stream.seek(132)
+    transfer_syntax = _read_file_meta_info(stream).TransferSyntaxUID
+    data_set = content[stream.tell() :]
+    damage = _DAMAGED.get(path.rsplit("/", 1)[-1])
+    if damage is not None:
+        with pytest.raises(damage):
+            read(data_set, transfer_syntax, step)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = dcmread(BytesIO(content))
+        values = read(data_set, transfer_syntax, step)
+        assert values.text(SOP_INSTANCE_UID) == expected.get("SOPInstanceUID", "")
+        assert values.text(PATIENT_ID) == str(expected.get("PatientID") or "").strip()
+
+
+@pytest.mark.parametrize("transfer_syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_every_cut_is_noticed(transfer_syntax: str) -> None:
+    ds = photograph(transfer_syntax=ExplicitVRLittleEndian, size=(4, 4))
+    encoded = encode(ds, transfer_syntax.is_implicit_VR, True)
+    assert encoded is not None
+    boundaries = 0
+    for length in range(1, len(encoded)):
+        try:
+            read(encoded[:length], transfer_syntax)
+        except IncompleteInstanceError:
+            continue
+        boundaries += 1
+    # Only a cut exactly between two elements cannot be told from a shorter data set; then pixel data is gone.
+    assert boundaries == len(ds) - 1
+
+
+def test_deflated_stream_that_ends_early() -> None:
+    encoded = encode(photograph(transfer_syntax=ExplicitVRLittleEndian), False, True, True)
+    assert encoded is not None
+    assert read(encoded, DeflatedExplicitVRLittleEndian).text(PATIENT_ID) == "P1"
+    with pytest.raises(IncompleteInstanceError):
+        read(encoded[:-20], DeflatedExplicitVRLittleEndian)
+    with pytest.raises(MalformedDataSetError):
+        read(b"\xff" * 100, DeflatedExplicitVRLittleEndian)
+
+
+def test_deflate_bomb_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dicom_node.encoding import structure
+
+    monkeypatch.setattr(structure, "_MAX_INFLATED_BYTES", 64 << 20)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    head = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFF0)
+    bomb = packer.compress(head) + packer.compress(b"\0" * (80 << 20)) + packer.flush()
+    with pytest.raises(MalformedDataSetError, match="without end"):
+        read(bomb, DeflatedExplicitVRLittleEndian)
+
+
+def test_sequences_nested_without_end() -> None:
+    sequence = struct.pack("<HH2sHI", 0x0040, 0xA730, b"SQ", 0, 0xFFFFFFFF)
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    with pytest.raises(MalformedDataSetError, match="nest deeper"):
+        read((sequence + item) * 100, ExplicitVRLittleEndian)
+
+
+def test_text_in_no_character_set_of_ours() -> None:
+    values = KeptValues(raw={0x00080005: b"ISO_IR 192", PATIENT_ID: b"\xff\xfe"})
+    with pytest.raises(MalformedDataSetError):
+        values.text(PATIENT_ID)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.binary(max_size=600), st.sampled_from(TRANSFER_SYNTAXES), st.integers(1, 64))
+def test_noise_is_refused_and_never_crashes(noise: bytes, transfer_syntax: str, step: int) -> None:
+    try:
+        values = read(noise, transfer_syntax, step)
+    except IncompleteInstanceError:
+        return
+    assert sum(map(len, values.raw.values())) <= len(noise) * 1100
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_damaged_data_sets_never_crash(data: st.DataObject) -> None:
+    encoded = bytearray(_ENCODED)
+    for _ in range(data.draw(st.integers(1, 4))):
+        encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        read(bytes(encoded), ExplicitVRLittleEndian)
+    except IncompleteInstanceError:
+        return
