@@ -5,7 +5,7 @@
     python -m bench.fhir --keep DIR       # fills once, measures the same databases each time
 
 Starts a PostgreSQL of its own with a database of each size (``bench.fhir_fill``), serves each by
-``python -m reporting`` and asks it over one kept-alive connection (``bench.fhir_requests``). The sizes take
+``semblance api`` and asks it over one kept-alive connection (``bench.fhir_requests``). The sizes take
 turns request by request, so that what else the machine does falls on both; percentiles are over all rounds.
 CPU is of the API's process. The last line is JSON.
 """

@@ -8,7 +8,6 @@ import os
 import random
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ import psycopg
 
 from bench.fhir_fill import MEASURED, key, patients
 from reporting.terminology import SCORE
+from service.commands.program import PROGRAM
 
 REQUESTS = 1500  # of each kind and size, a round
 WARM = 100  # and before them
@@ -90,7 +90,7 @@ def api_process(url: str, directory: Path) -> Iterator[tuple[str, psutil.Process
         "SEMBLANCE_STORAGE_DIR": str(directory / "store"),
         "SEMBLANCE_API_PORT": "0",
     }
-    command = [sys.executable, "-m", "reporting"]
+    command = [*PROGRAM, "api"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

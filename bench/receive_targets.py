@@ -23,6 +23,7 @@ from dicom_node.encoding.command import StoreCommand
 from dicom_node.intake.ingest import Ingest
 from dicom_node.query.provider import QueryProvider
 from dicom_node.readers import supported_contexts
+from service.commands.program import PROGRAM
 from service.config import Settings
 from service.stack.stack import free_port
 from service.stack.waiting import wait_until
@@ -75,7 +76,7 @@ def our_node(directory: Path, database_url: str, database_pid: int, processes: i
     }
     with (
         (directory / "node.log").open("ab") as log,
-        _announced(["-m", "dicom_node"], environment, log) as told,
+        _announced([*PROGRAM[1:], "node"], environment, log) as told,
     ):
         yield Target(port=told.port, pids=(*told.pids, database_pid))
 

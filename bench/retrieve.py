@@ -28,6 +28,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
 
+from service.commands.program import PROGRAM
 from service.database.migrate import migrate
 from service.stack.servers import EmbeddedPostgres
 from service.stack.stack import free_port
@@ -59,10 +60,10 @@ class Served:
 
 
 @contextmanager
-def serving(module: str, environment: Mapping[str, str]) -> Iterator[Served]:
+def serving(name: str, environment: Mapping[str, str]) -> Iterator[Served]:
     """A process of ours that says its port or URL as a JSON line."""
     with subprocess.Popen(
-        [sys.executable, "-m", module], env={**os.environ, **environment}, stdout=subprocess.PIPE
+        [*PROGRAM, name], env={**os.environ, **environment}, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
@@ -213,7 +214,7 @@ def retrieve(
             "SEMBLANCE_DICOM_PEERS": json.dumps([peer]),
             "SEMBLANCE_LOG_LEVEL": "WARNING",
         }
-        with serving("dicom_node", environment) as node, serving("service.commands.api", environment) as api:
+        with serving("node", environment) as node, serving("api", environment) as api:
             return measure(node, api, at_once, large, only)
     finally:
         receiver.kill()

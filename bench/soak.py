@@ -31,6 +31,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.dsutils import encode
 
 from dicom_node.encoding import command
+from service.commands.program import PROGRAM
 from service.database.migrate import migrate
 from service.stack.servers import EmbeddedPostgres
 from service.stack.waiting import wait_until
@@ -213,9 +214,7 @@ def node_process(directory: Path) -> Iterator[tuple[int, int, str]]:
             "SEMBLANCE_DICOM_PORT": "0",
             "SEMBLANCE_LOG_LEVEL": "ERROR",
         }
-        with subprocess.Popen(
-            [sys.executable, "-m", "dicom_node"], env=environment, stdout=subprocess.PIPE
-        ) as process:
+        with subprocess.Popen([*PROGRAM, "node"], env=environment, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             said = json.loads(process.stdout.readline())
             try:

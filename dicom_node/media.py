@@ -1,15 +1,12 @@
-"""``python -m dicom_node.media``: Part 10 files from media into the store, and studies out to media.
+"""Part 10 files from media into the store, and studies out to media.
 
-What ``semblance import`` and ``semblance export`` run. A file that comes in goes the way of C-STORE: checked,
+A file that comes in goes the way of C-STORE: checked,
 durable, in the ledger. Each study that crosses the border gives an audit message (DICOM PS3.15 sections
 A.5.3.4 and A.5.3.5).
 """
 
 from __future__ import annotations
 
-import argparse
-import getpass
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,15 +24,12 @@ from service.audit import events, trail
 from service.audit.codes import MediaType
 from service.audit.from_ledger import source_of
 from service.audit.message import Participant, ParticipantObject, SopClassCount
-from service.config import Settings, load_settings
+from service.config import Settings
 from service.database import instances
-from service.database.pool import Pool, open_pool, transaction
-from service.errors import DatabaseUnavailableError, RecordNotFoundError, SemblanceError, StorageError
-from service.exit_codes import ExitCode, code_of
-from service.logs import configure_logging
-from service.storage.local import InstanceStore, open_store
+from service.database.pool import Pool, transaction
+from service.errors import DatabaseUnavailableError, RecordNotFoundError, StorageError
+from service.storage.local import InstanceStore
 
-_MEDIA = {"usb": MediaType.USB, "cd": MediaType.CD, "uri": MediaType.URI}
 _CHUNK_BYTES = 1 << 18
 _PREFIX_BYTES = 132
 _CATCH_UP_S = 60.0  # longest an export waits for the index
@@ -169,7 +163,7 @@ def export_study(
     with transaction(pool) as connection:
         found = holdings.of_study(connection, study_instance_uid, "")
         if not found:
-            raise RecordNotFoundError(f"study {study_instance_uid}")
+            raise RecordNotFoundError(f"no study {study_instance_uid} is held here")
         photographs = instances.of_study(connection, study_instance_uid)
         patient = (
             (photographs[0].patient_id, photographs[0].issuer_of_patient_id) if photographs else ("", "")
@@ -226,50 +220,3 @@ def _objects(
         for each, uids in by_class.items()
     ]
     return events.study(study_instance_uid, counts), events.patient(patient_id, issuer)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    named = (
-        options.label or Path(options.paths[0] if options.what == "import" else options.to).resolve().as_uri()
-    )
-    medium = Medium(kind=_MEDIA[options.medium], name=named, user=options.by)
-    try:
-        settings = load_settings()
-        configure_logging(settings)
-        store = open_store(settings)
-        with open_pool(settings) as pool:
-            if options.what == "export":
-                for path in export_study(
-                    settings, pool, store, options.study, directory=options.to, medium=medium
-                ):
-                    sys.stdout.write(f"{path}\n")
-                return ExitCode.DONE
-            failed = 0
-            for taken in import_files(settings, pool, store, options.paths, medium):
-                sys.stdout.write(f"{taken.path}: {taken.error or taken.sop_instance_uid}\n")
-                failed += bool(taken.error)
-    except (SemblanceError, OSError) as exc:
-        sys.stderr.write(f"semblance: {exc}\n")
-        return code_of(exc)
-    return ExitCode.FAILED if failed else ExitCode.DONE
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="semblance", description="DICOM files from and to media.")
-    ways = parser.add_subparsers(dest="what", required=True)
-    into = ways.add_parser("import", description="Take DICOM files in.")
-    into.add_argument("paths", nargs="+", type=Path, help="files and folders")
-    out = ways.add_parser("export", description="Write a study to a folder.")
-    out.add_argument("study", help="Study Instance UID")
-    out.add_argument("to", type=Path, help="folder")
-    for each in (into, out):
-        each.add_argument("--medium", choices=sorted(_MEDIA), default="uri", help="what it is on")
-        each.add_argument("--label", default="", help="of the medium; none: the folder's URI")
-        each.add_argument("--by", default=getpass.getuser(), help="who; the user that runs it if not said")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Where the picture of an appraisal is: waiting, in its Secondary Capture, or, of an old one, in the store."""
+"""Where an appraisal's picture is: waiting, in its Secondary Capture, or, of an old one, in the store."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class Destination(BaseModel):
     )
     lossless: bool = Field(
         False,
-        description="Send it the picture without loss, as a Secondary Capture of its own, in place of the JPEG.",
+        description="Send it the picture without loss, as a Secondary Capture of its own, not as JPEG.",
     )
     strip_location: bool = Field(
         False, description="Blank the place of taking (EXIF and XMP GPS) in JPEG frames sent to it."
@@ -180,8 +180,8 @@ class Settings(BaseSettings):
     rendition_cache_bytes: int = Field(
         1_000_000_000,
         ge=0,
-        description="Most bytes of PNG and other pictures made from stored objects that are kept for those who"
-        " ask again; 0: none.",
+        description="Most bytes of pictures made from stored objects (PNG, previews) that are kept for those"
+        " who ask again; 0: none.",
     )
 
     # --- DICOM node

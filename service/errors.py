@@ -37,7 +37,8 @@
     ├── BrokerUnavailableError        the Celery broker cannot be reached; retried
     ├── AuditServerError              the syslog server did not take audit messages; retried
     ├── DatabaseUnavailableError      PostgreSQL cannot be reached or ended the transaction; retried
-    └── RecordNotFoundError           no such row
+    ├── RecordNotFoundError           no such row
+    └── UnknownStepError              no step of the pipeline has that name
 """
 
 from __future__ import annotations
@@ -185,3 +186,7 @@ class DatabaseUnavailableError(SemblanceError):
 
 class RecordNotFoundError(SemblanceError):
     """No such row in the database."""
+
+
+class UnknownStepError(SemblanceError):
+    """No step of the pipeline has that name: another version wrote it."""

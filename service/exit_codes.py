@@ -8,19 +8,18 @@ from service.errors import (
     BrokerUnavailableError,
     ConfigurationError,
     DatabaseUnavailableError,
-    RecordNotFoundError,
     UnknownMethodError,
 )
 
 _UNAVAILABLE = (DatabaseUnavailableError, BrokerUnavailableError)
-_USAGE = (ConfigurationError, UnknownMethodError, RecordNotFoundError)
+_USAGE = (ConfigurationError, UnknownMethodError)
 
 
 class ExitCode(IntEnum):
     """What a command's end means."""
 
     DONE = 0
-    FAILED = 1  # ran, but not everything asked for came about
+    FAILED = 1  # part of the request failed
     USAGE = 2  # wrong arguments or settings
     REJECTED = 3  # ``score``: at least one photograph was rejected
     UNAVAILABLE = 4  # PostgreSQL or the broker cannot be reached; try again

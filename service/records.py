@@ -254,7 +254,7 @@ class SavedAppraisal:
 
     instance_id: int
     appraisal: Appraisal
-    # Of the picture, JPEG, which its Secondary Capture holds; of old ones PNG, in the store; "" when rejected.
+    # Of the picture: a JPEG that its Secondary Capture holds, of old ones a PNG in the store; "" if rejected.
     heatmap_sha256: str
     difference_map_sha256: str  # see service.pictures.native_map, in the store; "" when rejected
     created_at: datetime

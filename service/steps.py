@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from service.errors import UnknownStepError
 from service.records import InstanceState
 
 
@@ -27,7 +28,7 @@ class Subject(StrEnum):
 class Step:
     """One step of the pipeline."""
 
-    task: str  # name of the Celery task
+    task: str  # name of the Celery task; stored and sent, so it never changes without an alias
     queue: Queue
     subject: Subject
     begins_in: InstanceState  # the only state the step works from
@@ -35,21 +36,21 @@ class Step:
 
 
 APPRAISE = Step(
-    task="service.pipeline.appraise.appraise",
+    task="appraise",
     queue=Queue.GPU,
     subject=Subject.INSTANCE,
     begins_in=InstanceState.RECEIVED,
     ends_in=InstanceState.APPRAISED,
 )
 REPORT = Step(
-    task="reporting.report.report",
+    task="report",
     queue=Queue.REPORT,
     subject=Subject.INSTANCE,
     begins_in=InstanceState.APPRAISED,
     ends_in=InstanceState.REPORTED,
 )
 DELIVER = Step(
-    task="dicom_node.delivery.deliver.deliver",
+    task="deliver",
     queue=Queue.IO,
     subject=Subject.DELIVERY,
     begins_in=InstanceState.REPORTED,
@@ -62,13 +63,38 @@ STEPS = (APPRAISE, REPORT, DELIVER)
 class Errand:
     """Work beside the pipeline: its subject keeps a state of its own, no photograph waits for it."""
 
-    task: str  # name of the Celery task
+    task: str  # name of the Celery task; stored and sent, so it never changes without an alias
     queue: Queue
 
 
-NOTIFY = Errand(task="reporting.fhir.subscriptions.notifications.notify", queue=Queue.IO)
+NOTIFY = Errand(task="notify", queue=Queue.IO)
 # Brings a study's DiagnosticReport up to date; its subject is any photograph of the study.
-REPORT_STUDY = Errand(task="reporting.report.report_study", queue=Queue.REPORT)
+REPORT_STUDY = Errand(task="report-study", queue=Queue.REPORT)
 ERRANDS = (NOTIFY, REPORT_STUDY)
 
-STEP_OF_TASK = {step.task: step for step in STEPS}
+# Names that tasks had in messages a broker may still hold; migration 0080 rewrote those in the database.
+FORMER_NAMES = {
+    "service.pipeline.appraise.appraise": APPRAISE.task,
+    "reporting.report.report": REPORT.task,
+    "dicom_node.delivery.deliver.deliver": DELIVER.task,
+    "reporting.fhir.subscriptions.notifications.notify": NOTIFY.task,
+    "reporting.report.report_study": REPORT_STUDY.task,
+}
+_STEP_OF_TASK = {step.task: step for step in STEPS}
+
+
+def names_of(task: str) -> tuple[str, ...]:
+    """Every name a task answers to: its own, then those it had before."""
+    return (task, *(former for former, now in FORMER_NAMES.items() if now == task))
+
+
+def step_named(task: str) -> Step:
+    """The step of a task, by its name or one it had before.
+
+    Raises:
+        UnknownStepError: No step of this version has that name.
+    """
+    step = _STEP_OF_TASK.get(FORMER_NAMES.get(task, task))
+    if step is None:
+        raise UnknownStepError(f"no step is called {task!r}; there are {', '.join(_STEP_OF_TASK)}")
+    return step

@@ -16,6 +16,7 @@ from pathlib import Path
 from pydicom.dataset import FileDataset
 from pynetdicom import AE
 
+from service.commands.program import PROGRAM
 from service.config import Destination, Settings, load_settings
 from service.database import dead_letters, instances, ledger
 from service.database.pool import Pool, open_pool, transaction
@@ -144,7 +145,7 @@ def run_stack(
         broker_url=broker_url,
         environment={**_QUICK, "SEMBLANCE_DESTINATIONS": listed, **(environment or {})},
     )
-    stack = Stack(options, settings)
+    stack = Stack(options, settings, PROGRAM)
     facts = stack.start()
     faults: list[StackError] = []
 

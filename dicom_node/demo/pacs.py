@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
-import sys
 import threading
 from pathlib import Path
-from types import FrameType
 
 from pydicom.uid import RE_VALID_UID
 from pynetdicom import (
@@ -93,29 +90,20 @@ def _echo(_event: Event) -> int:
     return _SUCCESS
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m dicom_node.demo.pacs", description=__doc__)
-    parser.add_argument("--directory", type=Path, required=True, help="where objects are kept")
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a free one)")
-    options = parser.parse_args(arguments)
-    try:
-        pacs = DemoPacs(options.directory, options.port)
-    except OSError as exc:
-        sys.stderr.write(f"semblance demo PACS: {exc}\n")
-        return 2
+def serve(directory: Path, port: int) -> None:
+    """Keep what is sent until SIGTERM or SIGINT.
+
+    Args:
+        directory: Where objects are kept.
+        port: On 127.0.0.1; 0: a free one.
+
+    Raises:
+        OSError: The port cannot be bound.
+    """
+    pacs = DemoPacs(directory, port)
     stopped = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopped.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
     announce_ready("demo-pacs", port=pacs.port, ae_title=AE_TITLE)
     stopped.wait()
     pacs.stop()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,16 +1,13 @@
 """The demonstration: photographs out by C-STORE, their results awaited, found and shown.
 
-``python -m dicom_node.demo.run --photograph NAME=FILE ...`` against a running stack; ``semblance demo``
-starts one. Ends with 0 only when every photograph's heatmap is in the PACS and its Observation is
-served.
+Against a running stack; ``semblance demo`` starts one. It has come about only when every photograph's heatmap
+is in the PACS and its Observation is served.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,11 +25,10 @@ from rich.table import Table
 from dicom_node.delivery.scu import send
 from dicom_node.demo.wrap import Wrapping, encode, wrap_photograph
 from reporting.identifiers import ResultKind, fhir_id, result_uid
-from service.config import Destination, Settings, load_settings
+from service.config import Destination, Settings
 from service.database import appraisals, dead_letters, instances, ledger
 from service.database.pool import Pool, open_pool, transaction
-from service.errors import SemblanceError, StackError
-from service.exit_codes import ExitCode
+from service.errors import StackError
 from service.records import InstanceState, LedgerEvent, SavedAppraisal
 from service.stack.calling import called_as
 from service.stack.waiting import wait_until
@@ -288,43 +284,3 @@ def run(settings: Settings, stack: Stack, photographs: dict[str, Path], console:
             await_results(pool, shots, progress)
         shown = [collect(pool, stack, shot) for shot in shots]
     show(console, shown, stack)
-
-
-def _photograph(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not equals or not Path(path).is_file():
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FILE")
-    return name, Path(path)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m dicom_node.demo.run", description=__doc__)
-    parser.add_argument("--photograph", type=_photograph, action="append", required=True, metavar="NAME=FILE")
-    parser.add_argument("--dicom-port", type=int, required=True)
-    parser.add_argument("--ae-title", required=True)
-    parser.add_argument("--fhir-url", required=True)
-    parser.add_argument("--pacs-directory", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True, help="where rendered heatmaps go")
-    parser.add_argument("--stays-up", action="store_true", help="the stack runs on afterwards")
-    options = parser.parse_args(arguments)
-    stack = Stack(
-        node=Destination(name="node", ae_title=options.ae_title, host="127.0.0.1", port=options.dicom_port),
-        fhir_url=options.fhir_url,
-        pacs_directory=options.pacs_directory,
-        output=options.output,
-        stays_up=options.stays_up,
-    )
-    console = Console()
-    try:
-        run(load_settings(), stack, dict(options.photograph), console)
-    except SemblanceError as exc:
-        Console(stderr=True).print(f"semblance demo: {exc}", style="red", markup=False, highlight=False)
-        return ExitCode.FAILED
-    except KeyboardInterrupt:
-        return ExitCode.FAILED
-    return ExitCode.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

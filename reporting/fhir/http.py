@@ -17,8 +17,8 @@ from reporting.fhir.render import check_texts, dumps, loads
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
 from service.config import Settings
 from service.database.pool import Pool
-from service.renditions import Renditions
 from service.storage.local import InstanceStore
+from service.storage.renditions import Renditions
 
 FHIR_JSON = "application/fhir+json"
 PLAIN_JSON = "application/json"

@@ -23,8 +23,8 @@ from service.config import Settings
 from service.database.pool import open_pool, transaction
 from service.errors import ConfigurationError
 from service.logs import configure_logging
-from service.renditions import open_renditions
 from service.storage.local import open_store
+from service.storage.renditions import open_renditions
 
 log = structlog.get_logger(__name__)
 

@@ -27,6 +27,10 @@ from service.appraisal.gates.quality import check_quality
 from service.appraisal.memory import keep_freed_memory
 from service.appraisal.models import ModelStore
 from service.appraisal.photograph.decode import Photograph, photograph_from_bytes
+from service.appraisal.pictures.colour_scale import ColourScale
+from service.appraisal.pictures.compose import LONG_SIDE, Judged, heatmap, triptych
+from service.appraisal.pictures.layout import Label
+from service.appraisal.pictures.placing import photograph_map
 from service.appraisal.registry import COMPARATORS, NORMALISERS, find_method, identify
 from service.appraisal.score import region_scores, score
 from service.appraisal.settings import AppraisalSettings
@@ -41,11 +45,8 @@ from service.appraisal.tables import (
     unwatched,
 )
 from service.errors import ConfigurationError, PhotographError, UnsupportedPhotographError
-from service.pictures.colour_scale import ColourScale
-from service.pictures.compose import LONG_SIDE, Judged, heatmap, triptych
 from service.pictures.encode import encode_jpeg
-from service.pictures.layout import Label
-from service.pictures.native_map import NativeMap, photograph_map
+from service.pictures.native_map import NativeMap
 from service.records import (
     Appraisal,
     AppraisalStatus,
@@ -93,11 +94,11 @@ class AppraisalMaps:
         return photograph_map(self.native)
 
     def heatmap(self, long_side: int = LONG_SIDE) -> NDArray[np.uint8]:
-        """The difference over the photograph, with its legend; see ``service.pictures.compose``."""
+        """The difference over the photograph, with its legend; see ``service.appraisal.pictures.compose``."""
         return heatmap(self._judged(), long_side)
 
     def triptych(self, long_side: int = LONG_SIDE) -> NDArray[np.uint8]:
-        """Face, normal counterpart and heatmap side by side; see ``service.pictures.compose``."""
+        """Face, normal counterpart and heatmap side by side; see ``service.appraisal.pictures.compose``."""
         return triptych(self._judged(), long_side)
 
     def _judged(self) -> Judged:
@@ -392,7 +393,7 @@ class Appraiser:
 
 
 def _large_enough(faces: Sequence[Face]) -> bool:
-    """Whether the face in a reduced picture holds more than methods see: they see 92 px between the irises."""
+    """Whether a face holds more than methods see, which is 92 px between the irises."""
     return bool(faces) and faces[0].inter_ocular_px >= LEAST_DECODED_IOD_PX
 
 

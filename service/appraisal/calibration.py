@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import ConfigurationError
-from service.pictures.colour_scale import (
+from service.appraisal.pictures.colour_scale import (
     ColourScale,
     ScaleUnit,
     relative_scale,
     scale_from_json,
     scale_to_json,
 )
+from service.errors import ConfigurationError
 from service.records import Region
 
 CALIBRATIONS_DIR = Path(__file__).resolve().parent / "calibrations"

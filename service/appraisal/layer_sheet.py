@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from service.appraisal.appraiser import AppraisalMaps
-from service.pictures.colour_scale import relative_scale
-from service.pictures.paint import paint
+from service.appraisal.pictures.colour_scale import relative_scale
+from service.appraisal.pictures.paint import paint
 
 _COLUMNS = 5
 _TITLE_PX = 20

@@ -1,4 +1,7 @@
-"""METHODS: name -> normaliser, comparator, resolution and calibration.
+"""NORMALISERS, COMPARATORS and METHODS, by name.
+
+A normaliser makes the normal counterpart of an aligned face; a comparator makes both a difference map; a
+method is one of each with a resolution and a calibration.
 
 Any normaliser and comparator can also be put together by hand as "normaliser+comparator"; such a
 pair has no calibration, so its appraisals have a score but no rating, percentile or z.
@@ -11,13 +14,26 @@ from dataclasses import dataclass
 
 from service.appraisal.face.finder import FINDER_VERSION
 from service.appraisal.gates.occlusion import load_occlusion_calibration
+from service.appraisal.methods.features import deep, patchcore
+from service.appraisal.methods.localised import comparator as localised
+from service.appraisal.methods.localised import normaliser as restoration
+from service.appraisal.methods.pixels import comparators as pixels
+from service.appraisal.methods.stylegan2 import normaliser as stylegan2
+from service.appraisal.methods.symmetry import normaliser as symmetry
+from service.appraisal.methods.two_phase import comparator as discrepancy
+from service.appraisal.methods.two_phase import normaliser as two_phase
 from service.appraisal.models import ModelStore
-from service.appraisal.registry import COMPARATORS, NORMALISERS
 from service.appraisal.settings import AppraisalSettings
-from service.appraisal.tables import lookup, table
+from service.appraisal.tables import ComparatorRow, NormaliserRow, lookup, table
 from service.errors import UnknownMethodError
 from service.records import MethodIdentity
 
+NORMALISERS: Mapping[str, NormaliserRow] = table(
+    (symmetry.ROW, *stylegan2.ROWS, restoration.ROW, two_phase.ROW)
+)
+COMPARATORS: Mapping[str, ComparatorRow] = table(
+    (*pixels.ROWS, *deep.ROWS, patchcore.ROW, localised.ROW, discrepancy.ROW)
+)
 PAIR_SIZE = 256
 
 

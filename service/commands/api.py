@@ -1,8 +1,6 @@
-"""``python -m service.commands.api``: the FHIR API and DICOMweb in one process; STOW-RS takes instances in."""
+"""The FHIR API and DICOMweb in one process; STOW-RS takes instances in."""
 
 from __future__ import annotations
-
-import sys
 
 from dicom_node.admission.admission import Admission
 from dicom_node.intake.group_commit import GroupCommit
@@ -15,21 +13,9 @@ from reporting.holdings.index import Indexer
 from reporting.http.ledger import PATH as LEDGER_PATH
 from reporting.http.ledger import ledger_app
 from reporting.http.server import serve
-from service.config import Settings, load_settings
+from service.config import Settings
 from service.database.pool import open_pool
-from service.errors import ConfigurationError
-from service.exit_codes import ExitCode
 from service.storage.local import open_store
-
-
-def main() -> int:
-    """Serve until told to stop; 2 when the configuration is wrong."""
-    try:
-        run(load_settings())
-    except ConfigurationError as exc:
-        sys.stderr.write(f"semblance api: {exc}\n")
-        return ExitCode.USAGE
-    return ExitCode.DONE
 
 
 def run(settings: Settings) -> None:
@@ -37,6 +23,8 @@ def run(settings: Settings) -> None:
 
     Raises:
         ConfigurationError: See ``serve``.
+        DatabaseUnavailableError: PostgreSQL cannot be reached when it begins.
+        StorageError: The store cannot be opened.
     """
     store = open_store(settings)
     with open_pool(settings) as pool:
@@ -64,7 +52,3 @@ def run(settings: Settings) -> None:
 def _without_users(settings: Settings) -> Settings:
     """The same limits as of C-STORE; who sends is known by a token, not by DICOM's user identity."""
     return settings.model_copy(update={"dicom_users_file": None, "dicom_require_user_identity": False})
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,7 +20,8 @@ from rich.table import Table
 from service.audit import events
 from service.audit.from_ledger import source_of
 from service.audit.trail import Verdict, record, verify
-from service.commands.state import DataDir, Output, settings_of
+from service.commands.options import DataDir, settings_of
+from service.commands.state import Output
 from service.config import Settings
 from service.database import audit_messages
 from service.database.audit_messages import KeptAuditMessage

@@ -1,12 +1,14 @@
-"""Commands whose modules are loaded only when they are called: they need the science, which is heavy.
+"""Every command, each loaded only when it is called.
 
-So `migrate`, `status` and `--help` answer at once, and go on working where the science cannot be loaded.
+So `--help` answers at once, a process loads no more than it needs, and `migrate` and `status` go on working
+where the science cannot be loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -14,9 +16,126 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from typer._click.core import Command, Context
+    from typer._click.core import Command as ClickCommand
+    from typer._click.core import Context
 
 _Loaded = Callable[..., None] | typer.Typer
+
+
+class Panel(StrEnum):
+    """Groups of commands in ``semblance --help``, in their order."""
+
+    RUN = "Run it"
+    RESULTS = "Results"
+    DATA = "Data in and out"
+    SCIENCE = "Photographs and methods, without a server"
+    AUDIT = "Audit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command."""
+
+    panel: Panel
+    load: Callable[[], _Loaded]
+    summary: str  # what the list of commands says; the first sentence of the command's own help
+    hidden: bool = False  # left out of the list
+
+
+def _up() -> _Loaded:
+    from service.commands.machine import up
+
+    return up
+
+
+def _demo() -> _Loaded:
+    from service.commands.machine import demo
+
+    return demo
+
+
+def _node() -> _Loaded:
+    from service.commands.processes import node
+
+    return node
+
+
+def _api() -> _Loaded:
+    from service.commands.processes import api
+
+    return api
+
+
+def _relay() -> _Loaded:
+    from service.commands.processes import relay
+
+    return relay
+
+
+def _worker() -> _Loaded:
+    from service.commands.processes import worker
+
+    return worker
+
+
+def _demo_pacs() -> _Loaded:
+    from service.commands.processes import demo_pacs
+
+    return demo_pacs
+
+
+def _migrate() -> _Loaded:
+    from service.commands.processes import migrate
+
+    return migrate
+
+
+def _status() -> _Loaded:
+    from service.commands.state import status
+
+    return status
+
+
+def _retry() -> _Loaded:
+    from service.commands.state import retry
+
+    return retry
+
+
+def _destinations() -> _Loaded:
+    from service.commands.destinations import destinations_command
+
+    return destinations_command
+
+
+def _withdraw() -> _Loaded:
+    from service.commands.withdraw import withdraw_command
+
+    return withdraw_command
+
+
+def _subscriptions() -> _Loaded:
+    from service.commands.subscriptions import subscriptions_command
+
+    return subscriptions_command
+
+
+def _import() -> _Loaded:
+    from service.commands.media import import_command
+
+    return import_command
+
+
+def _export() -> _Loaded:
+    from service.commands.media import export_command
+
+    return export_command
+
+
+def _passcode() -> _Loaded:
+    from service.commands.passcode import passcode
+
+    return passcode
 
 
 def _score() -> _Loaded:
@@ -61,60 +180,148 @@ def _train() -> _Loaded:
     return train_app
 
 
-@dataclass(frozen=True, kw_only=True)
-class Deferred:
-    """One command that is loaded when it is called."""
+def _audit() -> _Loaded:
+    from service.commands.audit import audit_app
 
-    load: Callable[[], _Loaded]
-    summary: str  # what the list of commands says; the first sentence of the command's own help
+    return audit_app
 
 
-DEFERRED: Mapping[str, Deferred] = MappingProxyType(
+COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
-        "score": Deferred(
+        "demo": Command(
+            panel=Panel.RUN,
+            load=_demo,
+            summary="Send two photographs through the whole product on this machine and show what comes out.",
+        ),
+        "up": Command(
+            panel=Panel.RUN,
+            load=_up,
+            summary="Run the whole product on this machine until Ctrl-C: database, broker, node, API, "
+            "workers.",
+        ),
+        "node": Command(
+            panel=Panel.RUN,
+            load=_node,
+            summary="Run the DICOM node: receives photographs and sends nothing.",
+        ),
+        "api": Command(panel=Panel.RUN, load=_api, summary="Run the FHIR API and DICOMweb."),
+        "relay": Command(
+            panel=Panel.RUN,
+            load=_relay,
+            summary="Run the relay between PostgreSQL's outbox and the broker, which also finds stalled "
+            "work.",
+        ),
+        "worker": Command(panel=Panel.RUN, load=_worker, summary="Run a worker."),
+        "demo-pacs": Command(
+            panel=Panel.RUN, load=_demo_pacs, summary="Run the small PACS of the demonstration.", hidden=True
+        ),
+        "migrate": Command(
+            panel=Panel.RUN,
+            load=_migrate,
+            summary="Bring the database's schema up to date; safe to run from several places at once.",
+        ),
+        "status": Command(
+            panel=Panel.RESULTS,
+            load=_status,
+            summary="Show what is where in the pipeline, or the whole history of one photograph or study.",
+        ),
+        "retry": Command(
+            panel=Panel.RESULTS,
+            load=_retry,
+            summary="Take up again what was given up, from the step it failed in, with fresh attempts.",
+        ),
+        "destinations": Command(
+            panel=Panel.RESULTS,
+            load=_destinations,
+            summary="Show where results go: whether each destination answers, what waits for it, what was "
+            "given up.",
+        ),
+        "withdraw": Command(
+            panel=Panel.RESULTS,
+            load=_withdraw,
+            summary="Take a result back: EHRs read it as entered in error, with the reason; nothing is "
+            "deleted.",
+        ),
+        "subscriptions": Command(
+            panel=Panel.RESULTS,
+            load=_subscriptions,
+            summary="Show which EHRs are told of results and what was given up, as lines of JSON; or try "
+            "that again.",
+        ),
+        "import": Command(
+            panel=Panel.DATA,
+            load=_import,
+            summary="Take photographs in from media, as if a camera had sent them; the audit trail says so.",
+        ),
+        "export": Command(
+            panel=Panel.DATA,
+            load=_export,
+            summary="Write a study's photographs and results to media; the audit trail says so.",
+        ),
+        "passcode": Command(
+            panel=Panel.DATA,
+            load=_passcode,
+            summary="Print a line for `dicom_users_file`: a user and the digest of a passcode, asked for or "
+            "piped in.",
+        ),
+        "score": Command(
+            panel=Panel.SCIENCE,
             load=_score,
             summary="Score photographs: how normal each face looks, where it differs, and whether it could "
             "be judged.",
         ),
-        "benchmark": Deferred(
-            load=_benchmark,
-            summary="Measure synthetic validity: how well methods find, rank and localise synthetic "
-            "anomalies.",
-        ),
-        "repeatability": Deferred(
-            load=_repeatability,
-            summary="Measure within-subject SD, smallest detectable change and ICC, per region, and store "
-            "them.",
-        ),
-        "change": Deferred(
+        "change": Command(
+            panel=Panel.SCIENCE,
             load=_change,
             summary="Say which regions changed between two photographs by more than the method varies by "
             "itself.",
         ),
-        "validate": Deferred(
+        "validate": Command(
+            panel=Panel.SCIENCE,
             load=_validate,
             summary="Compare scores with human ratings: Pearson, Spearman, MAE, W1, agreement of the raters.",
         ),
-        "models": Deferred(load=_models, summary="Model files: list, verify, pull, convert."),
-        "train": Deferred(
-            load=_train, summary="Make the weights of the methods (CPU or one GPU; resumable)."
+        "repeatability": Command(
+            panel=Panel.SCIENCE,
+            load=_repeatability,
+            summary="Measure within-subject SD, smallest detectable change and ICC, per region, and store "
+            "them.",
+        ),
+        "benchmark": Command(
+            panel=Panel.SCIENCE,
+            load=_benchmark,
+            summary="Measure synthetic validity: how well methods find, rank and localise synthetic "
+            "anomalies.",
+        ),
+        "models": Command(
+            panel=Panel.SCIENCE, load=_models, summary="Model files: list, verify, pull, convert."
+        ),
+        "train": Command(
+            panel=Panel.SCIENCE,
+            load=_train,
+            summary="Make the weights of the methods (CPU or one GPU; resumable).",
+        ),
+        "audit": Command(
+            panel=Panel.AUDIT, load=_audit, summary="Audit messages: list them, verify them and the ledger."
         ),
     }
 )
 
 
 class DeferringGroup(TyperGroup):
-    """A group that puts the real command in a deferred one's place when that is called."""
+    """A group that puts the real command in its row's place when that is called."""
 
-    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: Context, args: list[str]
+    ) -> tuple[str | None, ClickCommand | None, list[str]]:
         """Find the command that the arguments name."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, loaded(name) if name is not None and name in DEFERRED else command, rest
+        return name, loaded(name) if name is not None and name in COMMANDS else command, rest
 
 
-def loaded(name: str) -> Command:
+def loaded(name: str) -> ClickCommand:
     """Load a command of the table."""
-    found = DEFERRED[name].load()
+    found = COMMANDS[name].load()
     family = typer.Typer(rich_markup_mode="markdown")
     family.callback()(_announced)
     if isinstance(found, typer.Typer):
@@ -127,9 +334,11 @@ def loaded(name: str) -> Command:
 
 
 def announce(app: typer.Typer) -> None:
-    """Name the deferred commands to an app made with ``cls=DeferringGroup``, in the table's order."""
-    for name, deferred in DEFERRED.items():
-        app.command(name, help=deferred.summary)(_announced)
+    """Name the commands to an app made with ``cls=DeferringGroup``, in the table's order."""
+    for name, command in COMMANDS.items():
+        app.command(name, help=command.summary, rich_help_panel=command.panel.value, hidden=command.hidden)(
+            _announced
+        )
 
 
 def _announced() -> None:

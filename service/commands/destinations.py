@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from service.commands.state import DataDir, Output, print_table, settings_of
+from service.commands.options import DataDir, settings_of
+from service.commands.state import Output, print_table
 from service.config import Destination, Settings
 from service.database import deliveries, destinations, outbox
 from service.database.destinations import DeliveryCounts, DestinationState

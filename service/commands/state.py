@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict
 from enum import StrEnum
@@ -14,17 +13,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.config import CONFIG_VARIABLE, Settings, load_settings
+from service.commands.options import DataDir, settings_of
 from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox, studies
 from service.database.pool import Connection, connect
 from service.database.studies import Study
 from service.exit_codes import ExitCode
 from service.pipeline.retry import dead_instances, retry_instance
 from service.records import Instance, LedgerEntry
-from service.stack.stack import running_stack
 
 _NEWEST = 10
-DataDir = Annotated[Path, typer.Option(help="Directory of an embedded stack; used when it runs.")]
 
 
 class Output(StrEnum):
@@ -32,15 +29,6 @@ class Output(StrEnum):
 
     TABLE = "table"
     JSON = "json"
-
-
-def settings_of(data_dir: Path) -> Settings:
-    """Settings of this command: those given, or else those of the embedded stack that runs there."""
-    facts = running_stack(data_dir)
-    given = "SEMBLANCE_DATABASE_URL" in os.environ or CONFIG_VARIABLE in os.environ
-    if facts is None or given:
-        return load_settings()
-    return load_settings(database_url=facts.database_url, storage_dir=Path(facts.storage_dir))
 
 
 def status(

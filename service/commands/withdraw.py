@@ -1,45 +1,43 @@
-"""``python -m service.commands.withdraw``: take results back; what ``semblance withdraw`` runs."""
+"""``semblance withdraw``: take results back."""
 
 from __future__ import annotations
 
-import argparse
-import getpass
 import sys
+from pathlib import Path
+from typing import Annotated
 from uuid import UUID
+
+import typer
 
 from reporting.fhir.audit import withdrawal
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.render import draft_of
 from reporting.fhir.results import observation_id_of
 from reporting.fhir.write.withdrawal import withdraw
-from service.config import Settings, load_settings
+from service.commands.options import By, DataDir, settings_of, user
+from service.config import Settings
 from service.database import appraisals, instances
 from service.database.pool import Connection, connect
-from service.errors import RecordNotFoundError, SemblanceError
-from service.exit_codes import ExitCode, code_of
+from service.errors import RecordNotFoundError
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="semblance withdraw", description="Take results back.")
-    parser.add_argument("uid", help="SOP Instance UID of a photograph, or the id of one appraisal")
-    parser.add_argument("--reason", required=True, help="why; no patient data")
-    parser.add_argument("--by", default=getpass.getuser(), help="who; the user that runs it if not said")
-    options = parser.parse_args(arguments)
-    try:
-        settings = load_settings()
-        with connect(settings) as connection:
-            for appraisal_id in _appraisals(connection, options.uid):
-                saved = _withdraw(connection, appraisal_id, options.reason, options.by, settings)
-                done = "is withdrawn" if saved else "was withdrawn before"
-                sys.stdout.write(f"appraisal {appraisal_id} {done}\n")
-    except RecordNotFoundError as exc:
-        sys.stderr.write(f"semblance: {exc}\n")
-        return ExitCode.FAILED
-    except SemblanceError as exc:
-        sys.stderr.write(f"semblance: {exc}\n")
-        return code_of(exc)
-    return ExitCode.DONE
+def withdraw_command(
+    uid: Annotated[str, typer.Argument(help="SOP Instance UID of a photograph, or the id of one appraisal.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why; no patient data.")],
+    by: By = "",
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Take a result back: EHRs read it as entered in error, with the reason; nothing is deleted.
+
+    Example: `semblance withdraw 2.25.1234 --reason "photograph of another patient"`.
+    """
+    settings = settings_of(data_dir)
+    with connect(settings) as connection:
+        for appraisal_id in _appraisals(connection, uid):
+            saved = _withdraw(connection, appraisal_id, reason, user(by), settings)
+            done = "is withdrawn" if saved else "was withdrawn before"
+            sys.stdout.write(f"appraisal {appraisal_id} {done}\n")
 
 
 def _withdraw(connection: Connection, appraisal_id: UUID, reason: str, who: str, settings: Settings) -> bool:
@@ -68,7 +66,3 @@ def _appraisals(connection: Connection, uid: str) -> list[UUID]:
     if not found:
         raise RecordNotFoundError(f"no appraisal of a photograph {uid}")
     return [each.appraisal.appraisal_id for each in found]
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

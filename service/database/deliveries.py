@@ -10,6 +10,7 @@ from psycopg.rows import DictRow
 from service.database.pool import Connection
 from service.errors import RecordNotFoundError
 from service.records import Delivery, DeliveryState
+from service.steps import DELIVER
 
 _COLUMNS = (
     "delivery_id, instance_id, appraisal_id, destination, sop_class_uid, sop_instance_uid, sha256, state,"
@@ -177,9 +178,9 @@ def due(connection: Connection, limit: int = 1000, overdue: timedelta = timedelt
     rows = connection.execute(
         _SELECT + " WHERE state = 'pending' AND next_attempt_at <= now() - %s AND NOT EXISTS"
         " (SELECT FROM outbox WHERE outbox.subject_id = delivery.delivery_id::text"
-        " AND outbox.task = 'dicom_node.delivery.deliver.deliver')"
+        " AND outbox.task = %s)"
         " ORDER BY next_attempt_at, delivery_id LIMIT %s FOR UPDATE SKIP LOCKED",
-        (overdue, limit),
+        (overdue, DELIVER.task, limit),
     )
     return [_delivery(row) for row in rows]
 

@@ -12,13 +12,14 @@ from service.database import ledger, outbox
 from service.database.pool import Connection
 from service.errors import RecordNotFoundError
 from service.records import Instance, InstanceState, LedgerEvent, NewInstance, Receipt
-from service.steps import APPRAISE
+from service.steps import APPRAISE, REPORT
 
 _COLUMNS = (
     "instance_id, sop_instance_uid, sop_class_uid, study_instance_uid, series_instance_uid,"
     " transfer_syntax_uid, patient_id, issuer_of_patient_id, calling_ae_title, called_ae_title,"
     " peer_address, sha256, size_bytes, state, received_at"
 )
+_TASKS = [APPRAISE.task, REPORT.task]  # whose messages count instances
 _SELECT = f"SELECT {_COLUMNS} FROM instance"  # noqa: S608 -- constant
 
 _OFFERED = tuple(field.name for field in fields(NewInstance))
@@ -258,9 +259,9 @@ def stalled(
         _SELECT + " WHERE state = ANY(%s) AND state IN ('received', 'appraised', 'reported')"
         " AND next_attempt_at <= now() AND progressed_at < now() - %s AND NOT EXISTS"
         " (SELECT FROM outbox WHERE outbox.subject_id = instance.instance_id::text"
-        " AND outbox.task IN ('service.pipeline.appraise.appraise', 'reporting.report.report'))"
+        " AND outbox.task = ANY(%s))"
         " ORDER BY progressed_at, instance_id LIMIT %s FOR UPDATE SKIP LOCKED",
-        ([state.value] if state else ["received", "appraised"], older_than, limit),
+        ([state.value] if state else ["received", "appraised"], older_than, _TASKS, limit),
     )
     return [_instance(row) for row in rows]
 

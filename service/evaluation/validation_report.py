@@ -80,7 +80,7 @@ def write_report(validation: Validation, folder: Path, out: Path) -> Path:
     _write_scores(validation, out / "scores.csv")
     _write_rejected(validation, out / "rejected.csv")
     environment = Environment(
-        loader=PackageLoader("service.appraisal"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("service.evaluation"), autoescape=True, undefined=StrictUndefined
     )
     page = environment.get_template("validation.html").render(
         photographs=len(validation.ratings.photos),

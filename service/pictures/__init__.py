@@ -1,4 +1,1 @@
-"""Pictures and maps of results: how they are kept, what their colours mean, how they are drawn.
-
-Knows arrays only: no network, no DICOM, no database.
-"""
+"""Maps and pictures of results as they are kept: their files, without any drawing."""

@@ -6,7 +6,6 @@ import io
 from dataclasses import dataclass
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -35,12 +34,9 @@ def encode_jpeg(rgb: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     """Encode (H, W, 3) uint8 sRGB as PNG."""
-    ok, encoded = cv2.imencode(
-        ".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, _PNG_EFFORT]
-    )
-    if not ok:
-        raise ValueError("the picture cannot be encoded as PNG")
-    return bytes(encoded.tobytes())
+    made = io.BytesIO()
+    Image.fromarray(rgb).save(made, "PNG", compress_level=_PNG_EFFORT)
+    return made.getvalue()
 
 
 def describe(data: bytes) -> Encoded:

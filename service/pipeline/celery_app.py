@@ -1,12 +1,12 @@
 """The Celery app, its queues, and the decorator that makes a function a step of the pipeline.
 
 Messages carry one id; PostgreSQL holds the state. An app is made by ``make_app`` at a process's entry
-point; tasks are declared with ``@task(STEP)`` and found by the app that includes their module.
+point; tasks are declared with ``@task(STEP)`` and found by the app of a process that imports their module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +21,7 @@ from service.database.outbox import OutboxMessage
 from service.errors import BrokerUnavailableError, DatabaseUnavailableError
 from service.pipeline.attempt import Gate, StepFunction, attempt
 from service.pipeline.context import Context, open_context
-from service.steps import ERRANDS, STEPS, Errand, Queue, Step
+from service.steps import Errand, Queue, Step, names_of
 
 _CONNECTION_TIMEOUT_S = 5
 # Far above the longest step: what a killed worker held is enqueued again by the sweeper long before.
@@ -40,21 +40,15 @@ class SemblanceApp(Celery):  # type: ignore[misc]
         return open_context(self.settings)
 
 
-def make_app(settings: Settings, queues: Iterable[Queue] = ()) -> SemblanceApp:
-    """Make the app of this process.
+def make_app(settings: Settings) -> SemblanceApp:
+    """Make the app of this process; it has the tasks of the modules that were imported.
 
     Args:
         settings: Uses ``broker_url``.
-        queues: Those a worker serves; the modules of their tasks are imported when the worker starts.
-            A process that only publishes names none and imports none.
     """
-    served = set(queues)
     app = SemblanceApp("semblance", set_as_current=True)
     app.settings = settings
     app.conf.update(_configuration(settings))
-    app.conf.include = sorted(
-        {each.task.rpartition(".")[0] for each in (*STEPS, *ERRANDS) if each.queue in served}
-    )
     return app
 
 
@@ -127,7 +121,9 @@ def task(
             except DatabaseUnavailableError as exc:
                 raise Reject(str(exc), requeue=True) from exc
 
-        shared_task(run, name=step.task, bind=True, preparation=(prepare,) if prepare else ())
+        preparation = (prepare,) if prepare else ()
+        for name in names_of(step.task):
+            shared_task(run, name=name, bind=True, preparation=preparation if name == step.task else ())
         return function
 
     return declare
@@ -147,7 +143,8 @@ def errand(work: Errand) -> Callable[[StepFunction], StepFunction]:
             except DatabaseUnavailableError as exc:
                 raise Reject(str(exc), requeue=True) from exc
 
-        shared_task(run, name=work.task, bind=True)
+        for name in names_of(work.task):
+            shared_task(run, name=name, bind=True)
         return function
 
     return declare
@@ -161,7 +158,7 @@ def prepare_tasks(app: SemblanceApp) -> None:
 
 
 class CeleryPublisher:
-    """Hands messages to the app's broker; see service.pipeline.progress.Publisher."""
+    """Hands messages to the app's broker; see service.pipeline.publishing.Publisher."""
 
     def __init__(self, app: SemblanceApp) -> None:
         """Connects at first use."""

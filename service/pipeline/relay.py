@@ -1,36 +1,25 @@
-"""The relay: ``python -m service.pipeline.relay`` moves the outbox to the broker and enqueues what stalled.
-
-Beside that it seals the ledger and sends audit messages, see service.audit.processes.
+"""The relay moves the outbox to the broker and enqueues what stalled.
 
 Several may run at once. It wakes by PostgreSQL's NOTIFY and looks by itself ten times a second.
 """
 
 from __future__ import annotations
 
-import signal
-import sys
 import threading
 import time
-from types import FrameType
+from collections.abc import Callable, Sequence
 
 import psycopg
 import structlog
 
-from service.audit.activity import ApplicationActivity
-from service.audit.processes import AuditThreads
-from service.config import Settings, load_settings
+from service.config import Settings
 from service.database import outbox
-from service.database.pool import Pool, open_pool
-from service.errors import (
-    BrokerUnavailableError,
-    ConfigurationError,
-    DatabaseUnavailableError,
-    SemblanceError,
-)
-from service.exit_codes import ExitCode
-from service.logs import announce_ready, configure_logging
-from service.pipeline.celery_app import CeleryPublisher, make_app
-from service.pipeline.progress import Publisher, publish_due, sweep
+from service.database.pool import Pool
+from service.errors import BrokerUnavailableError, DatabaseUnavailableError
+from service.pipeline.publishing import Publisher, publish_due
+from service.pipeline.sweeper import SWEEPS, Sweep, sweep
+
+Chore = Callable[[Pool, Settings], None]  # done before each sweep
 
 _log = structlog.get_logger(__name__)
 
@@ -42,11 +31,29 @@ _BATCH = 200
 class Relay:
     """Publishes and sweeps until it is stopped."""
 
-    def __init__(self, settings: Settings, pool: Pool, publisher: Publisher) -> None:
-        """Nothing runs before ``run``."""
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        publisher: Publisher,
+        *,
+        sweeps: Sequence[Sweep] = (),
+        chores: Sequence[Chore] = (),
+    ) -> None:
+        """Nothing runs before ``run``.
+
+        Args:
+            settings: Of the process.
+            pool: Of the database.
+            publisher: Hands messages to the broker.
+            sweeps: Work that may stall, beside the pipeline's own.
+            chores: What is done before each sweep.
+        """
         self._settings = settings
         self._pool = pool
         self._publisher = publisher
+        self._sweeps = (*SWEEPS, *sweeps)
+        self._chores = tuple(chores)
         self._stopped = threading.Event()
         self._next_sweep = 0.0
 
@@ -79,45 +86,11 @@ class Relay:
             DatabaseUnavailableError, BrokerUnavailableError: To be tried again.
         """
         if time.monotonic() >= self._next_sweep:
-            again = sweep(self._pool, self._publisher, self._settings)
+            for chore in self._chores:
+                chore(self._pool, self._settings)
+            again = sweep(self._pool, self._publisher, self._settings, self._sweeps)
             self._next_sweep = time.monotonic() + self._settings.sweep_interval_s
             if again:
                 _log.warning("stalled work enqueued again", messages=again)
         while publish_due(self._pool, self._publisher, _BATCH) == _BATCH and not self._stopped.is_set():
             pass
-
-
-def main() -> int:
-    """Entry point; returns the exit code."""
-    try:
-        settings = load_settings()
-        configure_logging(settings)
-        _run(settings)
-    except SemblanceError as exc:
-        sys.stderr.write(f"semblance relay: {exc}\n")
-        return ExitCode.USAGE if isinstance(exc, ConfigurationError) else ExitCode.FAILED
-    return ExitCode.DONE
-
-
-def _run(settings: Settings) -> None:
-    """Move messages until SIGTERM or SIGINT."""
-    with open_pool(settings) as pool:
-        relay = Relay(settings, pool, CeleryPublisher(make_app(settings)))
-        audit = AuditThreads(settings, pool)
-
-        def stop(_signal: int, _frame: FrameType | None) -> None:
-            relay.stop()
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        with ApplicationActivity(settings, pool, "relay"):
-            audit.start()
-            announce_ready("relay")
-            try:
-                relay.run()
-            finally:
-                audit.stop()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

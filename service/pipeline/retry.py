@@ -6,7 +6,7 @@ from service.database import dead_letters, deliveries, instances, ledger, outbox
 from service.database.pool import Connection
 from service.errors import RecordNotFoundError
 from service.records import InstanceState, LedgerEvent
-from service.steps import DELIVER, STEP_OF_TASK, Step, Subject
+from service.steps import DELIVER, Step, Subject, step_named
 
 
 def retry_instance(connection: Connection, instance_id: int) -> Step:
@@ -21,10 +21,11 @@ def retry_instance(connection: Connection, instance_id: int) -> Step:
 
     Raises:
         RecordNotFoundError: No such instance, or it has no open dead letter.
+        UnknownStepError: It died in a step that this version does not have.
     """
     instance = instances.lock(connection, instance_id)
     steps = {
-        STEP_OF_TASK[letter.step]
+        step_named(letter.step)
         for letter in dead_letters.all_open(connection)
         if letter.instance_id == instance_id
     }

@@ -1,20 +1,16 @@
-"""A worker process: ``python -m service.pipeline.worker gpu report io``.
+"""A worker process.
 
 Threads, never forks: CUDA does not survive a fork, and a pool of connections neither.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from contextlib import ExitStack
 
 from celery import signals
 
 from service.audit.activity import ApplicationActivity
-from service.config import Settings, load_settings
-from service.errors import SemblanceError
-from service.exit_codes import ExitCode
+from service.config import Settings
 from service.logs import announce_ready, configure_logging
 from service.pipeline.celery_app import make_app, prepare_tasks
 from service.steps import Queue
@@ -23,13 +19,20 @@ from service.steps import Queue
 def serve(settings: Settings, queues: list[Queue], concurrency: int) -> None:
     """Serve queues until SIGTERM; the work in hand is ended first.
 
+    The modules that declare the queues' tasks are imported before.
+
     Args:
         settings: Of the process.
         queues: One or more.
         concurrency: Threads.
+
+    Raises:
+        DatabaseUnavailableError: Before the first message was taken.
+        StorageError: The store cannot be opened.
     """
     configure_logging(settings)
-    app = make_app(settings, queues)
+    app = make_app(settings)
+    app.context  # noqa: B018 -- opened here, so that what is not there is said at once
     names = ",".join(queue.value for queue in queues)
 
     running = ExitStack()
@@ -58,21 +61,3 @@ def serve(settings: Settings, queues: list[Queue], concurrency: int) -> None:
         running.close()
         if "context" in vars(app):
             app.context.pool.close()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m service.pipeline.worker", description=__doc__)
-    parser.add_argument("queues", nargs="+", choices=[queue.value for queue in Queue], help="queues to serve")
-    parser.add_argument("--concurrency", type=int, default=1, help="threads (default 1)")
-    options = parser.parse_args(arguments)
-    try:
-        serve(load_settings(), [Queue(name) for name in options.queues], options.concurrency)
-    except SemblanceError as exc:
-        sys.stderr.write(f"semblance worker: {exc}\n")
-        return ExitCode.USAGE
-    return ExitCode.DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,8 +7,7 @@ import fcntl
 import json
 import os
 import socket
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
@@ -55,19 +54,21 @@ class StackOptions:
 class Stack:
     """Starts everything in order, and stops it the other way round."""
 
-    def __init__(self, options: StackOptions, settings: Settings) -> None:
+    def __init__(self, options: StackOptions, settings: Settings, program: Sequence[str]) -> None:
         """Nothing runs before ``start``.
 
         Args:
             options: How to run.
             settings: Those of the command; the stack's own places win over them.
+            program: What starts our command; a process's name and arguments follow it.
         """
+        self._program = tuple(program)
         self._options = options
         self._settings = settings
         self._data_dir = options.data_dir.resolve()
         self.postgres = EmbeddedPostgres(self._data_dir / "postgres")
         self.redis = EmbeddedRedis() if not options.broker_url else None
-        self.supervisor = Supervisor(self._data_dir / "log", {})
+        self.supervisor = Supervisor({}, log_dir=self._data_dir / "log")
         self._lock: TextIO | None = None
 
     def start(self, tell: Callable[[str], None] = lambda _: None) -> StackFacts:
@@ -99,7 +100,7 @@ class Stack:
             self._lock = None
 
     def _start(self, tell: Callable[[str], None]) -> StackFacts:
-        _end_leftovers(self._data_dir / _STATE_FILE)
+        _end_leftovers(self._data_dir / _STATE_FILE, self._program)
         tell("starting PostgreSQL and Redis")
         self.postgres.start()
         if self.redis is not None:
@@ -115,7 +116,7 @@ class Stack:
             tell("starting the demonstration's PACS")
             self._start_pacs()
         tell("starting the DICOM node, the FHIR API, the relay and the workers")
-        specs = _specs()
+        specs = self._specs()
         for spec in specs:
             self.supervisor.start(spec)
         said = {spec.name: self.supervisor.wait_ready(spec.name) for spec in specs}
@@ -147,9 +148,8 @@ class Stack:
 
     def _start_pacs(self) -> None:
         pacs_dir = self._data_dir / "pacs"
-        spec = ChildSpec(
-            name="demo-pacs", module="dicom_node.demo.pacs", arguments=("--directory", str(pacs_dir))
-        )
+        command = (*self._program, "demo-pacs", "--directory", str(pacs_dir))
+        spec = ChildSpec(name="demo-pacs", command=command)
         self.supervisor.start(spec)
         said = self.supervisor.wait_ready(spec.name)
         pacs = Destination(
@@ -159,7 +159,18 @@ class Stack:
             each.model_dump() for each in self._settings.destinations if each.name != pacs.name
         ] + [pacs.model_dump()]
         self.supervisor.set_environment("SEMBLANCE_DESTINATIONS", json.dumps(destinations))
-        self.supervisor.pin(spec.name, (*spec.arguments, "--port", str(said["port"])))
+        self.supervisor.pin(spec.name, (*command, "--port", str(said["port"])))
+
+    def _specs(self) -> list[ChildSpec]:
+        """The product's processes, in the order they are started."""
+        started = {
+            "node": ("node",),
+            "api": ("api",),
+            "relay": ("relay",),
+            "worker-gpu": ("worker", "gpu"),
+            "worker-io": ("worker", "report", "io", "--concurrency", "2"),
+        }
+        return [ChildSpec(name=name, command=(*self._program, *of)) for name, of in started.items()]
 
     def _take_lock(self) -> None:
         self._data_dir.mkdir(parents=True, exist_ok=True)
@@ -193,32 +204,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _specs() -> list[ChildSpec]:
-    return [
-        ChildSpec(name="node", module="dicom_node"),
-        ChildSpec(name="api", module="service.commands.api"),
-        ChildSpec(name="relay", module="service.pipeline.relay"),
-        ChildSpec(name="worker-gpu", module="service.pipeline.worker", arguments=("gpu",)),
-        ChildSpec(
-            name="worker-io",
-            module="service.pipeline.worker",
-            arguments=("report", "io", "--concurrency", "2"),
-        ),
-    ]
-
-
-def _end_leftovers(state_path: Path) -> None:
+def _end_leftovers(state_path: Path, program: tuple[str, ...]) -> None:
     """End the processes of a stack that was killed and could not end them itself."""
     if not state_path.exists():
         return
-    modules = {spec.module for spec in _specs()} | {"dicom_node.demo.pacs"}
     leftovers = []
     with contextlib.suppress(ValueError, KeyError, OSError):
         for pid in json.loads(state_path.read_text())["pids"].values():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(int(pid))
                 command = process.cmdline()
-                ours = sys.executable in command[:1] and modules & set(command)
+                ours = command[: len(program)] == list(program)
                 if ours or "redis-server" in "".join(command[:1]):
                     process.terminate()
                     leftovers.append(process)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 import structlog
 
@@ -31,8 +32,8 @@ class ChildSpec:
     """One process to be run."""
 
     name: str  # unique; names its log file
-    module: str  # run as ``python -m module``
-    arguments: tuple[str, ...] = ()
+    command: tuple[str, ...]  # program and arguments
+    pass_fds: tuple[int, ...] = ()  # descriptors it inherits
 
 
 @dataclass(slots=True)
@@ -45,31 +46,39 @@ class _Child:
 
 
 class Supervisor:
-    """Runs children in one environment; their logs go to files."""
+    """Runs children in one environment; those that die are started again, with growing pauses."""
 
-    def __init__(self, log_dir: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        *,
+        log_dir: Path | None = None,
+        stopping: threading.Event | None = None,
+    ) -> None:
         """Nothing runs before ``start``.
 
         Args:
-            log_dir: Gets ``<name>.log`` for each child.
             environment: The whole environment of the children.
+            log_dir: Gets ``<name>.log`` for each child; None: they log where this process does.
+            stopping: Ends ``watch`` when it is set; None: one of its own.
         """
         self._log_dir = log_dir
         self._environment = dict(environment)
         self._children: dict[str, _Child] = {}
         self._deaths: queue.Queue[_Child] = queue.Queue()
         self._death_times: dict[str, list[float]] = {}
-        self._stopping = threading.Event()
-        log_dir.mkdir(parents=True, exist_ok=True)
+        self._stopping = stopping or threading.Event()
+        if log_dir is not None:
+            log_dir.mkdir(parents=True, exist_ok=True)
 
     def set_environment(self, name: str, value: str) -> None:
         """Change the environment of the children started from now on."""
         self._environment[name] = value
 
-    def pin(self, name: str, arguments: tuple[str, ...]) -> None:
-        """Change the arguments a child is started with again, e.g. to the port it found."""
+    def pin(self, name: str, command: tuple[str, ...]) -> None:
+        """Change what a child is started with again, e.g. to name the port it found."""
         child = self._children[name]
-        child.spec = replace(child.spec, arguments=arguments)
+        child.spec = replace(child.spec, command=command)
 
     @property
     def pids(self) -> dict[str, int]:
@@ -135,14 +144,15 @@ class Supervisor:
             child.ended.wait(5)
 
     def _spawn(self, spec: ChildSpec) -> _Child:
-        with (self._log_dir / f"{spec.name}.log").open("ab") as log:
+        with self._log(spec.name) as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", spec.module, *spec.arguments],
+                spec.command,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                pass_fds=spec.pass_fds,
                 start_new_session=True,  # Ctrl-C is for us; we tell them in good order
             )
         child = _Child(spec=spec, process=process)
@@ -153,17 +163,23 @@ class Supervisor:
         """Read what a child says until it ends."""
         stream = child.process.stdout
         if stream is not None:
-            with stream, (self._log_dir / f"{child.spec.name}.log").open("a", encoding="utf-8") as log:
+            with stream, self._log(child.spec.name) as log:
                 for line in stream:
                     facts = _ready_facts(line)
                     if facts is not None:
                         child.facts = facts
                         child.ready.set()
-                    log.write(line)
-                    log.flush()
+                    if log is not None:
+                        log.write(line)
+                        log.flush()
         child.process.wait()
         child.ended.set()
         self._deaths.put(child)
+
+    def _log(self, name: str) -> AbstractContextManager[TextIO | None]:
+        if self._log_dir is None:
+            return nullcontext()
+        return (self._log_dir / f"{name}.log").open("a", encoding="utf-8")
 
     def _restart(self, child: _Child) -> None:
         name, now = child.spec.name, time.monotonic()
@@ -177,6 +193,8 @@ class Supervisor:
             self._children[name] = self._spawn(child.spec)
 
     def _log_tail(self, name: str) -> str:
+        if self._log_dir is None:
+            return "what it said is above"
         path = self._log_dir / f"{name}.log"
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join([*lines[-_LOG_TAIL_LINES:], f"(all of it: {path})"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from service.commands.program import PROGRAM
 from service.config import Settings
 
 
@@ -19,16 +19,16 @@ def node_process(
     log: Path,
     *,
     prefix: Sequence[str] = (),
-    module: str = "dicom_node",
+    program: Sequence[str] = (*PROGRAM, "node"),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[int, int]]:
-    """Run ``python -m dicom_node`` behind a prefix; yields its port and process id.
+    """Run ``semblance node`` behind a prefix; yields its port and process id.
 
     Args:
         settings: Database and store.
         log: Gets its log.
         prefix: A command that ends by running the rest of its arguments in its own place.
-        module: Run in its place.
+        program: What is run.
         environment: More variables.
     """
     variables = os.environ | {
@@ -42,7 +42,7 @@ def node_process(
     with (
         log.open("wb") as errors,
         subprocess.Popen(
-            [*prefix, sys.executable, "-m", module],
+            [*prefix, *program],
             env=variables,
             stdout=subprocess.PIPE,
             stderr=errors,

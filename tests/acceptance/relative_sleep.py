@@ -14,6 +14,7 @@ def sleep(seconds: float) -> None:
 
 if __name__ == "__main__":
     time.sleep = sleep
-    from dicom_node.__main__ import main
+    from service.commands.main import main
 
-    sys.exit(main())
+    sys.argv = ["semblance", "node"]
+    main()

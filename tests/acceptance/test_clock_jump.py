@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -34,7 +35,9 @@ def test_a_clock_that_jumps_breaks_nothing(settings: Settings, pool: Pool, tmp_p
         "SEMBLANCE_DICOM_IDLE_TIMEOUT_S": "3600",  # less than any jump, more than a loaded machine takes
     }
     sent = []
-    with node_process(settings, log, module="tests.acceptance.relative_sleep", environment=fake) as (port, _):
+    with node_process(
+        settings, log, program=(sys.executable, "-m", "tests.acceptance.relative_sleep"), environment=fake
+    ) as (port, _):
         held = associate(port)
         held.network_timeout = None
         for jump in ("+0d", "+3d", "-10d", "+400d"):

@@ -14,6 +14,7 @@ from pydicom import dcmwrite
 from skimage import data
 
 from dicom_node.demo.wrap import Wrapping, wrap_photograph
+from service.commands.program import PROGRAM
 from service.config import Destination, Settings
 from service.stack.stack import Stack, StackOptions, free_port
 from service.stack.waiting import wait_until
@@ -42,7 +43,7 @@ def test_orthanc_sends_a_photograph_and_holds_its_heatmap(tmp_path: Path, open_d
             demo_pacs=False,
             environment={"SEMBLANCE_DESTINATIONS": json.dumps([destination.model_dump()])},
         )
-        stack = Stack(options, Settings(destinations=(destination,)))
+        stack = Stack(options, Settings(destinations=(destination,)), PROGRAM)
         stack.start()
         try:
             source = orthanc.upload(encoded.getvalue())

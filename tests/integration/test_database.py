@@ -99,7 +99,7 @@ def test_receive_new_writes_row_ledger_and_message(pool: Pool) -> None:
         assert [entry.event for entry in ledger.entries(connection, "1.2.3")] == [LedgerEvent.RECEIVED]
         (message,) = outbox.take_due(connection, 10)
         assert (message.task, message.queue, message.subject_id) == (
-            "service.pipeline.appraise.appraise",
+            "appraise",
             "gpu",
             str(instance_id),
         )

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
 import pytest
 
+from service.commands.program import PROGRAM
 from service.exit_codes import ExitCode
 
 
 @pytest.mark.parametrize(
     "process",
     [
-        ("dicom_node",),
-        ("reporting",),
-        ("service.commands.api",),
-        ("service.pipeline.relay",),
-        ("service.pipeline.worker", "gpu"),
+        ("node",),
+        ("api",),
+        ("relay",),
+        ("worker", "gpu"),
     ],
     ids=" ".join,
 )
 def test_a_setting_that_is_wrong_is_named(process: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", *process]
+    command = [*PROGRAM, *process]
     wrong = os.environ | {"SEMBLANCE_DICOM_PORT": "many"}
     done = subprocess.run(command, env=wrong, capture_output=True, text=True, check=False)
     assert done.returncode == ExitCode.USAGE, done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service.commands.deferred import COMMANDS
 from service.config import Settings
 from tests.unit.test_charts import pod_specs, rendered
 
@@ -28,15 +28,9 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_every_command_names_a_program_of_ours(command: list[str]) -> None:
-    if command[0] == "semblance":
-        assert command == ["semblance", "migrate"]
-        return
-    assert command[:2] == ["python", "-m"]
-    module = importlib.util.find_spec(command[2])
-    assert module is not None
-    if module.submodule_search_locations is not None:
-        assert importlib.util.find_spec(f"{command[2]}.__main__") is not None
+def test_every_command_is_one_of_ours(command: list[str]) -> None:
+    assert command[0] == "semblance"
+    assert command[1] in COMMANDS
 
 
 def test_each_process_of_the_chart_runs_under_compose_too() -> None:

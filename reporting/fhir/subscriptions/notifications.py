@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import httpx
 import structlog
 
@@ -13,12 +15,14 @@ from reporting.fhir.database.records import StoredResource
 from reporting.fhir.database.subscriptions import Notification, Subscriber
 from reporting.fhir.render import draft_of
 from reporting.fhir.subscriptions.rules import in_error, is_allowed
+from service.config import Settings
 from service.database import outbox
-from service.database.pool import transaction
+from service.database.pool import Connection, Pool, transaction
 from service.errors import NotificationError
 from service.pipeline.backoff import delay_s
 from service.pipeline.celery_app import errand
 from service.pipeline.context import Context
+from service.pipeline.sweeper import Sweep
 from service.steps import NOTIFY
 
 _log = structlog.get_logger(__name__)
@@ -109,3 +113,18 @@ def _failed(context: Context, subscriber: Subscriber, notification: Notification
         wait_s = delay_s(notification.attempts, context.settings)
         fhir_subscriptions.postpone(connection, number, error, wait_s)
         outbox.put_after(connection, NOTIFY.task, NOTIFY.queue, number, wait_s)
+
+
+def _stalled(connection: Connection, overdue: timedelta) -> list[int]:
+    return fhir_subscriptions.due(connection, overdue, NOTIFY.task)
+
+
+SWEEP = Sweep(work=NOTIFY, stalled=_stalled, touch=fhir_subscriptions.touch)
+
+
+def forget_received(pool: Pool, settings: Settings) -> None:
+    """Forget notifications that were received ``fhir_notification_keep_days`` ago, some at a time."""
+    with transaction(pool) as connection:
+        keep = timedelta(days=settings.fhir_notification_keep_days)
+        if forgotten := fhir_subscriptions.forget_sent(connection, keep):
+            _log.info("notifications-forgotten", notifications=forgotten)

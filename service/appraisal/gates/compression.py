@@ -5,8 +5,8 @@ A decoded JPEG's block coefficients lie near multiples of the quantisation steps
 ITU-T T.81 Annex K, the likelihood of the low-frequency coefficients is that of a quantised Laplacian
 plus rounding noise; the likeliest quality is the estimate. It sees the last compression on the
 picture's own 8 x 8 grid, wherever the grid starts; a picture that was resized afterwards has none. A picture
-that a decoder reduced by leaving out the higher coefficients keeps the lattice of the lower ones, on blocks of
-4 or 2 pixels a side.
+that a decoder reduced by leaving out the higher coefficients keeps the lattice of the lower ones, on blocks
+of 4 or 2 pixels a side.
 """
 
 from __future__ import annotations

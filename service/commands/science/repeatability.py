@@ -12,15 +12,11 @@ from rich.table import Table
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.models import ModelStore
 from service.appraisal.photograph.decode import Photograph, photograph_from_rgb, read_photograph
-from service.appraisal.repeatability import (
-    Repeatability,
-    measure_repeatability,
-    repeatability_places,
-    save_repeatability,
-)
+from service.appraisal.repeatability import Repeatability, repeatability_places, save_repeatability
 from service.commands.science.progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import ConfigurationError, SemblanceError
+from service.evaluation.repeatability import measure_repeatability
 from service.exit_codes import code_of
 
 _FACE_PX = 512  # of an archive's face, as a photograph

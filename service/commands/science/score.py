@@ -64,8 +64,8 @@ def score(
     native_map_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Write each difference map there as it is kept: .npz at the method's own resolution, with the "
-            "transform to the photograph (docs/results-dicom.md)."
+            help="Write each difference map there as it is kept: .npz at the method's own resolution, with "
+            "the transform to the photograph (docs/results-dicom.md)."
         ),
     ] = None,
     heatmap_dir: Annotated[Path | None, typer.Option(help="Write each heatmap there as PNG.")] = None,

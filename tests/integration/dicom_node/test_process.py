@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_node.readers import VERIFICATION
+from service.commands.program import PROGRAM
 from service.config import Settings
 from service.stack.waiting import wait_until
 from tests import dicom_objects
@@ -36,7 +36,7 @@ def running(
         **(more or {}),
     }
     with subprocess.Popen(
-        [sys.executable, "-m", "dicom_node"],
+        [*PROGRAM, "node"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

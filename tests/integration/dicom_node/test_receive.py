@@ -88,11 +88,7 @@ def test_the_outbox_asks_for_an_appraisal(node: Node, pool: Pool) -> None:
         row = connection.execute("SELECT task, queue, subject_id FROM outbox").fetchone()
     instance = kept(pool, ds.SOPInstanceUID)
     assert instance is not None
-    assert row == {
-        "task": "service.pipeline.appraise.appraise",
-        "queue": "gpu",
-        "subject_id": str(instance.instance_id),
-    }
+    assert row == {"task": "appraise", "queue": "gpu", "subject_id": str(instance.instance_id)}
 
 
 @pytest.mark.parametrize(

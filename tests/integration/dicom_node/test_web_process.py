@@ -6,11 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from io import BytesIO
 
 import httpx
 
+from service.commands.program import PROGRAM
 from service.config import Settings
 from service.database import instances
 from service.database.pool import Pool, transaction
@@ -26,7 +26,7 @@ def test_takes_in_and_shows(settings: Settings, pool: Pool) -> None:
     }
     ds, content = photograph(), BytesIO()
     ds.save_as(content, enforce_file_format=True)
-    command = [sys.executable, "-m", "service.commands.api"]
+    command = [*PROGRAM, "api"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

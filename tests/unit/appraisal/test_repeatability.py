@@ -11,18 +11,16 @@ from service.appraisal.models import ModelStore
 from service.appraisal.photograph.decode import photograph_from_rgb
 from service.appraisal.registry import METHODS, identify
 from service.appraisal.repeatability import (
-    CONDITIONS,
     REPEATABILITY_DIR,
-    _region_repeatability,
     find_repeatability,
     load_repeatability,
-    measure_repeatability,
     repeatability_places,
     save_repeatability,
 )
 from service.appraisal.settings import AppraisalSettings
 from service.commands.science.repeatability import repeatability
 from service.errors import ConfigurationError
+from service.evaluation.repeatability import CONDITIONS, _region_repeatability, measure_repeatability
 from service.exit_codes import ExitCode
 from service.records import Region
 from tests.unit.appraisal.photographs import portrait

@@ -150,9 +150,7 @@ def test_what_is_not_committed_is_sent_again(quick: Settings, pool: Pool, store:
             lambda: state(pool, delivery_id) is DeliveryState.PENDING, timeout_s=60, what="the second try"
         )
         with transaction(pool) as connection:
-            row = connection.execute(
-                "SELECT subject_id FROM outbox WHERE task = 'dicom_node.delivery.deliver.deliver'"
-            ).fetchone()
+            row = connection.execute("SELECT subject_id FROM outbox WHERE task = 'deliver'").fetchone()
         assert row == {"subject_id": str(delivery_id)}
         pacs.commits = True
         deliver(context, delivery_id)

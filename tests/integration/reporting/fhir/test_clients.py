@@ -17,6 +17,7 @@ import pytest
 from joserfc.jwk import ECKey, KeySet
 
 from reporting.identifiers import fhir_id
+from service.commands.program import PROGRAM
 from service.config import Settings
 from tests.integration.reporting.fhir.conftest import Save
 
@@ -62,7 +63,7 @@ def _serve(settings: Settings, save_photograph: Save, tmp_path: Path, *, with_au
     }
     if with_auth:
         environment["SEMBLANCE_FHIR_AUTH_FILE"] = str(registry)
-    command = [sys.executable, "-m", "reporting"]
+    command = [*PROGRAM, "api"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

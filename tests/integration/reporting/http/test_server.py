@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from service.commands.program import PROGRAM
 from service.config import Settings
 
 
@@ -26,7 +26,7 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
 
 @pytest.fixture
 def process(settings: Settings) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "reporting"]
+    command = [*PROGRAM, "api"]
     with subprocess.Popen(
         command, env=environment(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
@@ -59,7 +59,7 @@ def test_serves_until_told_to_stop(process: subprocess.Popen[str]) -> None:
 
 def test_refuses_to_be_open_to_the_network_without_authorisation(settings: Settings) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "reporting"],
+        [*PROGRAM, "api"],
         env=environment(settings, SEMBLANCE_API_HOST="0.0.0.0"),  # noqa: S104
         capture_output=True,
         text=True,

@@ -20,7 +20,8 @@ from service.database.pool import Pool, transaction
 from service.database.studies import Study
 from service.pipeline.completeness import close_quiet, note_announced, note_received
 from service.pipeline.context import Context
-from service.pipeline.progress import publish_due, sweep
+from service.pipeline.publishing import publish_due
+from service.pipeline.sweeper import sweep
 from service.records import InstanceState, LedgerEvent, NewInstance, StudyState
 from service.steps import APPRAISE, REPORT_STUDY, Queue
 from service.storage.local import InstanceStore

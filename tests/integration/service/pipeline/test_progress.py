@@ -15,8 +15,10 @@ from service.errors import BrokerUnavailableError, DatabaseUnavailableError, Sto
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.celery_app import CeleryPublisher, SemblanceApp, make_app, task
 from service.pipeline.context import Context
-from service.pipeline.progress import appraised, delivered, publish_due, reported, sweep
+from service.pipeline.progress import appraised, delivered, reported
+from service.pipeline.publishing import publish_due
 from service.pipeline.relay import Relay
+from service.pipeline.sweeper import sweep
 from service.records import InstanceState, LedgerEvent
 from service.stack.servers import EmbeddedRedis
 from service.steps import APPRAISE, DELIVER, Queue

@@ -11,18 +11,17 @@ import pytest
 
 from reporting.fhir.database import subscriptions as fhir_subscriptions
 from reporting.fhir.http import Api
-from reporting.fhir.subscriptions.notifications import notify
+from reporting.fhir.subscriptions.notifications import SWEEP, forget_received, notify
 from reporting.fhir.valid.validate import issues_of
 from reporting.identifiers import fhir_id
-from service.commands import subscriptions as subscribers
 from service.config import Settings
 from service.database import outbox
 from service.database.pool import transaction
 from service.errors import BrokerUnavailableError
-from service.pipeline.celery_app import make_app
 from service.pipeline.context import Context
-from service.pipeline.progress import sweep
+from service.pipeline.sweeper import SWEEPS, sweep
 from service.steps import NOTIFY, Queue
+from tests.command import semblance
 from tests.integration.reporting.fhir.conftest import Client, Save
 from tests.integration.reporting.fhir.subscriber import Endpoint, listening
 
@@ -214,27 +213,27 @@ def test_what_was_given_up_is_shown_and_sent_again(  # noqa: PLR0917
         make_due(context)
     messages(context)
     capsys.readouterr()  # what was logged
-    assert subscribers.main([]) == 0
+    assert semblance("subscriptions") == 0
     printed = capsys.readouterr().out
     standing = json.loads(printed)
     assert (standing["is_active"], standing["dead"], standing["pending"]) == (False, 1, 0)
     assert standing["last_error"] == "the endpoint answered HTTP 503"
     assert "secret" not in printed
-    assert subscribers.main([made["id"]]) == 0
+    assert semblance("subscriptions", made["id"]) == 0
     letter = json.loads(capsys.readouterr().out)
     assert letter["resource"] == f"Observation/{observation.resource_id}/_history/1"
     assert letter["attempts"] == ATTEMPTS
     endpoint.status = 200
-    assert subscribers.main([made["id"], "--retry"]) == 0
+    assert semblance("subscriptions", made["id"], "--retry") == 0
     assert capsys.readouterr().out == "1 notifications are on their way again\n"
     now = client.get(f"Subscription/{made['id']}").json()
     assert (now["status"], "error" in now) == ("active", False)
     notify(context, messages(context)[0])
     assert state(context) == [("sent", 1, "")]
-    assert subscribers.main(["nothing", "--retry"]) != 0
+    assert semblance("subscriptions", "nothing", "--retry") != 0
     assert "no Subscription nothing" in capsys.readouterr().err
     client.ask("PUT", f"Subscription/{made['id']}", now | {"status": "off"})
-    assert subscribers.main([made["id"], "--retry"]) != 0
+    assert semblance("subscriptions", made["id"], "--retry") != 0
 
 
 def test_what_was_received_is_forgotten_and_what_was_given_up_is_not(
@@ -253,7 +252,7 @@ def test_what_was_received_is_forgotten_and_what_was_given_up_is_not(
             "UPDATE fhir_notification SET sent_at = now() - interval '31 days' WHERE notification_id = %s",
             (sent_long_ago,),
         )
-    sweep(context.pool, Idle(), context.settings)
+    forget_received(context.pool, context.settings)
     assert [row[0] for row in state(context)] == ["sent", "dead", "pending"]
 
 
@@ -357,18 +356,10 @@ def test_a_notification_the_broker_lost_is_enqueued_again(
     subscribe(client, subscription(endpoint))
     save_photograph(1)
     lost = messages(context)
-    assert sweep(context.pool, Idle(), context.settings) == 0
+    assert sweep(context.pool, Idle(), context.settings, (*SWEEPS, SWEEP)) == 0
     make_due(context)
-    assert sweep(context.pool, Idle(), context.settings) == 1
+    assert sweep(context.pool, Idle(), context.settings, (*SWEEPS, SWEEP)) == 1
     assert messages(context) == lost
-
-
-def test_the_workers_of_io_do_it(context: Context) -> None:
-    assert "reporting.fhir.subscriptions.notifications" in make_app(context.settings, [Queue.IO]).conf.include
-    assert (
-        "reporting.fhir.subscriptions.notifications"
-        not in make_app(context.settings, [Queue.GPU]).conf.include
-    )
 
 
 def test_a_transaction_may_subscribe(client: Client, endpoint: Endpoint) -> None:

@@ -13,10 +13,10 @@ import pytest
 from reporting.fhir.database.records import Saved
 from reporting.fhir.http import Api
 from reporting.fhir.valid.validate import issues_of
-from service.commands.withdraw import main
 from service.database import appraisals, instances
 from service.database.pool import transaction
 from service.records import NewInstance
+from tests.command import semblance
 from tests.integration.reporting.fhir.conftest import Answer, Client, Save
 from tests.unit.reporting.photographs import SOP_UID, appraised
 
@@ -98,7 +98,7 @@ def test_while_its_study_grows_nothing_is_lost(client: Client, save_photograph: 
 def run(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setenv("SEMBLANCE_DATABASE_URL", api.settings.database_url)
     monkeypatch.setenv("SEMBLANCE_API_PORT", "8080")
-    return lambda *arguments: main(list(arguments))
+    return lambda *arguments: semblance("withdraw", *arguments)
 
 
 def test_the_command_takes_a_photograph_or_an_appraisal(

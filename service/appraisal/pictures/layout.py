@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from service.pictures.colour_scale import ColourScale, ScaleUnit
-from service.pictures.paint import colours
+from service.appraisal.pictures.colour_scale import ColourScale, ScaleUnit
+from service.appraisal.pictures.paint import colours
 
 INK, PAPER = (225, 225, 225), (24, 24, 24)
 LEGEND_WIDTH: Final = 9.0  # units
@@ -122,9 +122,11 @@ def mark_sides(rgb: NDArray[np.uint8], right: tuple[float, float], left: tuple[f
     """
     height, width = rgb.shape[:2]
     size = max(_LEAST_UNIT, 1.5 * unit_of(height, width))
-    for letter, (x, y) in (("R", right), ("L", left)):
-        x = float(np.clip(x, 0.8 * size, max(width - 0.8 * size, 0.8 * size)))
-        y = float(np.clip(y, 0.8 * size, max(height - 0.8 * size, 0.8 * size)))
+    for letter, place in (("R", right), ("L", left)):
+        x, y = (
+            float(np.clip(at, 0.8 * size, max(most - 0.8 * size, 0.8 * size)))
+            for at, most in zip(place, (width, height), strict=True)
+        )
         low = (max(0, round(x - size)), max(0, round(y - size)))
         part = rgb[low[1] : round(y + size), low[0] : round(x + size)]
         if not part.size:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.pictures.colour_scale import ColourScale
+from service.appraisal.pictures.colour_scale import ColourScale
 
 ALPHA: Final = 0.42  # of the paint, everywhere
 LINES: Final = (0.0, 0.25, 0.5, 0.75)  # of the scale, at which lines of equal value are drawn

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.pictures.colour_scale import ColourScale
-from service.pictures.layout import LEGEND_WIDTH, PAPER, Label, legend, mark_sides, title, unit_of
-from service.pictures.native_map import place
-from service.pictures.paint import paint
+from service.appraisal.pictures.colour_scale import ColourScale
+from service.appraisal.pictures.layout import LEGEND_WIDTH, PAPER, Label, legend, mark_sides, title, unit_of
+from service.appraisal.pictures.paint import paint
+from service.appraisal.pictures.placing import place
 
 LONG_SIDE: Final = 2048  # px, of pictures unless otherwise asked for
 _LEAST_SIDE = 64  # px, of what is shown of a photograph
@@ -116,7 +116,7 @@ def _shown(rgb: NDArray[np.uint8], long_side: int) -> tuple[NDArray[np.uint8], f
 
 def _paint_face(rgb: NDArray[np.uint8], judged: Judged, matrix: NDArray[np.float64]) -> None:
     """Paint in place, where the method's square lies."""
-    placed = place(judged.scale.shown(judged.difference), matrix, rgb.shape[:2])
+    placed = place(judged.scale.shown(judged.difference), matrix, (rgb.shape[0], rgb.shape[1]))
     if placed is not None:
         rgb[placed.window] = paint(rgb[placed.window], placed.values, judged.scale)
 

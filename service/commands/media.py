@@ -1,0 +1,82 @@
+"""``semblance import`` and ``semblance export``: DICOM files from media into the store, and out to media."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dicom_node import media
+from service.audit.codes import MediaType
+from service.commands.options import By, DataDir, settings_of, user
+from service.database.pool import open_pool
+from service.exit_codes import ExitCode
+from service.logs import configure_logging
+from service.storage.local import open_store
+
+
+class Medium(StrEnum):
+    """What DICOM files are brought or taken away on (as MediaType of service.audit.codes)."""
+
+    USB = "usb"
+    CD = "cd"
+    URI = "uri"  # anything else that has a place in the file system
+
+
+_KINDS = {Medium.USB: MediaType.USB, Medium.CD: MediaType.CD, Medium.URI: MediaType.URI}
+MediumOption = Annotated[Medium, typer.Option("--medium", help="What it is on.")]
+Label = Annotated[str, typer.Option(help="Of the medium; none: where it is.")]
+
+
+def import_command(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, and folders of them.", exists=True)],
+    *,
+    medium: MediumOption = Medium.URI,
+    label: Label = "",
+    by: By = "",
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Take photographs in from media, as if a camera had sent them; the audit trail says so.
+
+    Example: `semblance import /media/usb --medium usb --label "camera 3"`.
+    """
+    settings = settings_of(data_dir)
+    configure_logging(settings)
+    store = open_store(settings)
+    failed = False
+    with open_pool(settings) as pool:
+        for taken in media.import_files(settings, pool, store, paths, _medium(medium, label, paths[0], by)):
+            sys.stdout.write(f"{taken.path}: {taken.error or taken.sop_instance_uid}\n")
+            failed |= bool(taken.error)
+    if failed:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def export_command(
+    study: Annotated[str, typer.Argument(help="Study Instance UID.")],
+    to: Annotated[Path, typer.Argument(help="Folder; files that are there already are not replaced.")],
+    *,
+    medium: MediumOption = Medium.URI,
+    label: Label = "",
+    by: By = "",
+    data_dir: DataDir = Path("var"),
+) -> None:
+    """Write a study's photographs and results to media; the audit trail says so.
+
+    Example: `semblance export 1.2.3 /media/usb/study --medium usb --label "for the referring clinic"`.
+    """
+    settings = settings_of(data_dir)
+    configure_logging(settings)
+    store = open_store(settings)
+    with open_pool(settings) as pool:
+        written = media.export_study(
+            settings, pool, store, study, directory=to, medium=_medium(medium, label, to, by)
+        )
+    sys.stdout.writelines(f"{path}\n" for path in written)
+
+
+def _medium(medium: Medium, label: str, place: Path, by: str) -> media.Medium:
+    return media.Medium(kind=_KINDS[medium], name=label or place.resolve().as_uri(), user=user(by))

@@ -1,0 +1,133 @@
+"""The processes of the product, each a command: node, API, relay, workers, and the schema they need."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from service.commands.program import PROGRAM
+from service.config import load_settings
+from service.exit_codes import ExitCode
+from service.steps import Queue
+
+
+def node() -> None:
+    """Run the DICOM node: receives photographs and sends nothing. Needs PostgreSQL and the store.
+
+    Example: `SEMBLANCE_DICOM_PORT=11112 semblance node`.
+    """
+    from dicom_node.acceptor.serve import serve
+
+    serve(load_settings(), (*PROGRAM, "node"))
+
+
+def api() -> None:
+    """Run the FHIR API and DICOMweb. Needs PostgreSQL and the store.
+
+    Example: `SEMBLANCE_API_PORT=8080 semblance api`.
+    """
+    from service.commands.api import run
+
+    run(load_settings())
+
+
+def relay() -> None:
+    """Run the relay between PostgreSQL's outbox and the broker, which also finds stalled work.
+
+    Example: `SEMBLANCE_BROKER_URL=amqp://localhost semblance relay`.
+    """
+    from reporting.fhir.subscriptions.notifications import SWEEP, forget_received
+    from service.audit.activity import ApplicationActivity
+    from service.audit.processes import AuditThreads
+    from service.database.pool import open_pool
+    from service.logs import announce_ready, configure_logging
+    from service.pipeline.celery_app import CeleryPublisher, make_app
+    from service.pipeline.relay import Relay
+
+    settings = load_settings()
+    configure_logging(settings)
+    with open_pool(settings) as pool:
+        publisher = CeleryPublisher(make_app(settings))
+        moving = Relay(settings, pool, publisher, sweeps=(SWEEP,), chores=(forget_received,))
+        audit = AuditThreads(settings, pool)
+
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            moving.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        with ApplicationActivity(settings, pool, "relay"):
+            audit.start()
+            announce_ready("relay")
+            try:
+                moving.run()
+            finally:
+                audit.stop()
+
+
+def worker(
+    queues: Annotated[list[Queue] | None, typer.Argument(help="Queues to serve; none: all.")] = None,
+    *,
+    concurrency: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
+) -> None:
+    """Run a worker. One process per GPU for `gpu`; threads are for `report` and `io`.
+
+    Example: `semblance worker gpu` beside `semblance worker report io --concurrency 4`.
+    """
+    from service.pipeline.worker import serve
+
+    settings = load_settings()
+    served = queues or list(Queue)
+    declare_tasks(served)
+    serve(settings, served, concurrency)
+
+
+def declare_tasks(queues: list[Queue]) -> None:
+    """Import the modules that declare the tasks of these queues, and no others: only ``gpu`` needs torch."""
+    if Queue.GPU in queues:
+        from service.pipeline import appraise  # noqa: F401
+    if Queue.REPORT in queues:
+        from reporting import report  # noqa: F401
+    if Queue.IO in queues:
+        from dicom_node.delivery import deliver  # noqa: F401
+        from reporting.fhir.subscriptions import notifications  # noqa: F401
+
+
+def demo_pacs(
+    *,
+    directory: Annotated[Path, typer.Option(help="Where objects are kept.")],
+    port: Annotated[int, typer.Option(help="On 127.0.0.1; 0: a free one.")] = 0,
+) -> None:
+    """Run the small PACS of the demonstration.
+
+    Example: `semblance demo-pacs --directory /tmp/pacs --port 11113`.
+    """
+    from dicom_node.demo.pacs import serve
+
+    serve(directory, port)
+
+
+def migrate(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit 1 when not up to date.")
+    ] = False,
+) -> None:
+    """Bring the database's schema up to date; safe to run from several places at once.
+
+    Example: `semblance migrate`, or `semblance migrate --check` to only look.
+    """
+    from service.database import migrate as migrations
+
+    settings = load_settings()
+    if not check:
+        migrations.migrate(settings.database_url)
+    at, newest = migrations.current(settings.database_url), migrations.head()
+    sys.stdout.write(f"schema at {at or 'nothing'}, newest {newest}\n")
+    if at != newest:
+        raise typer.Exit(ExitCode.FAILED)
