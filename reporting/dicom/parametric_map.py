@@ -15,6 +15,7 @@ photograph's rows and columns, and is its own place.
 
 from __future__ import annotations
 
+import math
 from io import BytesIO
 
 import numpy as np
@@ -42,7 +43,6 @@ from service.pictures.native_map import NativeMap
 
 SERIES_NUMBER = 9803
 SERIES_DESCRIPTION = "Semblance difference map"
-NOT_JUDGED = float(np.finfo(np.float32).min)  # Float Pixel Padding Value, below any difference
 _REQUIRED = (
     "ImageType",
     "Rows",
@@ -79,11 +79,12 @@ def build(context: ReportContext, native: NativeMap) -> ResultObject:
     judged = difference_map[~np.isnan(difference_map)]
     if not np.isfinite(judged).all():
         raise ResultError("differences are finite")
-    stored = np.where(np.isnan(difference_map), np.float32(NOT_JUDGED), difference_map).astype(np.float32)
     span = (float(judged.min()), float(judged.max())) if judged.size else (0.0, 0.0)
+    padding = not_judged(span[0])
+    stored = np.where(np.isnan(difference_map), np.float32(padding), difference_map).astype(np.float32)
     image = _construct(context, native, stored, span)
-    image.FloatPixelPaddingValue = NOT_JUDGED
-    image.FloatPixelPaddingRangeLimit = NOT_JUDGED
+    image.FloatPixelPaddingValue = padding
+    image.FloatPixelPaddingRangeLimit = padding
     declare_loss(image, context)
     image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [Dataset()]
     _make_dimension_lasting(image, context)
@@ -94,6 +95,14 @@ def build(context: ReportContext, native: NativeMap) -> ResultObject:
     if not np.array_equal(np.frombuffer(read.FloatPixelData, "<f4").reshape(stored.shape), stored):
         raise ResultError("the difference map does not read back as it was written")
     return result
+
+
+def not_judged(least: float) -> float:
+    """Float Pixel Padding Value: a whole number below the least difference, -1 where none is below nought.
+
+    The mapped range begins with it, since readers apply the mapping to every pixel and refuse others.
+    """
+    return float(min(-1, math.floor(least) - 1))
 
 
 def _construct(
@@ -120,7 +129,7 @@ def _construct(
                     lut_label="DIFFERENCE",
                     lut_explanation=DIFFERENCE_MAP.display,
                     unit=code(FRACTION_UNIT),
-                    value_range=span,
+                    value_range=(not_judged(span[0]), span[1]),
                     slope=1.0,
                     intercept=0.0,
                     quantity_definition=code(DIFFERENCE_MAP),

@@ -20,7 +20,7 @@ from service.appraisal.pictures.paint import paint
 from service.appraisal.pictures.placing import place
 
 LONG_SIDE: Final = 2048  # px, of pictures unless otherwise asked for
-_LEAST_SIDE = 64  # px, of what is shown of a photograph
+_LEAST_SIDE = 64  # px, of a panel
 _MARK_INSET = 0.02  # of the square's side, from its edge
 _GAP_UNITS = 0.5
 _HEADINGS = ("Photograph", "Normal counterpart", "Difference")
@@ -102,10 +102,10 @@ def _shown(rgb: NDArray[np.uint8], long_side: int) -> tuple[NDArray[np.uint8], f
     """The photograph as large as fits beside a legend, and its scale; never enlarged."""
     height, width = rgb.shape[:2]
     scale = min(1.0, long_side / max(height, width))
-    for _ in range(8):
+    for _ in range(16):
         rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
         whole = columns + max(8, round(LEGEND_WIDTH * unit_of(rows, columns)))
-        if max(whole, rows) <= long_side or min(rows, columns) <= _LEAST_SIDE:
+        if max(whole, rows) <= long_side:
             break
         scale *= max(0.5, min(long_side / whole, 0.999))
     if scale >= 1.0:
