@@ -29,11 +29,6 @@ MAP = NativeMap(
     rows=ROWS,
     columns=COLUMNS,
 )
-    difference=np.linspace(0, 2, ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS),
-    to_photograph=np.eye(2, 3),
-    rows=ROWS,
-    columns=COLUMNS,
-)
 BUILDERS = {
     "secondary-capture": lambda c: secondary_capture.build(c, encode_jpeg(pixels())),
     "structured-report": structured_report.build,
