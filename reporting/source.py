@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
@@ -16,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
@@ -24,6 +25,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from tzlocal import get_localzone
 
+from service.codecs.deflated import InflatesTooFarError, read_header
 from service.errors import ConfigurationError, ResultError
 
 _LOCAL_TIME = Path("/etc/localtime")
@@ -127,8 +129,8 @@ def read_source(data: bytes, zone: tzinfo) -> Source:
     """
     stream = BytesIO(data)
     try:
-        header = dcmread(stream, stop_before_pixels=True)
-    except (InvalidDicomError, EOFError, OSError) as exc:
+        header, _ = read_header(stream)
+    except (InvalidDicomError, EOFError, OSError, InflatesTooFarError, zlib.error) as exc:
         raise ResultError("the stored photograph cannot be read back as a DICOM file") from exc
     identity = _identity(header, zone)
     for name in ("sop_class_uid", "sop_instance_uid", "series_instance_uid", "study_instance_uid"):

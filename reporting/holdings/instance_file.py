@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from typing import BinaryIO, Self
 
-from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import generate_frames, get_frame
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ImplicitVRLittleEndian
 
+from service.codecs.deflated import InflatesTooFarError, read_header, read_whole
 from service.errors import CorruptInstanceError, RecordNotFoundError
 from service.storage.local import InstanceStore
 
 _PIXEL_TAGS = {0x7FE00008: "OF", 0x7FE00009: "OD", 0x7FE00010: "OW"}
 _UNDEFINED = 0xFFFFFFFF
 _CHUNK_BYTES = 1 << 18
+_ITEM_BYTES = 8  # of the header of an item, of which every compressed frame has one
+_ROWS, _COLUMNS, _BITS_ALLOCATED = 0x00280010, 0x00280011, 0x00280100
 READ_ERRORS = (
     InvalidDicomError, BytesLengthException, EOFError, ValueError, KeyError, NotImplementedError,
-    struct.error, AttributeError, TypeError,
+    struct.error, AttributeError, TypeError, InflatesTooFarError, MemoryError, RecursionError, zlib.error,
 )  # fmt: skip
 
 
@@ -53,12 +55,13 @@ class InstanceFile:
     def __init__(self, store: InstanceStore, sha256: str) -> None:
         self._file = store.open(sha256)
         try:
-            self.header: FileDataset = dcmread(self._file, stop_before_pixels=True)
-            self._buffer: BinaryIO = self._inflated() if self._is_deflated else self._file
+            self.header: FileDataset
+            self._buffer: BinaryIO
+            self.header, self._buffer = read_header(self._file)
+            self.pixels = self._pixel_element()
         except READ_ERRORS as exc:
             self._file.close()
             raise CorruptInstanceError(f"{sha256} is not a DICOM file: {exc}") from exc
-        self.pixels = self._pixel_element()
 
     def __enter__(self) -> Self:
         """Give the open file."""
@@ -87,7 +90,15 @@ class InstanceFile:
         if self.pixels is None:
             return 0
         value = _text(self.header, 0x00280008)
-        return max(1, int(value)) if value.isdigit() else 1
+        claimed = max(1, int(value)) if value.isascii() and value.isdigit() else 1
+        return min(claimed, self._most_frames(self.pixels))
+
+    def _most_frames(self, pixels: PixelElement) -> int:
+        """What the pixel data have room for, whatever the header claims; at least 1."""
+        if pixels.length is None:
+            return max(1, self.size_bytes // _ITEM_BYTES)
+        bits = [_number(self.header, tag) for tag in (_ROWS, _COLUMNS, _BITS_ALLOCATED)]
+        return max(1, 8 * pixels.length // max(1, bits[0] * bits[1] * bits[2]))
 
     def chunks(self) -> Iterator[bytes]:
         """The file as stored, in pieces."""
@@ -155,28 +166,19 @@ class InstanceFile:
         return len(value), iter((value,))
 
     def whole(self) -> FileDataset:
-        """The whole data set, in memory."""
+        """The whole data set, in memory.
+
+        Raises:
+            CorruptInstanceError: It cannot be read, or inflates too far.
+        """
         self._file.seek(0)
-        return dcmread(self._file)
-
-    @property
-    def _is_deflated(self) -> bool:
-        return str(self.header.file_meta.get("TransferSyntaxUID", "")) == DeflatedExplicitVRLittleEndian
-
-    def _inflated(self) -> BinaryIO:
-        """The pixel element alone, as an explicit VR element in memory."""
-        ds = self.whole()
-        for tag, vr in _PIXEL_TAGS.items():
-            if tag in ds:
-                value = ds.get_item(tag).value
-                head = struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, vr.encode(), 0, len(value))
-                return BytesIO(head + value)
-        return BytesIO(b"")
+        try:
+            return read_whole(self._file)
+        except READ_ERRORS as exc:
+            raise CorruptInstanceError(f"not a DICOM file: {exc}") from exc
 
     def _pixel_element(self) -> PixelElement | None:
         """Where the reading of the header stopped."""
-        if self._is_deflated:
-            self._buffer.seek(0)
         head = self._buffer.read(12)
         if len(head) < 8:
             return None
@@ -231,6 +233,14 @@ def _value_at(ds: Dataset, place: tuple[int | str, ...]) -> bytes:
     if not isinstance(value, bytes):
         raise RecordNotFoundError("the value is not bulk data")
     return value
+
+
+def _number(ds: Dataset, tag: int) -> int:
+    """Value of a US attribute as read, not converted; 0 when absent or malformed."""
+    value = ds.get_item(tag).value if tag in ds else None
+    if isinstance(value, bytes):
+        return int.from_bytes(value, "little") if len(value) == 2 else 0
+    return value if isinstance(value, int) else 0
 
 
 def _text(ds: Dataset, tag: int) -> str:

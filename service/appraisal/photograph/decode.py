@@ -1,8 +1,8 @@
 """A photograph as the science sees it: sRGB, 8 bits, upright, from DICOM or from an image file.
 
 Every foreign error is translated here. Pixel data that is cut short is an error, never grey:
-native pixel data must have the announced length, a JPEG-family frame must reach its end marker
-(ISO/IEC 10918-1 B.1.1.3, 14495-1 C.1.1, 15444-1 A.4.4).
+native pixel data must have the announced length, a JPEG-family frame must reach its end marker.
+Compressed frames, picture files and colour profiles are decoded in a child process (``service.codecs``).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import warnings
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import get_frame
@@ -28,18 +28,18 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
+    RLELossless,
 )
 
-from service.appraisal.photograph.extended_jpeg import decode_extended_jpeg
+from service.codecs.decode import decode_frame, read_picture, reduction_of, to_srgb
+from service.codecs.deflated import is_deflated, read_header
+from service.codecs.frame import MAX_PIXELS, geometry_of
 from service.errors import UndecodablePhotographError, UnsupportedPhotographError
 
-MAX_PIXELS = 150_000_000  # larger than any camera in clinical use; guards memory
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"  # its tag, little endian
 MIN_SIDE = 16  # px
-_EOI = b"\xff\xd9"
 _DECODER_ERRORS = (
     AttributeError,
     EOFError,
@@ -94,7 +94,6 @@ def photograph_from_rgb(
     *,
     sop_instance_uid: str = "",
     notes: tuple[str, ...] = (),
-    reduction: int = 1,
     sent_size: tuple[int, int] | None = None,
 ) -> Photograph:
     """Wrap decoded pixels.
@@ -103,7 +102,6 @@ def photograph_from_rgb(
         rgb: (H, W, 3) uint8, sRGB.
         sop_instance_uid: Of the source; "" for a file.
         notes: What had to be assumed while decoding.
-        reduction: Sides of the photograph as sent over those of ``rgb``.
         sent_size: Rows and columns as sent, upright; None: those of ``rgb``.
 
     Raises:
@@ -120,22 +118,9 @@ def photograph_from_rgb(
         pixel_sha256=digest.hexdigest(),
         sop_instance_uid=sop_instance_uid,
         warnings=notes,
-        reduction=reduction,
+        reduction=round(max(sent_size or (height, width)) / max(height, width)),
         sent_size=sent_size,
     )
-
-
-def reduction_of(rows: int, columns: int, least_side: int | None) -> int:
-    """By how much a JPEG can be decoded smaller with its longer side still about ``least_side``: 1, 2 or 4.
-
-    Args:
-        rows: Of the photograph.
-        columns: Likewise.
-        least_side: Pixels the longer side is to keep; None: all.
-    """
-    if least_side is None:
-        return 1
-    return next((by for by in (4, 2) if max(rows, columns) >= by * least_side), 1)
 
 
 def read_photograph(path: Path) -> Photograph:
@@ -152,13 +137,13 @@ def read_photograph(path: Path) -> Photograph:
     return photograph_from_bytes(data)
 
 
-def photograph_from_bytes(data: bytes, *, least_side: int | None = None) -> Photograph:
+def photograph_from_bytes(data: bytes, *, least_side: int = 0) -> Photograph:
     """Decode the bytes of a DICOM Part 10 file or of an image file.
 
     Args:
         data: The file.
         least_side: Pixels that are enough for the longer side: a JPEG is decoded at a half or a quarter of
-            its size where that leaves as many; None decodes it whole.
+            its size where that leaves as many; 0 decodes it whole.
 
     Raises:
         UndecodablePhotographError: The pixels cannot be decoded.
@@ -172,7 +157,7 @@ def photograph_from_bytes(data: bytes, *, least_side: int | None = None) -> Phot
 # --- DICOM
 
 
-def photograph_from_dicom(source: bytes | Dataset, *, least_side: int | None = None) -> Photograph:
+def photograph_from_dicom(source: bytes | Dataset, *, least_side: int = 0) -> Photograph:
     """Decode the first frame of a DICOM image (PS3.3 C.7.6.3) to sRGB.
 
     Pixels keep the orientation in which a viewer shows them: EXIF inside a JPEG frame does not
@@ -194,15 +179,44 @@ def photograph_from_dicom(source: bytes | Dataset, *, least_side: int | None = N
 
 
 def _parse(data: bytes) -> FileDataset:
+    """Read a file; of a deflated one, whose bytes may be few, no more than its first frame."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="End of file reached")
-            return dcmread(io.BytesIO(data))
+            stream = io.BytesIO(data)
+            return _with_first_frame(*read_header(stream)) if is_deflated(stream) else dcmread(stream)
     except (InvalidDicomError, UserWarning, *_DECODER_ERRORS) as exc:
         raise UndecodablePhotographError(f"not a readable DICOM file: {exc}") from exc
 
 
-def _decode_dataset(dataset: Dataset, least_side: int | None) -> Photograph:
+def _with_first_frame(dataset: FileDataset, stream: BinaryIO) -> FileDataset:
+    """Add the first frame of native pixel data to a header.
+
+    Args:
+        dataset: Up to the pixel data.
+        stream: At the pixel data.
+
+    Raises:
+        UndecodablePhotographError: The pixel data are longer or shorter than the header says.
+    """
+    head = stream.read(12)
+    if len(head) < 12 or head[:4] != _PIXEL_DATA:
+        return dataset
+    (length,) = struct.unpack_from("<I", head, 8)
+    _check_size(int(dataset.Rows), int(dataset.Columns))
+    samples = 2 if dataset.PhotometricInterpretation == Photometric.YBR_FULL_422 else dataset.SamplesPerPixel
+    bits = int(dataset.Rows) * int(dataset.Columns) * int(samples) * int(dataset.BitsAllocated)
+    frame_bytes, frames = (bits + 7) // 8, int(dataset.get("NumberOfFrames") or 1)
+    if not 0 <= length - frame_bytes * frames <= 2:
+        raise UndecodablePhotographError(
+            f"the pixel data have {length} bytes, where the header says {frame_bytes * frames}"
+        )
+    dataset.PixelData = stream.read(frame_bytes)
+    dataset.NumberOfFrames = 1
+    return dataset
+
+
+def _decode_dataset(dataset: Dataset, least_side: int) -> Photograph:
     if "PixelData" not in dataset or not dataset.PixelData:
         raise UndecodablePhotographError("the instance has no Pixel Data")
     _check_size(int(dataset.Rows), int(dataset.Columns))
@@ -216,19 +230,14 @@ def _decode_dataset(dataset: Dataset, least_side: int | None) -> Photograph:
     notes: tuple[str, ...] = ()
     profile = _icc_profile(dataset)
     if profile and pixels.ndim == 3:
-        rgb, notes = _to_srgb(rgb, profile)
-    sent = int(dataset.Rows), int(dataset.Columns)
+        converted = to_srgb(rgb, profile)
+        rgb, notes = converted.rgb, converted.notes
     return photograph_from_rgb(
         rgb,
         sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
         notes=notes,
-        reduction=_reduction(rgb, sent),
-        sent_size=sent,
+        sent_size=(int(dataset.Rows), int(dataset.Columns)),
     )
-
-
-def _reduction(rgb: NDArray[np.uint8], sent: tuple[int, int]) -> int:
-    return round(max(sent) / max(rgb.shape[:2]))
 
 
 def _icc_profile(dataset: Dataset) -> bytes:
@@ -240,69 +249,27 @@ def _icc_profile(dataset: Dataset) -> bytes:
     return b""
 
 
-def _first_frame(dataset: Dataset, least_side: int | None) -> tuple[NDArray[np.generic], str]:
+def _first_frame(dataset: Dataset, least_side: int) -> tuple[NDArray[np.generic], str]:
     """First frame, (H, W) or (H, W, 3) and then RGB, with its photometric interpretation."""
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
         frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
-        _check_complete(frame)
-        if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit) and int(dataset.BitsStored) == 8:
-            return _jpeg_frame(frame, dataset, least_side)
-        if syntax == JPEGExtended12Bit:
-            return decode_extended_jpeg(frame, dataset)
+        geometry = geometry_of(dataset)
+        reduction = reduction_of(geometry.rows, geometry.columns, least_side)
+        decoded = decode_frame(frame, replace(geometry, reduction=reduction))
+        return decoded.pixels, decoded.photometric_interpretation
     return _decoded_frame(dataset, syntax)
 
 
 def _decoded_frame(dataset: Dataset, syntax: UID) -> tuple[NDArray[np.generic], str]:
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError as exc:
-        raise UnsupportedPhotographError(f"transfer syntax {syntax} is not supported") from exc
+    """Decode what is native or RLE: in Python, so here."""
+    if syntax.is_encapsulated and syntax != RLELossless:
+        raise UnsupportedPhotographError(f"transfer syntax {syntax} is not supported")
     with warnings.catch_warnings():
         # Trailing padding and odd lengths are common and harmless; too short is an error below.
         warnings.simplefilter("ignore")
-        pixels, properties = decoder.as_array(dataset, index=0, decoding_plugin=_plugin(syntax))
+        pixels, properties = get_decoder(syntax).as_array(dataset, index=0, decoding_plugin="")
     return np.asarray(pixels), str(properties["photometric_interpretation"])
-
-
-def _plugin(syntax: UID) -> str:
-    """Return the decoder to use: one fixed for each syntax, whatever else is installed."""
-    if syntax in JPEGLSTransferSyntaxes:
-        return "pyjpegls"
-    if syntax in JPEG2000TransferSyntaxes:
-        return "pylibjpeg"
-    return "gdcm" if syntax in JPEGTransferSyntaxes else ""
-
-
-def _check_complete(frame: bytes) -> None:
-    if not frame.rstrip(b"\0\xff").endswith(_EOI):  # both are in use as padding
-        raise UndecodablePhotographError("the compressed frame is cut short: it has no end marker")
-
-
-def _jpeg_frame(frame: bytes, dataset: Dataset, least_side: int | None) -> tuple[NDArray[np.generic], str]:
-    """Decode an 8-bit JPEG, taking its colour space from its own stream first.
-
-    JFIF says YCbCr, Adobe's APP14 says which; senders often write a Photometric Interpretation
-    that contradicts them, and viewers follow the stream. The attribute decides where it is silent.
-    """
-    with Image.open(io.BytesIO(frame), formats=("JPEG",)) as image:
-        if image.size != (int(dataset.Columns), int(dataset.Rows)):
-            raise UndecodablePhotographError("the JPEG frame's size differs from Rows and Columns")
-        if image.mode == "L":
-            return np.asarray(image), str(dataset.PhotometricInterpretation)
-        if image.mode != "RGB":
-            raise UnsupportedPhotographError(f"JPEG colour mode {image.mode} is not a photograph's")
-        silent = "jfif" not in image.info and "adobe" not in image.info
-        # Where the stream is silent and the attribute says RGB, hand the components over as they are.
-        mode = "YCbCr" if silent and dataset.PhotometricInterpretation == Photometric.RGB else None
-        image.draft(mode, _drafted(image, least_side))
-        return np.array(image), Photometric.RGB.value
-
-
-def _drafted(image: Image.Image, least_side: int | None) -> tuple[int, int]:
-    """The size to decode a JPEG to: DCT blocks of 8, 4 or 2 pixels a side."""
-    by = reduction_of(image.height, image.width, least_side)
-    return image.width // by, image.height // by
 
 
 def _grey_to_rgb(pixels: NDArray[np.generic], dataset: Dataset, photometric: str) -> NDArray[np.uint8]:
@@ -338,75 +305,9 @@ def _to_8_bit(pixels: NDArray[np.generic], bits_stored: int) -> NDArray[np.uint8
 # --- image files
 
 
-def _photograph_from_image_file(data: bytes, least_side: int | None) -> Photograph:
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "WEBP")) as image:
-            _check_size(image.height, image.width)
-            sent = image.size
-            if image.format == "JPEG" and image.mode == "RGB":
-                image.draft(None, _drafted(image, least_side))
-            image.load()
-            profile = image.info.get("icc_profile") or b""
-            upright = ImageOps.exif_transpose(image)
-            turned = upright.size != image.size and upright.size == image.size[::-1]
-            photograph = _convert_image(upright, profile)
-            sent_size = sent if turned else sent[::-1]
-            return replace(photograph, reduction=_reduction(photograph.rgb, sent_size), sent_size=sent_size)
-    except UnidentifiedImageError as exc:
-        raise UndecodablePhotographError("neither DICOM nor a JPEG, PNG, TIFF or WebP picture") from exc
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
-        raise UnsupportedPhotographError(f"the picture is too large: {exc}") from exc
-    except _DECODER_ERRORS as exc:
-        raise UndecodablePhotographError(f"the picture cannot be decoded: {exc}") from exc
-
-
-def _convert_image(image: Image.Image, profile: bytes) -> Photograph:
-    notes: tuple[str, ...] = ()
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max() > 255 else 255.0
-        grey = _stretch(values, 0.0, top)
-        return photograph_from_rgb(np.repeat(grey[..., None], 3, axis=2))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(ground, rgba).convert("RGB")
-    if image.mode == "CMYK" and profile:
-        image, notes = _profile_image(image, profile)
-    elif image.mode != "RGB":
-        profile = profile if image.mode == "YCbCr" else b""
-        image = image.convert("RGB")
-        if profile:
-            image, notes = _profile_image(image, profile)
-    elif profile:
-        image, notes = _profile_image(image, profile)
-    return photograph_from_rgb(np.array(image), notes=notes)
-
-
-# --- colour
-
-
-def _to_srgb(rgb: NDArray[np.uint8], profile: bytes) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    image, notes = _profile_image(Image.fromarray(rgb), profile)
-    return np.array(image), notes
-
-
-def _profile_image(image: Image.Image, profile: bytes) -> tuple[Image.Image, tuple[str, ...]]:
-    """Convert to sRGB through the ICC profile; a profile that cannot be used is named in the notes."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(
-            image,
-            source,
-            ImageCms.createProfile("sRGB"),
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError) as exc:
-        return image.convert("RGB"), (f"ICC profile not usable, taken as sRGB: {exc}",)
-    if converted is None:  # only when converting in place, which is not asked for
-        raise UndecodablePhotographError("the ICC conversion returned no picture")
-    return converted, ()
+def _photograph_from_image_file(data: bytes, least_side: int) -> Photograph:
+    picture = read_picture(data, least_side=least_side)
+    return photograph_from_rgb(picture.rgb, notes=picture.notes, sent_size=picture.sent_size)
 
 
 def _check_size(height: int, width: int) -> None:

@@ -21,7 +21,7 @@ from service.appraisal.layer_sheet import render_layer_sheet
 from service.appraisal.models import ModelStore
 from service.commands.science.progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings
-from service.errors import SemblanceError
+from service.errors import DecoderLostError, SemblanceError
 from service.exit_codes import ExitCode, code_of
 from service.pictures.encode import encode_png
 from service.pictures.native_map import encode_map
@@ -175,7 +175,13 @@ def _appraise(path: Path, appraiser: Appraiser) -> Appraised:
         data = path.read_bytes()
     except OSError as exc:
         return appraiser.reject(b"", RejectionReason.UNDECODABLE, f"{path}: {exc}")
-    return appraiser.appraise_bytes(data)
+    try:
+        return appraiser.appraise_bytes(data)
+    except DecoderLostError:  # it may have been somebody else's doing: once more, then it is the file's
+        try:
+            return appraiser.appraise_bytes(data)
+        except DecoderLostError as exc:
+            return appraiser.reject(data, RejectionReason.UNDECODABLE, f"{path}: {exc}")
 
 
 class _Names:
