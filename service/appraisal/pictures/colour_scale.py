@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GRID: Final = 32  # cells a side in which what is usual is kept
-PAINTED_SHARE: Final = 0.05  # of normal faces that may show any colour at all, at most
+PAINTED_SHARE: Final = 0.025  # of normal faces that may show any colour at all, at most
 HIGH: Final = 10.0  # standard deviations painted with the last colour
 _STANDS_OUT = 1.5  # standard deviations above the median of the face
 _STEP = 0.5  # of standard deviations, to which ``low`` is rounded up
