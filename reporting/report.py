@@ -18,6 +18,7 @@ from service.database.pool import Connection, transaction
 from service.errors import ResultError
 from service.pipeline.celery_app import errand, task
 from service.pipeline.context import Context
+from service.pipeline.deadline import still_wanted
 from service.pipeline.progress import reported
 from service.records import Instance
 from service.steps import REPORT, REPORT_AGAIN, REPORT_STUDY
@@ -50,6 +51,7 @@ def report(context: Context, instance_id: int) -> None:
     settings = context.settings
     instance, made = _make_all(context, instance_id)
     with transaction(context.pool) as connection:
+        still_wanted()
         due: list[int] = []
         for each in made:
             save_results(connection, each.context, each.results, settings)

@@ -259,6 +259,12 @@ class Settings(BaseSettings):
     sweep_interval_s: float = Field(
         5.0, gt=0, description="Pause between sweeps of the outbox and of stalled work."
     )
+    step_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="Longest time of one attempt at a step; what takes longer frees its place and is tried"
+        " once more. Less than stall_after_s.",
+    )
     stall_after_s: float = Field(
         300.0, gt=0, description="Time without progress after which work is enqueued again."
     )
@@ -269,6 +275,21 @@ class Settings(BaseSettings):
     model_dir: Path | None = Field(
         None,
         description="Directory or mirror of model files not shipped with us, or of a site's in their place.",
+    )
+
+    appraisal_threads: int = Field(
+        2, ge=1, le=64, description="Photographs that a worker of queue gpu appraises at once."
+    )
+    appraisal_batch: int = Field(
+        0, ge=0, le=256, description="Faces in one forward pass; 0: 16 on a GPU, 1 on a CPU."
+    )
+    appraisal_batch_wait_ms: float = Field(
+        5.0, ge=0, description="Longest wait of a face for others to share its forward pass."
+    )
+    appraisal_memory_bytes: int = Field(
+        2_000_000_000,
+        gt=0,
+        description="Memory that photographs being appraised may take together; a larger one is alone.",
     )
 
     # --- FHIR API

@@ -8,6 +8,7 @@
     │   ├── UndecodablePhotographError    the pixel data cannot be decoded
     │   └── UnsupportedPhotographError    decodes, but is of a kind we do not appraise
     ├── DecoderLostError              a photograph ended the process that decoded it; tried once more
+    ├── StepTimeoutError              a step took longer than it may; tried once more
     ├── ModelError                    a model file is at fault
     │   ├── ModelNotFoundError            in no weights directory, mirror or URL
     │   ├── ModelIntegrityError           SHA-256 differs from the manifest
@@ -67,6 +68,10 @@ class UnsupportedPhotographError(PhotographError):
 
 class DecoderLostError(SemblanceError):
     """A photograph ended the process that decoded it, or held it up too long; tried once more."""
+
+
+class StepTimeoutError(SemblanceError):
+    """A step took longer than it may; tried once more."""
 
 
 class ModelError(SemblanceError):

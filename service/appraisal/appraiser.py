@@ -11,6 +11,7 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
+from service.appraisal.batching import Batching
 from service.appraisal.calibration import Calibration, scale_of
 from service.appraisal.face.alignment import AlignedFace, align
 from service.appraisal.face.finder import Face, FaceFinder, MediapipeFaceFinder
@@ -58,6 +59,7 @@ from service.records import (
 
 DECODED_SIDE = 1_920  # px; the longer side of a photograph is not decoded to less
 LEAST_DECODED_IOD_PX = 160.0  # iris distance under which a photograph is decoded in full
+GPU_BATCH = 16  # faces in a forward pass on a GPU
 BATCH = 4  # photographs commands appraise together: with a 1,024 px generator, what a small GPU holds
 _COUNTERPART_QUALITY = 95  # of JPEG
 _NAMESPACE = UUID("0d9c4a06-8f3b-5c1e-9a57-4be2d1c7f630")
@@ -155,6 +157,7 @@ class Appraiser:
         size: int | None = None,
         calibration: str | None = None,
         progress: Progress = unwatched,
+        batching: Batching | None = None,
     ) -> None:
         """Build the method.
 
@@ -170,6 +173,8 @@ class Appraiser:
             calibration: Version of one of the calibrations stored for the method; None takes the
                 method's, or the site's in its place.
             progress: Called by a normaliser that takes long, with steps done and in all.
+            batching: How forward passes are put together; None: each face alone on a CPU, with up to
+                GPU_BATCH others on a GPU.
 
         Raises:
             UnknownMethodError: No such method.
@@ -192,11 +197,13 @@ class Appraiser:
         first = lookup(NORMALISERS, row.normaliser, "normaliser")
         second = lookup(COMPARATORS, row.comparator, "comparator")
         needs_models = bool(first.models or second.models or row.occlusion)
+        picked = pick_device(device) if needs_models else "cpu"
         place = Workplace(
             store=store,
-            device=pick_device(device) if needs_models else "cpu",
+            device=picked,
             size=row.size,
             progress=progress,
+            batching=batching or Batching(size=GPU_BATCH if picked == "cuda" else 1),
         )
         self._normaliser = normaliser or first.build(place)
         self._comparator = second.build(place)
@@ -413,7 +420,7 @@ def _occlusion_gate(version: str, place: Workplace) -> OcclusionFinder:
     from service.appraisal.gates.occlusion_gate import OcclusionGate
 
     calibration = load_occlusion_calibration(version)
-    return OcclusionGate(place.store.tensors(calibration.model), calibration, place.device)
+    return OcclusionGate(place.store.tensors(calibration.model), calibration, place.device, place.batching)
 
 
 def pick_device(wanted: str) -> str:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Mapping
-from functools import lru_cache
-from pathlib import Path
 
-from service.appraisal.appraiser import Appraised, Appraiser
-from service.appraisal.models import ModelStore
+from service.appraisal.appraiser import Appraised
 from service.codecs.pool import shared_pool
 from service.config import Settings
 from service.database import appraisals, instances, pictures
@@ -18,25 +14,18 @@ from service.pictures.encode import encode_jpeg, encode_png
 from service.pictures.native_map import encode_map
 from service.pipeline.celery_app import task
 from service.pipeline.context import Context
+from service.pipeline.deadline import still_wanted
+from service.pipeline.gpu import appraiser_of, memory_budget, needed_bytes
 from service.pipeline.progress import appraised
 from service.records import AppraisalStatus, LedgerEvent, PictureEncoding
 from service.steps import APPRAISE
 from service.storage.local import InstanceStore
 
-# Face finder and models are loaded once in a process and work on one photograph at a time.
-_ONE_AT_A_TIME = threading.Lock()
-
-
-@lru_cache(maxsize=2)
-def _appraiser(method: str, model_dir: Path | None, device: str) -> Appraiser:
-    return Appraiser(method, store=ModelStore(model_dir), device=device)
-
 
 def _load_models(context: Context) -> None:
     """Build the method, and start a decoder, before the first photograph comes."""
-    settings = context.settings
     shared_pool().warm()
-    _appraiser(settings.method, settings.model_dir, settings.device).load()
+    appraiser_of(context.settings).load()
 
 
 @task(APPRAISE, prepare=_load_models)
@@ -56,12 +45,12 @@ def appraise(context: Context, instance_id: int) -> None:
         instance = instances.get(connection, instance_id)
     content = context.store.read(instance.sha256)
     settings = context.settings
-    with _ONE_AT_A_TIME:
-        appraiser = _appraiser(settings.method, settings.model_dir, settings.device)
-        outcome = appraiser.appraise_bytes(content, sop_instance_uid=instance.sop_instance_uid)
-    drawn = _draw(outcome, settings)
+    with memory_budget(settings.appraisal_memory_bytes).hold(needed_bytes(content, settings)):
+        outcome = appraiser_of(settings).appraise_bytes(content, sop_instance_uid=instance.sop_instance_uid)
+        drawn = _draw(outcome, settings)
     difference_map_sha256 = _keep_map(context.store, outcome)
     with transaction(context.pool) as connection:
+        still_wanted()
         appraisals.save(
             connection,
             instance_id=instance_id,
