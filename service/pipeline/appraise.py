@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from service.appraisal.appraiser import Appraised
 from service.codecs.pool import shared_pool
@@ -44,22 +45,46 @@ def appraise(context: Context, instance_id: int) -> None:
     with transaction(context.pool) as connection:
         instance = instances.get(connection, instance_id)
     content = context.store.read(instance.sha256)
-    settings = context.settings
-    with memory_budget(settings.appraisal_memory_bytes).hold(needed_bytes(content, settings)):
-        outcome = appraiser_of(settings).appraise_bytes(content, sop_instance_uid=instance.sop_instance_uid)
-        drawn = _draw(outcome, settings)
-    difference_map_sha256 = _keep_map(context.store, outcome)
+    made = appraised_by_method(context, content, instance.sop_instance_uid)
+    outcome = made.outcome
+    difference_map_sha256 = keep_map(context.store, outcome)
     with transaction(context.pool) as connection:
         still_wanted()
         appraisals.save(
             connection,
             instance_id=instance_id,
             appraisal=outcome.appraisal,
-            heatmap_sha256=_sha256(drawn),
+            heatmap_sha256=made.picture_sha256,
             difference_map_sha256=difference_map_sha256,
         )
-        pictures.hand_over(connection, outcome.appraisal.appraisal_id, drawn)
+        pictures.hand_over(connection, outcome.appraisal.appraisal_id, made.drawn)
         appraised(connection, instance_id, _event(outcome), _detail(outcome))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """An appraisal with its picture."""
+
+    outcome: Appraised
+    drawn: Mapping[PictureEncoding, bytes]  # files; none of a rejected photograph
+
+    @property
+    def picture_sha256(self) -> str:
+        """Of the picture as everybody gets it; "" for a rejected photograph."""
+        picture = self.drawn.get(PictureEncoding.JPEG)
+        return "" if picture is None else hashlib.sha256(picture).hexdigest()
+
+
+def appraised_by_method(context: Context, content: bytes, sop_instance_uid: str) -> Drawn:
+    """Appraise a stored photograph by the method in force, and draw its picture while its pixels are there.
+
+    Raises:
+        ModelError: The method's models are at fault.
+    """
+    settings = context.settings
+    with memory_budget(settings.appraisal_memory_bytes).hold(needed_bytes(content, settings)):
+        outcome = appraiser_of(settings).appraise_bytes(content, sop_instance_uid=sop_instance_uid)
+        return Drawn(outcome=outcome, drawn=_draw(outcome, settings))
 
 
 def _draw(outcome: Appraised, settings: Settings) -> dict[PictureEncoding, bytes]:
@@ -74,12 +99,7 @@ def _draw(outcome: Appraised, settings: Settings) -> dict[PictureEncoding, bytes
     return drawn
 
 
-def _sha256(drawn: Mapping[PictureEncoding, bytes]) -> str:
-    picture = drawn.get(PictureEncoding.JPEG)
-    return "" if picture is None else hashlib.sha256(picture).hexdigest()
-
-
-def _keep_map(store: InstanceStore, outcome: Appraised) -> str:
+def keep_map(store: InstanceStore, outcome: Appraised) -> str:
     """Keep the difference map; returns its SHA-256, "" for a rejected photograph."""
     return "" if outcome.maps is None else store.put(encode_map(outcome.maps.native)).sha256
 

@@ -9,7 +9,6 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import (
@@ -33,20 +32,11 @@ from service.errors import CorruptInstanceError, ResultError, StoredMapError
 from service.pictures.encode import encode_jpeg, encode_png
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.context import Context
-from service.records import (
-    Delivery,
-    InstanceState,
-    LedgerEvent,
-    NewInstance,
-    PictureEncoding,
-    SavedAppraisal,
-)
+from service.records import Delivery, InstanceState, LedgerEvent, PictureEncoding
 from service.steps import REPORT
 from service.storage.local import InstanceStore
+from tests.integration.reporting.judging import again, judge, keep_npy, keep_png, save
 from tests.unit.reporting.photographs import (
-    COLUMNS,
-    ROWS,
-    SERIES_UID,
     SOP_UID,
     STUDY_UID,
     appraised,
@@ -69,56 +59,6 @@ def context(settings: Settings, pool: Pool, store: InstanceStore) -> Context:
     return Context(settings=configured, pool=pool, store=store)
 
 
-def keep_png(store: InstanceStore) -> str:
-    stream = BytesIO()
-    Image.fromarray(pixels(60, 50)).save(stream, "PNG")
-    return store.put(stream.getvalue()).sha256
-
-
-def keep_npy(store: InstanceStore) -> str:
-    stream = BytesIO()
-    np.save(stream, np.zeros((ROWS, COLUMNS), np.float32))
-    return store.put(stream.getvalue()).sha256
-
-
-def judge(context: Context, saved: SavedAppraisal | None = None, data: bytes | None = None) -> int:
-    """Receive a photograph and save an appraisal of it; returns the instance in state APPRAISED."""
-    stored = context.store.put(data if data is not None else photograph())
-    given = saved if saved is not None else appraised(heatmap_sha256=keep_png(context.store))
-    with transaction(context.pool) as connection:
-        _, instance_id = instances.receive(
-            connection,
-            NewInstance(
-                sop_instance_uid=SOP_UID,
-                sop_class_uid="1.2.840.10008.5.1.4.1.1.77.1.4",
-                study_instance_uid=STUDY_UID,
-                series_instance_uid=SERIES_UID,
-                transfer_syntax_uid="1.2.840.10008.1.2.4.50",
-                patient_id="P-001",
-                issuer_of_patient_id="HOSPITAL-A",
-                calling_ae_title="CAMERA",
-                called_ae_title="SEMBLANCE",
-                peer_address="127.0.0.1",
-                sha256=stored.sha256,
-                size_bytes=stored.size_bytes,
-            ),
-        )
-    save(context, instance_id, given)
-    again(context, instance_id)
-    return instance_id
-
-
-def save(context: Context, instance_id: int, saved: SavedAppraisal) -> None:
-    with transaction(context.pool) as connection:
-        appraisals.save(
-            connection,
-            instance_id=instance_id,
-            appraisal=saved.appraisal,
-            heatmap_sha256=saved.heatmap_sha256,
-            difference_map_sha256=saved.difference_map_sha256,
-        )
-
-
 def due(context: Context, instance_id: int) -> list[Delivery]:
     with transaction(context.pool) as connection:
         return deliveries.for_instance(connection, instance_id)
@@ -139,11 +79,6 @@ def resources(context: Context) -> int:
         row = connection.execute("SELECT count(*) AS n FROM fhir_resource").fetchone()
         assert row is not None
         return int(row["n"])
-
-
-def again(context: Context, instance_id: int) -> None:
-    with transaction(context.pool) as connection:
-        instances.set_state(connection, instance_id, InstanceState.APPRAISED)
 
 
 def test_every_result_is_kept_and_due_at_every_destination(context: Context) -> None:
