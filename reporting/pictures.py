@@ -12,7 +12,7 @@ from reporting.dicom.results import ResultPictures
 from reporting.dicom.secondary_capture import jpeg_of
 from reporting.holdings.database import holdings
 from reporting.identifiers import ResultKind, result_uid
-from service.database import pictures
+from service.database import instances, pictures
 from service.database.pool import Connection
 from service.errors import ResultError, StoredMapError
 from service.records import PictureEncoding, SavedAppraisal
@@ -43,12 +43,20 @@ def pictures_of(connection: Connection, store: InstanceStore, saved: SavedApprai
         return ResultPictures(picture=jpeg, lossless=waiting.get(PictureEncoding.PNG, b""))
     if store.contains(wanted):  # of an appraisal of before pictures lay in their Secondary Capture alone
         return ResultPictures(picture=store.read(wanted))
-    capture = holdings.sha256_of(
-        connection, result_uid(saved.appraisal.appraisal_id, ResultKind.SECONDARY_CAPTURE)
-    )
+    capture = _capture_of(connection, saved)
     if not capture:
         raise StoredMapError(f"the picture of appraisal {saved.appraisal.appraisal_id} is gone")
     return ResultPictures(picture=_held(store.read(capture), wanted))
+
+
+def _capture_of(connection: Connection, saved: SavedAppraisal) -> str:
+    """Key in the store of the newest Secondary Capture; a corrected photograph has one a version."""
+    newest = instances.get(connection, saved.instance_id).version
+    for version in range(newest, 0, -1):
+        uid = result_uid(saved.appraisal.appraisal_id, ResultKind.SECONDARY_CAPTURE, version)
+        if found := holdings.sha256_of(connection, uid):
+            return found
+    return ""
 
 
 def _held(capture: bytes, wanted: str) -> bytes:

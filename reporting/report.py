@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from reporting.dicom.context import ReportContext, ResultObject
 from reporting.dicom.results import ResultPictures, build_results
+from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Saved
-from reporting.fhir.results import judge_report, save_results
+from reporting.fhir.results import AUTHOR, judge_report, save_results
+from reporting.fhir.write.withdrawal import withdraw
 from reporting.holdings.database import holdings
-from reporting.identifiers import ResultKind
+from reporting.identifiers import ResultKind, observation_id_of
 from reporting.outcomes.following.follow import note_photograph
 from reporting.pictures import pictures_of
 from reporting.routing import Routed, destinations_of
@@ -25,6 +27,8 @@ from service.pipeline.deadline import still_wanted
 from service.pipeline.progress import reported
 from service.records import Instance
 from service.steps import REPORT, REPORT_AGAIN, REPORT_STUDY
+
+_REPLACED = "The photograph was replaced by another under the same SOP Instance UID."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +58,11 @@ def report(context: Context, instance_id: int) -> None:
     settings = context.settings
     instance, made = _make_all(context, instance_id)
     with transaction(context.pool) as connection:
+        if instances.lock(connection, instance_id).version != instance.version:
+            return  # corrected meanwhile
         still_wanted()
         due: list[int] = []
+        _withdraw_superseded(connection, instance, settings)
         for each in made:
             saved = save_results(connection, each.context, each.results, settings)
             _note(connection, each, saved)
@@ -86,6 +93,7 @@ def report_again(context: Context, instance_id: int) -> None:
         for each in made:
             _note(connection, each, save_results(connection, each.context, each.results, context.settings))
             _hold(connection, each)
+            pictures.settle(connection, each.context.saved.appraisal.appraisal_id)
 
 
 @errand(REPORT_STUDY)
@@ -107,6 +115,16 @@ def report_study(context: Context, instance_id: int) -> None:
             studies.mark_reported(connection, uid, study.revision)
 
 
+def _withdraw_superseded(connection: Connection, instance: Instance, settings: Settings) -> None:
+    """Take back the results of pixels that the photograph no longer has."""
+    if instance.version == 1:
+        return
+    for saved in appraisals.superseded(connection, instance.instance_id):
+        observation = observation_id_of(str(saved.appraisal.appraisal_id))
+        if fhir_resources.read(connection, "Observation", observation) is not None:
+            withdraw(connection, observation, reason=_REPLACED, who=AUTHOR, settings=settings)
+
+
 def _make_all(context: Context, instance_id: int) -> tuple[Instance, list[Reported]]:
     """Build the results of every appraisal of an instance."""
     settings = context.settings
@@ -123,7 +141,9 @@ def _make_all(context: Context, instance_id: int) -> tuple[Instance, list[Report
     return instance, [
         _make(
             context,
-            ReportContext(source=source, saved=saved, organisation=settings.organisation),
+            ReportContext(
+                source=source, saved=saved, organisation=settings.organisation, version=instance.version
+            ),
             drawn[saved.appraisal.appraisal_id],
         )
         for saved in reversed(saved_appraisals)

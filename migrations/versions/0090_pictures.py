@@ -12,7 +12,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0090"
-down_revision: str | None = "0140"
+down_revision: str | None = "0131"
 branch_labels: str | None = None
 depends_on: str | None = None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from service.appraisal.appraiser import Appraised
 from service.codecs.pool import shared_pool
 from service.config import Settings
-from service.database import appraisals, instances, pictures
+from service.database import appraisals, deliveries, instances, pictures
 from service.database.pool import transaction
 from service.pictures.encode import encode_jpeg, encode_png
 from service.pictures.native_map import encode_map
@@ -17,7 +17,8 @@ from service.pipeline.celery_app import task
 from service.pipeline.context import Context
 from service.pipeline.deadline import still_wanted
 from service.pipeline.gpu import appraiser_of, memory_budget, needed_bytes
-from service.pipeline.progress import appraised
+from service.pipeline.origin import kept_reason
+from service.pipeline.progress import appraised, kept
 from service.records import AppraisalStatus, LedgerEvent, PictureEncoding
 from service.steps import APPRAISE
 from service.storage.local import InstanceStore
@@ -33,6 +34,8 @@ def _load_models(context: Context) -> None:
 def appraise(context: Context, instance_id: int) -> None:
     """Appraise one instance and save the outcome; a photograph that cannot be judged has one too.
 
+    What is no photograph of a patient, as a result of ours that comes back, is kept and not appraised.
+
     Args:
         context: Of the process.
         instance_id: Of an instance in state RECEIVED.
@@ -44,11 +47,20 @@ def appraise(context: Context, instance_id: int) -> None:
     """
     with transaction(context.pool) as connection:
         instance = instances.get(connection, instance_id)
+        is_known_result = deliveries.is_result(connection, instance.sop_instance_uid)
     content = context.store.read(instance.sha256)
+    derived_too = {instance.calling_ae_title, "*"} & set(context.settings.appraise_derived_from)
+    reason = kept_reason(content, is_known_result=is_known_result, derived_too=bool(derived_too))
+    if reason is not None:
+        with transaction(context.pool) as connection:
+            kept(connection, instance_id, {"reason": reason.value})
+        return
     made = appraised_by_method(context, content, instance.sop_instance_uid)
     outcome = made.outcome
     difference_map_sha256 = keep_map(context.store, outcome)
     with transaction(context.pool) as connection:
+        if instances.lock(connection, instance_id).version != instance.version:
+            return  # corrected meanwhile: its new version is appraised by a message of its own
         still_wanted()
         appraisals.save(
             connection,
@@ -58,6 +70,8 @@ def appraise(context: Context, instance_id: int) -> None:
             difference_map_sha256=difference_map_sha256,
         )
         pictures.hand_over(connection, outcome.appraisal.appraisal_id, made.drawn)
+        if instance.version > 1:
+            appraisals.supersede_others(connection, instance_id, outcome.appraisal.pixel_sha256)
         appraised(connection, instance_id, _event(outcome), _detail(outcome))
 
 
