@@ -17,6 +17,7 @@ from dicom_node.encoding import structure
 from dicom_node.encoding.command import StoreCommand
 from dicom_node.encoding.file_meta import part10_header
 from dicom_node.encoding.statuses import StoreStatus
+from dicom_node.intake.correction import settle
 from dicom_node.intake.group_commit import GroupCommit
 from dicom_node.intake.journal import Journal
 from dicom_node.intake.reception import Reception
@@ -164,21 +165,22 @@ class InstanceReception:
         values = self._structure.finish()
         identity = self._identity(values)
         stored = self._writer.commit()
-        receipt = self._ingest.commit.record(
-            NewInstance(
-                **identity,
-                transfer_syntax_uid=self._transfer_syntax_uid,
-                calling_ae_title=self._sender.calling_ae_title,
-                called_ae_title=self._sender.called_ae_title,
-                peer_address=self._sender.peer_address,
-                association_id=self._sender.association_id,
-                sha256=stored.sha256,
-                size_bytes=stored.size_bytes,
-            )
+        new = NewInstance(
+            **identity,
+            transfer_syntax_uid=self._transfer_syntax_uid,
+            calling_ae_title=self._sender.calling_ae_title,
+            called_ae_title=self._sender.called_ae_title,
+            peer_address=self._sender.peer_address,
+            association_id=self._sender.association_id,
+            sha256=stored.sha256,
+            size_bytes=stored.size_bytes,
         )
+        receipt = self._ingest.commit.record(new)
+        if receipt is Receipt.QUARANTINED:
+            receipt = settle(self._ingest.pool, self._ingest.store, new)
         _log.info("received", sop_instance_uid=identity["sop_instance_uid"], receipt=receipt.value)
         if receipt is Receipt.QUARANTINED:
-            raise ConflictingInstanceError("other bytes under a known SOP Instance UID; quarantined")
+            raise ConflictingInstanceError("other pixels under a known SOP Instance UID; quarantined")
 
     def _identity(self, values: structure.KeptValues) -> dict[str, str]:
         """The identifiers of the object, checked (PS3.5 section 9.1)."""

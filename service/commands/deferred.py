@@ -182,6 +182,12 @@ def _train() -> _Loaded:
     return train_app
 
 
+def _quarantine() -> _Loaded:
+    from service.commands.quarantine import quarantine_app
+
+    return quarantine_app
+
+
 def _outcomes() -> _Loaded:
     from service.commands.outcomes.charts import outcomes_app
 
@@ -257,6 +263,11 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             load=_destinations,
             summary="Show where results go: whether each destination answers, what waits for it, what was "
             "given up.",
+        ),
+        "quarantine": Command(
+            panel=Panel.RESULTS,
+            load=_quarantine,
+            summary="Show what is in quarantine, and decide what becomes of it.",
         ),
         "withdraw": Command(
             panel=Panel.RESULTS,
