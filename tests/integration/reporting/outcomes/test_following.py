@@ -7,9 +7,8 @@ from datetime import date
 import psycopg
 import pytest
 
-from reporting.fhir.results import observation_id_of
 from reporting.fhir.write.withdrawal import withdraw
-from reporting.identifiers import change_id
+from reporting.identifiers import change_id, observation_id_of
 from reporting.outcomes.by_uid import change_by_uid
 from reporting.outcomes.database import pairs
 from reporting.outcomes.observation import observation_id
