@@ -71,9 +71,9 @@ def assert_whole(pool: Pool, store: Path, uids: list[str]) -> None:
     for row in rows:
         path = store / row["sha256"][:2] / row["sha256"]
         content = wait_until(
-            lambda path=path: path.exists() and path.read_bytes(),
+            lambda path=path: path.exists() and path.read_bytes(),  # type: ignore[misc]
             timeout_s=30,
-            what="bytes",  # type: ignore[misc]
+            what="bytes",
         )
         assert (len(content), hashlib.sha256(content).hexdigest()) == (row["size_bytes"], row["sha256"])
     assert [path for path in (store / "incoming").iterdir() if path.is_file()] == []
