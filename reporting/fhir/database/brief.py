@@ -20,6 +20,7 @@ _TAG = (
 )  # R4 search, section 3.1.1.5.9
 _START = ',"component":['
 _META = '"meta":{'
+_SAME_FOR_ALL = ("bodySite", "referenceRange")  # in the order they stand in
 _RANGE = ',"referenceRange":['
 _CODE = re.compile(r'\{"code":\{"coding":\[\{[^\]]*?"code":"([^"]+)"')
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
@@ -56,7 +57,12 @@ def _frame(template: str) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
     end = spans[-1][1]
     kept = [(low, high) for low, high in spans if _is_kept(template[low:high])]
     meta = template.index(_META) + len(_META)
-    cuts = [("", 0, meta), (_TAG, meta, first if kept else begin)]
+    cuts = [("", 0, meta), (_TAG, meta, meta)]
+    done = meta
+    for low, high in _left_out(template, meta, begin):
+        cuts.append(("", done, low))
+        done = high
+    cuts.append(("", done, first if kept else begin))
     for number, (low, high) in enumerate(kept):
         plain = template.find(_RANGE, low, high)  # comes last in a component
         cuts.append(("," if number else "", low, high if plain < 0 else plain))
@@ -69,6 +75,15 @@ def _frame(template: str) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
         earlier = template.count(SEPARATOR, 0, low)
         places += range(earlier, earlier + template.count(SEPARATOR, low, high))
     return tuple(text.split(SEPARATOR)), tuple(places)
+
+
+def _left_out(template: str, first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Where elements stand that are the same for all, with the comma after each."""
+    for name in _SAME_FOR_ALL:
+        low = template.find(f'"{name}":', first, last)
+        if low >= 0:
+            _, high = next(_objects(template, low + len(name) + 3))
+            yield low, high + 1
 
 
 def _objects(text: str, first: int) -> Iterator[tuple[int, int]]:
