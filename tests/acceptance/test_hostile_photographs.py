@@ -132,7 +132,7 @@ def test_a_data_set_that_inflates_to_a_gigabyte_is_refused(stack: RunningStack) 
     assert sock is not None
     association._reactor_checkpoint.clear()  # the answer is for us, not for the association's thread
     wait_until(lambda: association._is_paused, timeout_s=20, what="the association's thread to pause")
-    association.dimse.dimse_timeout = 120
+    association.dimse_timeout = 120
     for pdu in store_pdus(ds, bomb):
         sock.send(pdu)
     _, answer = association.dimse.get_msg(block=True)
