@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from io import BytesIO
-from typing import BinaryIO, Self
+from typing import Self
 
-from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import generate_frames, get_frame
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID
 
+from service.dicom.part10 import READ_ERRORS, UnreadablePart10Error, read_header, read_whole
 from service.errors import CorruptInstanceError, RecordNotFoundError
 from service.storage.local import InstanceStore
 
-_PIXEL_TAGS = {0x7FE00008: "OF", 0x7FE00009: "OD", 0x7FE00010: "OW"}
-_UNDEFINED = 0xFFFFFFFF
 _CHUNK_BYTES = 1 << 18
-READ_ERRORS = (
-    InvalidDicomError, BytesLengthException, EOFError, ValueError, KeyError, NotImplementedError,
-    struct.error, AttributeError, TypeError,
-)  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class PixelElement:
-    """Where pixel data lie."""
-
-    tag: int  # Pixel Data, or Float or Double Float Pixel Data
-    vr: str
-    offset: int  # of the value, in the buffer
-    length: int | None  # bytes; None of encapsulated pixel data
 
 
 class InstanceFile:
@@ -53,12 +33,14 @@ class InstanceFile:
     def __init__(self, store: InstanceStore, sha256: str) -> None:
         self._file = store.open(sha256)
         try:
-            self.header: FileDataset = dcmread(self._file, stop_before_pixels=True)
-            self._buffer: BinaryIO = self._inflated() if self._is_deflated else self._file
-        except READ_ERRORS as exc:
+            read = read_header(self._file)
+        except UnreadablePart10Error as exc:
             self._file.close()
             raise CorruptInstanceError(f"{sha256} is not a DICOM file: {exc}") from exc
-        self.pixels = self._pixel_element()
+        self.header: FileDataset = read.dataset
+        self.pixels = read.pixels
+        self.remarks = read.remarks  # what of the header was put right or left out
+        self._buffer = read.source
 
     def __enter__(self) -> Self:
         """Give the open file."""
@@ -155,48 +137,28 @@ class InstanceFile:
         return len(value), iter((value,))
 
     def whole(self) -> FileDataset:
-        """The whole data set, in memory."""
+        """The whole data set, in memory.
+
+        Raises:
+            CorruptInstanceError: It ends within an element.
+        """
         self._file.seek(0)
-        return dcmread(self._file)
-
-    @property
-    def _is_deflated(self) -> bool:
-        return str(self.header.file_meta.get("TransferSyntaxUID", "")) == DeflatedExplicitVRLittleEndian
-
-    def _inflated(self) -> BinaryIO:
-        """The pixel element alone, as an explicit VR element in memory."""
-        ds = self.whole()
-        for tag, vr in _PIXEL_TAGS.items():
-            if tag in ds:
-                value = ds.get_item(tag).value
-                head = struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, vr.encode(), 0, len(value))
-                return BytesIO(head + value)
-        return BytesIO(b"")
-
-    def _pixel_element(self) -> PixelElement | None:
-        """Where the reading of the header stopped."""
-        if self._is_deflated:
-            self._buffer.seek(0)
-        head = self._buffer.read(12)
-        if len(head) < 8:
-            return None
-        group, element = struct.unpack_from("<HH", head)
-        tag = group << 16 | element
-        if tag not in _PIXEL_TAGS:
-            return None
-        start = self._buffer.tell() - len(head)
-        if self.transfer_syntax == ImplicitVRLittleEndian:
-            vr, length, offset = _PIXEL_TAGS[tag], struct.unpack_from("<I", head, 4)[0], start + 8
-        else:
-            vr, length, offset = head[4:6].decode("latin-1"), struct.unpack_from("<I", head, 8)[0], start + 12
-        return PixelElement(tag=tag, vr=vr, offset=offset, length=None if length == _UNDEFINED else length)
+        try:
+            return read_whole(self._file)
+        except UnreadablePart10Error as exc:
+            raise CorruptInstanceError(str(exc)) from exc
 
     def _frame_bytes(self, length: int) -> int:
         """Length of one frame of native pixel data; there may be a byte of padding behind the last."""
         names = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
-        rows, columns, samples, bits = (int(self.header.get(name) or 0) for name in names)
-        if self.header.get("PhotometricInterpretation") == "YBR_FULL_422":
-            samples = 2
+        try:
+            rows, columns, samples, bits = (int(self.header.get(name) or 0) for name in names)
+            if self.header.get("PhotometricInterpretation") == "YBR_FULL_422":
+                samples = 2
+        except READ_ERRORS as exc:
+            raise CorruptInstanceError("the header does not say how large a frame is") from exc
+        if min(rows, columns, samples, bits) < 0:
+            raise CorruptInstanceError("the header does not say how large a frame is")
         if bits < 8:  # packed, frames not aligned: only as a whole
             return length // self.number_of_frames
         expected = rows * columns * samples * (bits // 8)
@@ -219,7 +181,10 @@ def _value_at(ds: Dataset, place: tuple[int | str, ...]) -> bytes:
     if not isinstance(tag, int) or tag not in ds:
         raise RecordNotFoundError("there is no such value")
     if rest:
-        items = ds[tag].value if ds[tag].VR == "SQ" else ()
+        try:
+            items = ds[tag].value if ds[tag].VR == "SQ" else ()
+        except READ_ERRORS as exc:
+            raise RecordNotFoundError("the value is no sequence") from exc
         number = int(rest[0])
         if not 1 <= number <= len(items) or len(rest) < 2:
             raise RecordNotFoundError("there is no such item")

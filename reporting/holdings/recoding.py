@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 from types import MappingProxyType
 from typing import BinaryIO
 
+import structlog
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import (
@@ -24,6 +25,9 @@ from pydicom.uid import (
 )
 
 from reporting.holdings.instance_file import InstanceFile
+from service.dicom.part10 import READ_ERRORS
+from service.dicom.progressive import decompress
+from service.dicom.writing import keep_malformed_as_bytes
 from service.errors import ResultError, StorageError
 from service.storage.local import InstanceStore
 
@@ -35,10 +39,8 @@ _ENCODERS: Mapping[UID, str] = MappingProxyType(
 TARGETS = (*UNCOMPRESSED, DeflatedExplicitVRLittleEndian, *_ENCODERS)
 _AT_ONCE = 1
 _SIGN_EVERY_S = 10.0  # dcmtk gives up after a minute of silence
-_CODEC_ERRORS = (
-    AttributeError, EOFError, IndexError, KeyError, NotImplementedError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError,
-)  # fmt: skip
+_CODEC_ERRORS = (*READ_ERRORS, ArithmeticError, MemoryError, RuntimeError, SyntaxError)
+_log = structlog.get_logger(__name__)
 
 
 def recode(ds: FileDataset, target: UID, to: BinaryIO) -> None:
@@ -57,12 +59,14 @@ def recode(ds: FileDataset, target: UID, to: BinaryIO) -> None:
         raise ResultError(f"nothing is recoded to {target.name}")
     try:
         if "PixelData" in ds and current.is_encapsulated:
-            ds.decompress(generate_instance_uid=False)
+            decompress(ds)
         if "PixelData" not in ds and target.is_encapsulated:
             raise ResultError(f"without integer pixel data there is nothing to encode as {target.name}")
         if target.is_encapsulated:
             ds.compress(target, encoding_plugin=_ENCODERS[target], generate_instance_uid=False)
         ds.file_meta.TransferSyntaxUID = target
+        if ds.original_encoding != (target.is_implicit_VR, True) and (turned := keep_malformed_as_bytes(ds)):
+            _log.warning("kept-as-bytes", sop_instance_uid=str(ds.get("SOPInstanceUID", "")), tags=turned)
         ds.save_as(to, implicit_vr=target.is_implicit_VR, little_endian=True)
     except _CODEC_ERRORS as exc:
         raise ResultError(f"cannot be recoded from {current.name} to {target.name}: {exc}") from exc
