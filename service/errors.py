@@ -15,6 +15,7 @@
     ├── StorageError                  bytes could not be kept or read back
     │   ├── InstanceNotStoredError        no bytes under that SHA-256
     │   ├── CorruptInstanceError          bytes do not match their SHA-256
+    │   │   └── InconsistentInstanceError     they do, and are not what their header says
     │   └── StorageFullError              free space is under the low watermark
     ├── IntakeError                   an object offered to the node cannot be accepted
     │   ├── InvalidIdentifierError        a UID is missing or malformed (PS3.5 section 9.1)
@@ -93,6 +94,10 @@ class InstanceNotStoredError(StorageError):
 
 class CorruptInstanceError(StorageError):
     """The bytes read back do not match their SHA-256."""
+
+
+class InconsistentInstanceError(CorruptInstanceError):
+    """The bytes are those that came, and they are not what their header says."""
 
 
 class StorageFullError(StorageError):

@@ -26,7 +26,12 @@ from reporting.holdings.database.holding_records import Level
 from reporting.holdings.recoding import Recoder
 from reporting.identifiers import fhir_id
 from service.database.pool import transaction
-from service.errors import CorruptInstanceError, DatabaseUnavailableError, InstanceNotStoredError
+from service.errors import (
+    CorruptInstanceError,
+    DatabaseUnavailableError,
+    InconsistentInstanceError,
+    InstanceNotStoredError,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -144,6 +149,8 @@ def _refusal(error: Exception) -> Response:
     if isinstance(error, DatabaseUnavailableError):
         _log.warning("dicomweb.database_unavailable")
         return _problem(503, "the database cannot be reached; try again", {"Retry-After": "5"})
+    if isinstance(error, InconsistentInstanceError):
+        return _problem(406, "the instance is not what its header says", {})
     _log.error("dicomweb.instance_damaged", error=type(error).__name__)
     return _problem(500, "the instance's bytes are missing or damaged", {})
 

@@ -15,12 +15,11 @@ from pydicom.uid import UID, JPEGBaseline8Bit
 
 from reporting.dicomweb.problem import DicomwebError
 from reporting.dicomweb.window import Window
+from service.dicom.part10 import READ_ERRORS
+from service.dicom.progressive import PROGRESSIVE_JPEG
 
 MOST_PIXELS = 150_000_000  # of a frame that is decoded; guards memory
-_DECODER_ERRORS = (
-    AttributeError, EOFError, IndexError, KeyError, NotImplementedError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError,
-)  # fmt: skip
+_DECODER_ERRORS = (*READ_ERRORS, ArithmeticError, MemoryError, RuntimeError, SyntaxError)
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 
 
@@ -50,8 +49,8 @@ def picture(ds: FileDataset, number: int, window: Window | None) -> Image.Image:
         DicomwebError: 406: it holds no picture, or one that cannot be decoded.
     """
     array = _decoded(ds, number)
-    photometric = str(ds.get("PhotometricInterpretation", "MONOCHROME2"))
     try:
+        photometric = str(ds.get("PhotometricInterpretation", "MONOCHROME2"))
         if photometric == "PALETTE COLOR":
             array = apply_color_lut(array, ds)[..., :3]
             return Image.fromarray(_to_8_bit(array, 8 * array.dtype.itemsize))
@@ -64,13 +63,13 @@ def picture(ds: FileDataset, number: int, window: Window | None) -> Image.Image:
 
 def _decoded(ds: FileDataset, number: int) -> NDArray[np.generic]:
     """(rows, columns) or (rows, columns, 3), colour as RGB."""
-    if not {"PixelData", "FloatPixelData", "DoubleFloatPixelData"} & set(ds.dir()):
+    if not any(tag in ds for tag in (0x7FE00010, 0x7FE00008, 0x7FE00009)):
         raise DicomwebError(406, "the instance holds no picture")
     try:
         if int(ds.Rows) * int(ds.Columns) > MOST_PIXELS:
             raise DicomwebError(406, "the picture is too large")
         syntax = UID(str(ds.file_meta.TransferSyntaxUID))
-        if syntax == JPEGBaseline8Bit and int(ds.SamplesPerPixel) == 3:
+        if syntax == PROGRESSIVE_JPEG or (syntax == JPEGBaseline8Bit and int(ds.SamplesPerPixel) == 3):
             return _jpeg(ds, number)
         return np.asarray(pixel_array(ds, index=number - 1))
     except _DECODER_ERRORS as exc:
@@ -85,7 +84,7 @@ def _jpeg(ds: FileDataset, number: int) -> NDArray[np.uint8]:
         if silent and ds.PhotometricInterpretation == "RGB":
             image.draft("YCbCr", image.size)  # hand the components over as they are
             return np.asarray(image)
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(image if image.mode == "L" else image.convert("RGB"))
 
 
 def _in_srgb(image: Image.Image, ds: FileDataset) -> Image.Image:

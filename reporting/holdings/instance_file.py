@@ -12,7 +12,7 @@ from pydicom.encaps import generate_frames, get_frame
 from pydicom.uid import UID
 
 from service.dicom.part10 import READ_ERRORS, UnreadablePart10Error, read_header, read_whole
-from service.errors import CorruptInstanceError, RecordNotFoundError
+from service.errors import CorruptInstanceError, InconsistentInstanceError, RecordNotFoundError
 from service.storage.local import InstanceStore
 
 _CHUNK_BYTES = 1 << 18
@@ -85,7 +85,7 @@ class InstanceFile:
 
         Raises:
             RecordNotFoundError: There is no such frame.
-            CorruptInstanceError: The pixel data do not hold what the header says.
+            InconsistentInstanceError: The pixel data do not hold what the header says.
         """
         pixels = self.pixels
         if pixels is None or not 1 <= number <= self.number_of_frames:
@@ -95,7 +95,7 @@ class InstanceFile:
             try:
                 return get_frame(self._buffer, number - 1, number_of_frames=self.number_of_frames)
             except READ_ERRORS as exc:
-                raise CorruptInstanceError(f"frame {number} cannot be found: {exc}") from exc
+                raise InconsistentInstanceError(f"frame {number} cannot be found: {exc}") from exc
         length = self._frame_bytes(pixels.length)
         self._buffer.seek(pixels.offset + (number - 1) * length)
         return self._buffer.read(length)
@@ -104,7 +104,7 @@ class InstanceFile:
         """Every frame as stored, one at a time.
 
         Raises:
-            CorruptInstanceError: The pixel data do not hold what the header says.
+            InconsistentInstanceError: The pixel data do not hold what the header says.
         """
         pixels = self.pixels
         if pixels is not None and pixels.length is None:
@@ -112,7 +112,7 @@ class InstanceFile:
             try:
                 yield from generate_frames(self._buffer, number_of_frames=self.number_of_frames)
             except READ_ERRORS as exc:
-                raise CorruptInstanceError(f"the frames cannot be found: {exc}") from exc
+                raise InconsistentInstanceError(f"the frames cannot be found: {exc}") from exc
             return
         for number in range(1, self.number_of_frames + 1):
             yield self.frame(number)
@@ -140,13 +140,13 @@ class InstanceFile:
         """The whole data set, in memory.
 
         Raises:
-            CorruptInstanceError: It ends within an element.
+            InconsistentInstanceError: It ends within an element.
         """
         self._file.seek(0)
         try:
             return read_whole(self._file)
         except UnreadablePart10Error as exc:
-            raise CorruptInstanceError(str(exc)) from exc
+            raise InconsistentInstanceError(str(exc)) from exc
 
     def _frame_bytes(self, length: int) -> int:
         """Length of one frame of native pixel data; there may be a byte of padding behind the last."""
@@ -156,14 +156,14 @@ class InstanceFile:
             if self.header.get("PhotometricInterpretation") == "YBR_FULL_422":
                 samples = 2
         except READ_ERRORS as exc:
-            raise CorruptInstanceError("the header does not say how large a frame is") from exc
+            raise InconsistentInstanceError("the header does not say how large a frame is") from exc
         if min(rows, columns, samples, bits) < 0:
-            raise CorruptInstanceError("the header does not say how large a frame is")
+            raise InconsistentInstanceError("the header does not say how large a frame is")
         if bits < 8:  # packed, frames not aligned: only as a whole
             return length // self.number_of_frames
         expected = rows * columns * samples * (bits // 8)
         if expected * self.number_of_frames > length or not expected:
-            raise CorruptInstanceError("the pixel data are shorter than the header says")
+            raise InconsistentInstanceError("the pixel data are shorter than the header says")
         return expected
 
     def _native(self, offset: int, length: int) -> Iterator[bytes]:

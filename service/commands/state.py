@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from reporting.holdings.database import holdings
 from service.commands.options import DataDir, settings_of
 from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox, studies
 from service.database.pool import Connection, connect
@@ -80,6 +81,8 @@ def retry(
             chosen = list(dict.fromkeys(d.instance_id for d in deliveries.dead(connection, destination)))
         else:
             chosen = dead_instances(connection)
+            if resting := holdings.retry(connection):
+                sys.stdout.write(f"{resting} headers are read for the index again\n")
     for instance_id in chosen:
         with connect(settings) as connection:
             step = retry_instance(connection, instance_id)
@@ -110,6 +113,7 @@ def _all(connection: Connection) -> dict[str, object]:
             {**asdict(each), "received_at": each.received_at.isoformat(timespec="seconds")}
             for each in instances.quarantine(connection, _NEWEST)
         ],
+        "unindexed": [asdict(each) for each in holdings.unindexed(connection, _NEWEST)],
         "outbox": outbox.waiting(connection),
         "deliveries": [
             {"destination": name, "state": state.value, "objects": number}
@@ -219,6 +223,7 @@ def _print_all(console: Console, found: dict[str, object]) -> None:
         ("dead", "Given up"),
         ("missing", "Announced and missing"),
         ("quarantine", "Quarantined: other bytes under a known SOP Instance UID"),
+        ("unindexed", "Headers that queries do not find, or find in part"),
         ("newest", "Newest"),
     ):
         rows = found[key]
