@@ -21,6 +21,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from service.dicom.rewriting import Copy, MalformedElementError, PixelElement, copied
+from service.dicom.vrs import is_vr
 from service.errors import SemblanceError
 
 _PREAMBLE_BYTES, _PREFIX_BYTES = 128, 132
@@ -54,6 +55,7 @@ class _Start:
 
     meta: FileMetaDataset
     data_set_at: int  # bytes from the start
+    first: bytes  # eight bytes of the data set
 
     @property
     def syntax(self) -> str:
@@ -62,8 +64,11 @@ class _Start:
 
     @property
     def is_ours_to_read(self) -> bool:
-        """Whether it is of a transfer syntax that the node takes; of others pydicom judges alone."""
-        return self.syntax not in ("", ExplicitVRBigEndian)
+        """Whether it is encoded as the node takes it; of what is not, pydicom judges alone."""
+        if self.syntax in ("", ExplicitVRBigEndian):
+            return False
+        is_explicit = self.syntax not in (ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+        return not is_explicit or len(self.first) < 8 or is_vr(self.first[4:6])
 
 
 def read_header(source: BinaryIO) -> Header:
@@ -147,7 +152,8 @@ def _start(source: BinaryIO) -> _Start:
         meta.get("TransferSyntaxUID")
     except READ_ERRORS as exc:
         raise UnreadablePart10Error(f"the file meta information cannot be read: {exc}") from exc
-    return _Start(meta=meta, data_set_at=_PREFIX_BYTES + stream.tell())
+    source.seek(_PREFIX_BYTES + stream.tell())
+    return _Start(meta=meta, data_set_at=source.tell(), first=source.read(8))
 
 
 def _copy(source: BinaryIO, start: _Start) -> tuple[BinaryIO, Copy]:

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 import warnings
-import zlib
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
-from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import get_frame
-from pydicom.errors import InvalidDicomError
 from pydicom.pixels.common import PhotometricInterpretation as Photometric
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
@@ -34,27 +31,22 @@ from pydicom.uid import (
     JPEGTransferSyntaxes,
 )
 
+from service.appraisal.photograph.deep_png import read_deep_png
 from service.appraisal.photograph.extended_jpeg import decode_extended_jpeg
+from service.appraisal.photograph.showing import showing_of
+from service.appraisal.photograph.stream import StreamInfo, stream_info
+from service.dicom.grey import windowed
+from service.dicom.part10 import READ_ERRORS, UnreadablePart10Error, read_whole
+from service.dicom.progressive import PROGRESSIVE_JPEG
 from service.errors import UndecodablePhotographError, UnsupportedPhotographError
 
 MAX_PIXELS = 150_000_000  # larger than any camera in clinical use; guards memory
 MIN_SIDE = 16  # px
+_LOSSY_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
+_JPEG = (*JPEGTransferSyntaxes, PROGRESSIVE_JPEG)
+_CAMERA_BITS = 12
 _EOI = b"\xff\xd9"
-_DECODER_ERRORS = (
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+_DECODER_ERRORS = (*READ_ERRORS, ArithmeticError, MemoryError, RuntimeError, SyntaxError)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,10 +123,10 @@ def photograph_from_bytes(data: bytes) -> Photograph:
 
 
 def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
-    """Decode the first frame of a DICOM image (PS3.3 C.7.6.3) to sRGB.
+    """Decode the first frame of a DICOM image (PS3.3 C.7.6.3) to sRGB, laid out as viewers show it.
 
-    Pixels keep the orientation in which a viewer shows them: EXIF inside a JPEG frame does not
-    count in DICOM, which has Patient Orientation for that.
+    Orientation, shape of the pixels and colour profile are the data set's; where it is silent, those
+    that a JPEG frame brings itself count, as they do in a file.
 
     Args:
         source: Bytes of a Part 10 file, or a data set whose file meta names the transfer syntax.
@@ -154,8 +146,8 @@ def _parse(data: bytes) -> FileDataset:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="End of file reached")
-            return dcmread(io.BytesIO(data))
-    except (InvalidDicomError, UserWarning, *_DECODER_ERRORS) as exc:
+            return read_whole(io.BytesIO(data))
+    except (UnreadablePart10Error, UserWarning, *_DECODER_ERRORS) as exc:
         raise UndecodablePhotographError(f"not a readable DICOM file: {exc}") from exc
 
 
@@ -163,40 +155,49 @@ def _decode_dataset(dataset: Dataset) -> Photograph:
     if "PixelData" not in dataset or not dataset.PixelData:
         raise UndecodablePhotographError("the instance has no Pixel Data")
     _check_size(int(dataset.Rows), int(dataset.Columns))
-    pixels, photometric = _first_frame(dataset)
+    pixels, photometric, stream = _first_frame(dataset)
     if pixels.ndim == 2:
         rgb = _grey_to_rgb(pixels, dataset, photometric)
     elif photometric in (Photometric.RGB, Photometric.YBR_FULL, Photometric.YBR_FULL_422):
-        rgb = _to_8_bit(pixels, int(dataset.BitsStored))
+        rgb = _to_8_bit(pixels, _bits_used(pixels, dataset))
     else:
         raise UnsupportedPhotographError(f"photometric interpretation {photometric} is not a photograph's")
     notes: tuple[str, ...] = ()
-    profile = _icc_profile(dataset)
+    profile = _icc_profile(dataset) or (stream.icc_profile if stream is not None else b"")
     if profile and pixels.ndim == 3:
         rgb, notes = _to_srgb(rgb, profile)
-    return photograph_from_rgb(rgb, sop_instance_uid=str(dataset.get("SOPInstanceUID", "")), notes=notes)
+    showing = showing_of(dataset, stream)
+    _check_size(*showing.size(*rgb.shape[:2]))
+    return photograph_from_rgb(
+        showing.apply(rgb),
+        sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
+        notes=notes + showing.notes,
+    )
 
 
 def _icc_profile(dataset: Dataset) -> bytes:
-    if dataset.get("ICCProfile"):
-        return bytes(dataset.ICCProfile)
-    for item in dataset.get("OpticalPathSequence") or ():
-        if item.get("ICCProfile"):
-            return bytes(item.ICCProfile)
+    """The data set's profile; one that cannot be read counts as none."""
+    try:
+        for item in (dataset, *(dataset.get("OpticalPathSequence") or ())):
+            if item.get("ICCProfile"):
+                return bytes(item.ICCProfile)
+    except READ_ERRORS:
+        return b""
     return b""
 
 
-def _first_frame(dataset: Dataset) -> tuple[NDArray[np.generic], str]:
-    """First frame, (H, W) or (H, W, 3) and then RGB, with its photometric interpretation."""
+def _first_frame(dataset: Dataset) -> tuple[NDArray[np.generic], str, StreamInfo | None]:
+    """First frame, (H, W) or (H, W, 3) and then RGB, its photometric interpretation, and what a JPEG says."""
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
-    if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
+    if syntax in (*_JPEG, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
         frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
         _check_complete(frame)
-        if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit) and int(dataset.BitsStored) == 8:
-            return _jpeg_frame(frame, dataset)
+        stream = stream_info(frame) if syntax in _JPEG else None
+        if syntax == PROGRESSIVE_JPEG or (syntax in _LOSSY_JPEG and int(dataset.BitsStored) == 8):
+            return *_jpeg_frame(frame, dataset), stream
         if syntax == JPEGExtended12Bit:
-            return decode_extended_jpeg(frame, dataset)
-    return _decoded_frame(dataset, syntax)
+            return *decode_extended_jpeg(frame, dataset), stream
+    return *_decoded_frame(dataset, syntax), None
 
 
 def _decoded_frame(dataset: Dataset, syntax: UID) -> tuple[NDArray[np.generic], str]:
@@ -204,11 +205,35 @@ def _decoded_frame(dataset: Dataset, syntax: UID) -> tuple[NDArray[np.generic], 
         decoder = get_decoder(syntax)
     except NotImplementedError as exc:
         raise UnsupportedPhotographError(f"transfer syntax {syntax} is not supported") from exc
+    shift = 0 if syntax.is_encapsulated else _high_bits(dataset)
+    if shift:
+        dataset = copy(dataset)
+        dataset.BitsStored, dataset.HighBit = dataset.BitsAllocated, dataset.BitsAllocated - 1
     with warnings.catch_warnings():
         # Trailing padding and odd lengths are common and harmless; too short is an error below.
         warnings.simplefilter("ignore")
         pixels, properties = decoder.as_array(dataset, index=0, decoding_plugin=_plugin(syntax))
-    return np.asarray(pixels), str(properties["photometric_interpretation"])
+    return _low_aligned(np.asarray(pixels), shift), str(properties["photometric_interpretation"])
+
+
+def _high_bits(dataset: Dataset) -> int:
+    """By how many bits samples lie too high in their word, if they do as is said (PS3.5 section 8.1.1)."""
+    bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
+    shift = int(dataset.get("HighBit") or bits - 1) + 1 - bits
+    return shift if 0 < shift <= allocated - bits else 0
+
+
+def _low_aligned(pixels: NDArray[np.generic], shift: int) -> NDArray[np.generic]:
+    """Samples shifted down, unless they lie low already."""
+    if not shift or int(pixels.max()) < 1 << (8 * pixels.dtype.itemsize - shift):
+        return pixels
+    return np.asarray(np.right_shift(pixels, np.asarray(shift, dtype=pixels.dtype)))
+
+
+def _bits_used(pixels: NDArray[np.generic], dataset: Dataset) -> int:
+    """Bits of a sample; cameras of 12 bits are sent as of 16, and would be shown all but black."""
+    bits = int(dataset.BitsStored)
+    return _CAMERA_BITS if bits == 16 and int(pixels.max()) < 1 << _CAMERA_BITS else bits
 
 
 def _plugin(syntax: UID) -> str:
@@ -232,7 +257,8 @@ def _jpeg_frame(frame: bytes, dataset: Dataset) -> tuple[NDArray[np.generic], st
     that contradicts them, and viewers follow the stream. The attribute decides where it is silent.
     """
     with Image.open(io.BytesIO(frame), formats=("JPEG",)) as image:
-        if image.size != (int(dataset.Columns), int(dataset.Rows)):
+        size = int(dataset.Columns), int(dataset.Rows)
+        if image.size not in (size, size[::-1]):  # exchanged: see showing_of
             raise UndecodablePhotographError("the JPEG frame's size differs from Rows and Columns")
         if image.mode == "L":
             return np.asarray(image), str(dataset.PhotometricInterpretation)
@@ -250,13 +276,14 @@ def _grey_to_rgb(pixels: NDArray[np.generic], dataset: Dataset, photometric: str
         return _to_8_bit(coloured, 8 * coloured.dtype.itemsize)
     if photometric not in (Photometric.MONOCHROME1, Photometric.MONOCHROME2):
         raise UnsupportedPhotographError(f"photometric interpretation {photometric} is not a photograph's")
-    windowed = "WindowCenter" in dataset or "VOILUTSequence" in dataset
-    if windowed:
-        values = np.asarray(apply_voi_lut(apply_modality_lut(pixels, dataset), dataset), dtype=np.float64)
+    values = windowed(pixels, dataset)
+    if values is not None:
         grey = _stretch(values, float(values.min()), float(values.max()))
     else:
-        low = -(2.0 ** (int(dataset.BitsStored) - 1)) if dataset.PixelRepresentation == 1 else 0.0
-        grey = _stretch(pixels.astype(np.float64), low, low + 2.0 ** int(dataset.BitsStored) - 1)
+        signed = dataset.get("PixelRepresentation") == 1
+        bits = int(dataset.BitsStored) if signed else _bits_used(pixels, dataset)
+        low = -(2.0 ** (bits - 1)) if signed else 0.0
+        grey = _stretch(pixels.astype(np.float64), low, low + 2.0**bits - 1)
     if photometric == Photometric.MONOCHROME1:
         grey = (255 - grey).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
@@ -281,6 +308,8 @@ def _photograph_from_image_file(data: bytes) -> Photograph:
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "WEBP")) as image:
             _check_size(image.height, image.width)
+            if (deep := read_deep_png(data)) is not None:
+                return photograph_from_rgb(deep)
             image.load()
             profile = image.info.get("icc_profile") or b""
             upright = ImageOps.exif_transpose(image)
@@ -297,7 +326,8 @@ def _convert_image(image: Image.Image, profile: bytes) -> Photograph:
     notes: tuple[str, ...] = ()
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max() > 255 else 255.0
+        top = next(each for each in (255.0, 4095.0, np.inf) if values.max() <= each)
+        top = min(top, 65535.0)
         grey = _stretch(values, 0.0, top)
         return photograph_from_rgb(np.repeat(grey[..., None], 3, axis=2))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
