@@ -27,6 +27,7 @@ from pydicom.uid import (
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node.query.contexts import QUERY_RETRIEVE, RESULT_CLASSES
+from service.dicom.progressive import PROGRESSIVE_JPEG
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 STORAGE_COMMITMENT_PUSH_MODEL = UID("1.2.840.10008.1.20.1")
@@ -36,6 +37,7 @@ TRANSFER_SYNTAXES: tuple[UID, ...] = (
     DeflatedExplicitVRLittleEndian,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    PROGRESSIVE_JPEG,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,

@@ -83,7 +83,8 @@ class Sender:
 
 def sender_of(association: Association) -> Sender:
     """Who is at the other end of an association."""
-    request = association.requestor.primitive
+    meant = association.dul.asked if isinstance(association, NodeAssociation) else None
+    request = meant or association.requestor.primitive
     return Sender(
         calling_ae_title=printable(request.calling_ae_title if request is not None else ""),
         called_ae_title=printable(request.called_ae_title if request is not None else ""),

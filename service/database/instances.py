@@ -169,6 +169,12 @@ def by_uid(connection: Connection, sop_instance_uid: str) -> Instance | None:
     return _instance(row) if row else None
 
 
+def by_uids(connection: Connection, sop_instance_uids: Sequence[str]) -> dict[str, Instance]:
+    """The instances of those SOP Instance UIDs that are known, by UID."""
+    rows = connection.execute(_SELECT + " WHERE sop_instance_uid = ANY(%s)", (list(sop_instance_uids),))
+    return {row["sop_instance_uid"]: _instance(row) for row in rows}
+
+
 def newest(connection: Connection, limit: int) -> list[Instance]:
     """The instances received last, newest first."""
     return [
