@@ -20,12 +20,14 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 
 from reporting.fhir.builders.observation import build_observation
+from reporting.fhir.builders.subject import Owner
 from reporting.fhir.database.records import Draft
 from reporting.fhir.database.templates import pack
 from reporting.fhir.database.texts import SEPARATOR
 from reporting.fhir.database.vocabulary import lay
 from reporting.fhir.render import draft_of
-from tests.unit.reporting.photographs import CREATED_AT, appraised, context
+from reporting.identifiers import fhir_id
+from tests.unit.reporting.photographs import CREATED_AT, STUDY_UID, appraised, context
 
 T = TypeVar("T")
 
@@ -147,7 +149,9 @@ def _write(url: str, statements: Sequence[str], low: int, high: int) -> None:
 
 def _sample() -> Draft:
     saved = appraised()
-    resource = build_observation(context(saved=saved), _PATIENT)
+    study, report = fhir_id("ImagingStudy", STUDY_UID), fhir_id("DiagnosticReport", STUDY_UID)
+    owner = Owner(patient=_PATIENT, members=(_PATIENT,), study=study, report=report, is_unknown=False)
+    resource = build_observation(context(saved=saved), owner)
     return draft_of(resource, base_url="http://127.0.0.1/fhir")
 
 

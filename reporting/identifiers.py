@@ -42,14 +42,16 @@ def named_uid(*parts: str) -> str:
     return uid_of(_derived("uid", *parts))
 
 
-def result_uid(appraisal_id: UUID, kind: ResultKind) -> str:
+def result_uid(appraisal_id: UUID, kind: ResultKind, version: int = 1) -> str:
     """UID of a result object.
 
     Args:
         appraisal_id: The appraisal the object reports.
         kind: Which of its objects.
+        version: Of the photograph: a corrected header gives objects of their own.
     """
-    return uid_of(_derived("result", str(appraisal_id), kind))
+    later = (str(version),) if version > 1 else ()
+    return uid_of(_derived("result", str(appraisal_id), kind, *later))
 
 
 def series_uid(study_instance_uid: str, source_series_uid: str, device_uid: str, kind: ResultKind) -> str:
@@ -83,6 +85,19 @@ def fhir_id(resource_type: str, *parts: str) -> str:
         parts: What makes it one of its kind, in a fixed order.
     """
     return str(_derived("fhir", resource_type, *parts))
+
+
+def own_patient_id(issuer_of_patient_id: str, patient_id: str, study_instance_uid: str) -> str:
+    """Logical id of the Patient of a photograph's own number; without a number it is its study's own.
+
+    Args:
+        issuer_of_patient_id: "" when the photograph does not say.
+        patient_id: "" when the photograph has none.
+        study_instance_uid: Of the photograph.
+    """
+    if patient_id:
+        return fhir_id("Patient", issuer_of_patient_id, patient_id)
+    return fhir_id("Patient", "study", study_instance_uid)
 
 
 IMPLEMENTATION_CLASS_UID = named_uid("implementation", "semblance")  # (0002,0012)

@@ -18,7 +18,7 @@ from service.pipeline.celery_app import errand, task
 from service.pipeline.context import Context
 from service.pipeline.progress import reported
 from service.records import Instance
-from service.steps import REPORT, REPORT_STUDY
+from service.steps import REPORT, REPORT_AGAIN, REPORT_STUDY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +46,7 @@ def report(context: Context, instance_id: int) -> None:
         StorageError: Photograph or maps are gone or corrupt, or results cannot be kept.
     """
     settings = context.settings
-    with transaction(context.pool) as connection:
-        instance = instances.get(connection, instance_id)
-        saved_appraisals = appraisals.for_instance(connection, instance_id)
-    if not saved_appraisals:
-        raise ResultError(f"instance {instance_id} has no appraisal to report")
-    source = read_source(context.store.read(instance.sha256), default_zone(settings.timezone))
-    made = [
-        _make(context, ReportContext(source=source, saved=saved, organisation=settings.organisation))
-        for saved in reversed(saved_appraisals)
-    ]
+    instance, made = _make_all(context, instance_id)
     with transaction(context.pool) as connection:
         due: list[int] = []
         for each in made:
@@ -63,6 +54,27 @@ def report(context: Context, instance_id: int) -> None:
             due += _add_deliveries(connection, settings, instance, each)
             _hold(connection, each)
         reported(connection, instance_id, due, _detail(made))
+
+
+@errand(REPORT_AGAIN)
+def report_again(context: Context, instance_id: int) -> None:
+    """Make the results of a photograph anew after it was found to be somebody else's.
+
+    Nothing is delivered again: the DICOM objects say what the photograph's own header says.
+
+    Args:
+        context: Of the process.
+        instance_id: Of the photograph.
+
+    Raises:
+        RecordNotFoundError: No such instance.
+        ResultError: A resource would be invalid.
+        StorageError: Photograph or maps are gone or corrupt, or results cannot be kept.
+    """
+    _, made = _make_all(context, instance_id)
+    with transaction(context.pool) as connection:
+        for each in made:
+            save_results(connection, each.context, each.results, context.settings)
 
 
 @errand(REPORT_STUDY)
@@ -82,6 +94,21 @@ def report_study(context: Context, instance_id: int) -> None:
         study = studies.find(connection, uid)
         if study is not None and judge_report(connection, uid, context.settings):
             studies.mark_reported(connection, uid, study.revision)
+
+
+def _make_all(context: Context, instance_id: int) -> tuple[Instance, list[Reported]]:
+    """Build the results of every appraisal of an instance."""
+    settings = context.settings
+    with transaction(context.pool) as connection:
+        instance = instances.get(connection, instance_id)
+        saved_appraisals = appraisals.for_instance(connection, instance_id)
+    if not saved_appraisals:
+        raise ResultError(f"instance {instance_id} has no appraisal to report")
+    source = read_source(context.store.read(instance.sha256), default_zone(settings.timezone))
+    return instance, [
+        _make(context, ReportContext(source=source, saved=saved, organisation=settings.organisation))
+        for saved in reversed(saved_appraisals)
+    ]
 
 
 def _make(context: Context, report_context: ReportContext) -> Reported:

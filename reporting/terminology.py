@@ -96,6 +96,7 @@ OUTCOME_REJECTED = _own("rejected", "Photograph rejected")
 REJECTION_REASON = _own("rejection-reason", "Reason the photograph was rejected")
 EXCLUSION_REASON = _own("exclusion-reason", "Reason the region was left out")
 FACIAL_APPRAISAL = _own("facial-appraisal", "Appraisal of facial difference from a photograph")
+MIXED_STUDY = _own("mixed-study", "Study that holds photographs of more than one patient")
 COMPARISON_WITH_REFERENCE = _own("comparison", "Comparison with a normal reference of the face")
 
 # --- quality measures (ours)
@@ -257,6 +258,7 @@ OWN_CONCEPTS: tuple[Concept, ...] = (
     REJECTION_REASON,
     FACIAL_APPRAISAL,
     COMPARISON_WITH_REFERENCE,
+    MIXED_STUDY,
     QUALITY_FACES,
     QUALITY_INTER_OCULAR,
     QUALITY_SHARPNESS,

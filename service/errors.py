@@ -7,6 +7,7 @@
     ├── PhotographError               the photograph itself is at fault; never retried
     │   ├── UndecodablePhotographError    the pixel data cannot be decoded
     │   └── UnsupportedPhotographError    decodes, but is of a kind we do not appraise
+    ├── DecoderLostError              a photograph ended the process that decoded it; tried once more
     ├── ModelError                    a model file is at fault
     │   ├── ModelNotFoundError            in no weights directory, mirror or URL
     │   ├── ModelIntegrityError           SHA-256 differs from the manifest
@@ -62,6 +63,10 @@ class UndecodablePhotographError(PhotographError):
 
 class UnsupportedPhotographError(PhotographError):
     """The photograph decodes but is of a kind that is not appraised."""
+
+
+class DecoderLostError(SemblanceError):
+    """A photograph ended the process that decoded it, or held it up too long; tried once more."""
 
 
 class ModelError(SemblanceError):

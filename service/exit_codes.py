@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     DONE = 0
     FAILED = 1  # part of the request failed
     USAGE = 2  # wrong arguments or settings
-    REJECTED = 3  # ``score``: at least one photograph was rejected
+    REJECTED = 3  # ``score``, ``change``: at least one photograph was rejected
     UNAVAILABLE = 4  # PostgreSQL or the broker cannot be reached; try again
 
 

@@ -38,6 +38,10 @@ class LedgerEvent(StrEnum):
     QUERIED = "queried"  # somebody asked what is held; of no instance
     RETRIEVED = "retrieved"  # sent to somebody who asked for it
     MISSING = "missing"  # announced by its sender, and not received in time
+    PATIENTS_MIXED = "patients-mixed"  # a study holds photographs of several patients; of no instance
+    PATIENTS_SORTED = "patients-sorted"  # and no longer does
+    PATIENT_LINKED = "patient-linked"  # another Patient stands for one; of no instance
+    PATIENT_UNLINKED = "patient-unlinked"  # a Patient stands for itself again
 
 
 class DeliveryState(StrEnum):

@@ -70,7 +70,9 @@ class Errand:
 NOTIFY = Errand(task="notify", queue=Queue.IO)
 # Brings a study's DiagnosticReport up to date; its subject is any photograph of the study.
 REPORT_STUDY = Errand(task="report-study", queue=Queue.REPORT)
-ERRANDS = (NOTIFY, REPORT_STUDY)
+# Makes the results of a photograph anew: whose it is is another now.
+REPORT_AGAIN = Errand(task="report-again", queue=Queue.REPORT)
+ERRANDS = (NOTIFY, REPORT_STUDY, REPORT_AGAIN)
 
 # Names that tasks had in messages a broker may still hold; migration 0080 rewrote those in the database.
 FORMER_NAMES = {

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
-from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
+from service.codecs.deflated import InflatesTooFarError, read_header
 from service.errors import UndecodablePhotographError
 
 _SYNTAXES = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1})
@@ -78,9 +79,9 @@ def _fragments(content: bytes) -> list[_Span]:
     """Where the fragments of encapsulated JPEG lie in a file, the offset table left out."""
     stream = BytesIO(content)
     try:
-        header = dcmread(stream, stop_before_pixels=True)
+        header, _ = read_header(stream)
         syntax = header.file_meta.TransferSyntaxUID
-    except (InvalidDicomError, EOFError, AttributeError) as exc:
+    except (InvalidDicomError, EOFError, AttributeError, InflatesTooFarError, zlib.error) as exc:
         raise UndecodablePhotographError("not a DICOM object") from exc
     position = stream.tell()
     if syntax not in _SYNTAXES or position + 12 > len(content):

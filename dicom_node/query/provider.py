@@ -104,7 +104,7 @@ class QueryProvider:
             exchange.identifier(), relational=is_relational(exchange.association, exchange.sop_class)
         )
         pending = QueryStatus.PENDING_UNMATCHED_KEYS if identifier.unmatched else QueryStatus.PENDING
-        seen: set[tuple[str, str, str]] = set()
+        seen: set[tuple[str, str, str, str]] = set()
         status = QueryStatus.SUCCESS
         while status is QueryStatus.SUCCESS:
             query = HoldingQuery(
@@ -113,7 +113,12 @@ class QueryProvider:
             with transaction(self._pool) as connection:
                 page = holding_queries.search(connection, query)
             for match in page:
-                uids = (match.study_instance_uid, match.series_instance_uid, match.sop_instance_uid)
+                uids = (
+                    match.study_instance_uid,
+                    match.series_instance_uid,
+                    match.sop_instance_uid,
+                    match.patient,
+                )
                 if not exchange.is_open or exchange.is_cancelled:
                     status = QueryStatus.CANCELLED
                     break

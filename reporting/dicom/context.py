@@ -38,6 +38,7 @@ class ReportContext:
     source: Source
     saved: SavedAppraisal
     organisation: str  # Settings.organisation
+    version: int = 1  # of the photograph, counted up by corrections
 
     @property
     def created_at(self) -> datetime:
@@ -47,7 +48,7 @@ class ReportContext:
 
     def instance_uid(self, kind: ResultKind) -> str:
         """SOP Instance UID of a result of this appraisal."""
-        return result_uid(self.saved.appraisal.appraisal_id, kind)
+        return result_uid(self.saved.appraisal.appraisal_id, kind, self.version)
 
     def series_uid(self, kind: ResultKind) -> str:
         """Series Instance UID: results of one kind by one method on one source series share a series."""

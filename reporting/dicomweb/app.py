@@ -19,9 +19,10 @@ from reporting.dicomweb.call import PATH, Call, Handler, Receive, Service
 from reporting.dicomweb.problem import DicomwebError
 from reporting.fhir import http as fhir_http
 from reporting.fhir.access import EVERYTHING, NOBODY
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.http import Api
 from reporting.fhir.outcome import FhirProblemError
-from reporting.holdings.database import holding_access
+from reporting.fhir.persons.principal import known_person
 from reporting.holdings.database.holding_records import Level
 from reporting.holdings.recoding import Recoder
 from reporting.identifiers import fhir_id
@@ -109,7 +110,7 @@ def _storing(service: Service) -> Callable[[Request], Awaitable[Response]]:
         call = None
         try:
             call = await run_in_threadpool(_call, service, request, "c")
-            if call.patient is not None:
+            if call.patients is not None:
                 raise DicomwebError(403, "a patient's token does not store")
             response = await store.receive(call)
         except _FAILURES as exc:
@@ -128,10 +129,11 @@ def _call(service: Service, request: Request, access: str) -> Call:
     """
     authorizer = service.api.authorizer
     principal = EVERYTHING if authorizer is None else authorizer.principal(dict(request.headers))
+    principal = known_person(service.api.pool, principal)
     grant = principal.grant("ImagingStudy", access)
     if grant.alternatives:
         raise DicomwebError(403, "scopes with search constraints do not open DICOMweb")
-    return Call(service=service, request=request, principal=principal, patient=grant.patient)
+    return Call(service=service, request=request, principal=principal, patients=grant.patients)
 
 
 _FAILURES = (
@@ -194,5 +196,5 @@ def _shown(service: Service, call: Call | None) -> tuple[tuple[str, ...], tuple[
         return (), ()
     ids = [fhir_id("ImagingStudy", study) for study in studies]
     with transaction(service.api.pool) as connection:
-        patients = holding_access.patients_of(connection, ids)
+        patients = fhir_persons.persons_of(connection, call.shown if call is not None else ())
     return tuple(f"ImagingStudy/{each}" for each in ids), tuple(sorted(set(patients.values())))

@@ -13,11 +13,10 @@ from reporting.dicomweb.accept import Accepted, accepted
 from reporting.dicomweb.problem import DicomwebError, not_found
 from reporting.fhir.access import Principal
 from reporting.fhir.http import Api
-from reporting.holdings.database import holding_access, holdings
+from reporting.holdings.database import holdings
 from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.index import catch_up
 from reporting.holdings.recoding import Recoder
-from reporting.identifiers import fhir_id
 from service.database.pool import transaction
 
 PATH = "/dicom-web"
@@ -82,8 +81,9 @@ class Call:
     service: Service
     request: Request
     principal: Principal
-    patient: str | None  # logical id of the Patient whose studies alone are shown
+    patients: tuple[str, ...] | None  # logical ids of the Patients whose part alone is shown; None for all
     studies: set[str] = field(default_factory=set)  # shown, for the audit
+    shown: set[str] = field(default_factory=set)  # logical ids of the Patients of what was shown
 
     @property
     def study(self) -> str:
@@ -125,37 +125,23 @@ class Call:
         if not found:
             self.current()
             found = self._instance() if self.instance else self._instances()
-        if not found or not self.may_see(self.study):
+        if not found:
             raise not_found("the instance" if self.instance else "the series" if self.series else "the study")
         self.studies.add(self.study)
+        self.shown.update(each.patient for each in found)
         return found
 
     def _instance(self) -> list[HeldInstance]:
         with transaction(self.service.api.pool) as connection:
             found = holdings.by_uid(connection, self.instance)
         in_path = (self.study, self.series)
-        is_it = found is not None and (found.study_instance_uid, found.series_instance_uid) == in_path
-        return [found] if found is not None and is_it else []
+        if found is None or (found.study_instance_uid, found.series_instance_uid) != in_path:
+            return []
+        return [found] if self.patients is None or found.patient in self.patients else []
 
     def _instances(self) -> list[HeldInstance]:
         with transaction(self.service.api.pool) as connection:
-            return holdings.of_study(connection, self.study, self.series)
-
-    def may_see(self, study_instance_uid: str) -> bool:
-        """Whether a study is one the caller's scopes open."""
-        if self.patient is None:
-            return True
-        imaging_study = fhir_id("ImagingStudy", study_instance_uid)
-        with transaction(self.service.api.pool) as connection:
-            patients = holding_access.patients_of(connection, [imaging_study])
-        return patients.get(imaging_study) == self.patient
-
-    def visible_studies(self) -> list[str] | None:
-        """Studies the caller's scopes open; None for all."""
-        if self.patient is None:
-            return None
-        with transaction(self.service.api.pool) as connection:
-            return holding_access.studies_of(connection, self.patient)
+            return holdings.of_study(connection, self.study, self.series, self.patients)
 
 
 Handler = Callable[[Call], Response]

@@ -136,7 +136,7 @@ def _parts(call: Call, shown: list[HeldInstance], numbers: list[int], style: _St
 
 def _render(call: Call, instance: HeldInstance, number: int, style: _Style) -> bytes:
     with call.service.recoder.turn(), InstanceFile(call.service.api.store, instance.sha256) as file:
-        return style.encode(picture(file.whole(), number, style.window))
+        return style.encode(picture(file, number, style.window))
 
 
 def _style(call: Call, viewport: Viewport | None) -> _Style:

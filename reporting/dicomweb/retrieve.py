@@ -299,10 +299,9 @@ def _frames(
             for number in numbers:
                 yield number, file.frame(number)
         elif syntax == ExplicitVRLittleEndian:
-            ds = file.whole()
             for number in numbers:
                 with call.service.recoder.turn():
-                    native = native_frame(ds, number)
+                    native = native_frame(file, number)
                 yield number, native
         else:
             yield from _recoded_frames(call, file, UID(syntax), numbers)

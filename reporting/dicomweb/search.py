@@ -11,7 +11,7 @@ from pydicom.datadict import tag_for_keyword
 from starlette.responses import JSONResponse, Response
 
 from reporting.dicomweb.call import Call
-from reporting.dicomweb.problem import DicomwebError, not_acceptable, not_found
+from reporting.dicomweb.problem import DicomwebError, not_acceptable
 from reporting.holdings.answers import attributes_of
 from reporting.holdings.attributes import (
     DEFAULT_TAGS,
@@ -75,12 +75,13 @@ def search(call: Call, level: Level) -> Response:
     content_type = served_json(call)
     asked = _asked(call, level)
     conditions = [*asked.conditions, *_path_conditions(call)]
-    visible = call.visible_studies()
-    if visible is not None:
-        conditions.append(_uids(Level.STUDY, visible))
     call.current()
     query = HoldingQuery(
-        level=level, conditions=tuple(conditions), limit=asked.limit + 1, offset=asked.offset
+        level=level,
+        conditions=tuple(conditions),
+        patients=call.patients,
+        limit=asked.limit + 1,
+        offset=asked.offset,
     )
     with transaction(call.service.api.pool) as connection:
         found = holding_queries.search(connection, query)
@@ -90,6 +91,7 @@ def search(call: Call, level: Level) -> Response:
     if odd := sum(bool(match.remarks) for match in found):
         asked.warnings.append(f"of {odd} instances not every element could be read; those are left out")
     call.studies.update(match.study_instance_uid for match in found)
+    call.shown.update(match.patient for match in found)
     headers = [("Warning", f'299 {call.service.base_url}: "{warning}"') for warning in asked.warnings]
     if not found:
         response: Response = Response(status_code=204)
@@ -104,8 +106,6 @@ def search(call: Call, level: Level) -> Response:
 def _path_conditions(call: Call) -> list[Condition]:
     found = []
     if call.study:
-        if not call.may_see(call.study):
-            raise not_found("the study")
         found.append(_uids(Level.STUDY, [call.study]))
     if call.series:
         found.append(_uids(Level.SERIES, [call.series]))

@@ -18,6 +18,7 @@ _SCOPE = re.compile(
 )
 _VERSION_1 = {"read": "rs", "write": "cud", "*": "cruds"}
 # Definitions and catalogues hold no patient data.
+_WRITES = "cud"  # no patient's token writes: what a Patient says decides whose photographs are whose
 _SHARED = ("CodeSystem", "ValueSet", "StructureDefinition", "OperationDefinition", "Device", "Practitioner")
 
 
@@ -39,7 +40,7 @@ class Scope:
 class Grant:
     """What a principal may see of a type: any alternative that holds admits a resource."""
 
-    patient: str | None  # only this Patient compartment; None for all
+    patients: tuple[str, ...] | None  # only the compartments of these Patients of one person; None for all
     alternatives: tuple[tuple[tuple[str, str], ...], ...]  # search parameters; empty: no constraint
 
 
@@ -50,6 +51,7 @@ class Principal:
     client_id: str
     scopes: tuple[Scope, ...]
     patient: str | None = None  # logical id of the patient context of ``patient/`` scopes
+    patients: tuple[str, ...] = ()  # every Patient of that one's person, when it is known
     user: str = ""  # fhirUser, where an external issuer says
 
     def grant(self, resource_type: str, access: str) -> Grant:
@@ -58,7 +60,11 @@ class Principal:
         Raises:
             FhirProblemError: 403: nothing.
         """
-        covering = [scope for scope in self.scopes if scope.covers(resource_type, access)]
+        covering = [
+            scope
+            for scope in self.scopes
+            if scope.covers(resource_type, access) and not (scope.patient_level and access in _WRITES)
+        ]
         if not covering:
             raise FhirProblemError(
                 403,
@@ -68,21 +74,27 @@ class Principal:
             )
         system = [scope for scope in covering if not scope.patient_level]
         chosen = system or covering
-        patient = None if system else self.patient
-        if patient is not None and resource_type not in IN_PATIENT_COMPARTMENT:
-            if resource_type not in _SHARED or access not in "rs":
-                raise FhirProblemError(
-                    403,
-                    IssueType.FORBIDDEN,
-                    f"{resource_type} is in no patient's compartment",
-                    "http.authorization",
-                )
-            patient = None
-        elif patient is not None and resource_type in _SHARED and access in "rs":
-            patient = None
+        patients = None if system else self._person(resource_type)
         if any(not scope.constraints for scope in chosen):
-            return Grant(patient=patient, alternatives=())
-        return Grant(patient=patient, alternatives=tuple(scope.constraints for scope in chosen))
+            return Grant(patients=patients, alternatives=())
+        return Grant(patients=patients, alternatives=tuple(scope.constraints for scope in chosen))
+
+    def _person(self, resource_type: str) -> tuple[str, ...] | None:
+        """The Patients whose compartments a patient's token opens; None for a type that is everybody's.
+
+        Raises:
+            FhirProblemError: 403: the type is in no patient's compartment.
+        """
+        if resource_type in _SHARED:
+            return None
+        if resource_type not in IN_PATIENT_COMPARTMENT:
+            raise FhirProblemError(
+                403,
+                IssueType.FORBIDDEN,
+                f"{resource_type} is in no patient's compartment",
+                "http.authorization",
+            )
+        return self.patients or ((self.patient,) if self.patient is not None else ())
 
     def may_all(self, resource_type: str, access: str) -> bool:
         """Whether it may see all of a type that its patient context reaches, with no search constraint."""

@@ -216,6 +216,34 @@ def withdrawal(
     }
 
 
+def identity_change(patient: str, before: str, after: str, who: str) -> dict[str, Any]:
+    """Make the AuditEvent of a Patient that another one stands for now.
+
+    Args:
+        patient: Logical id.
+        before: Logical id of who stood for it before.
+        after: Logical id of who stands for it now; itself where it is alone again.
+        who: Client, sender of the message or user that brought it about.
+    """
+    entities = [
+        _entity(f"Patient/{each}", "1", "1", "Patient") for each in dict.fromkeys((patient, before, after))
+    ]
+    done = f"Patient/{patient}: Patient/{before} stood for it, Patient/{after} stands for it now"
+    return {
+        "resourceType": "AuditEvent",
+        "id": str(uuid4()),
+        "type": {"system": _DCM, "code": "110110", "display": "Patient Record"},
+        "subtype": [{"system": _INTERACTION, "code": "update"}],
+        "action": "U",
+        "recorded": instant(datetime.now(UTC)),
+        "outcome": "0",
+        "outcomeDesc": done,
+        "agent": [{"who": {"identifier": {"value": who}}, "requestor": True}],
+        "source": _SOURCE_OF_EVENTS,
+        "entity": entities,
+    }
+
+
 def _entities(request: Request, interaction: str, response: Response | None) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     if response is not None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reporting.dicom.context import ReportContext, ResultObject
+from reporting.fhir.amending import amended_observation, put_right
 from reporting.fhir.builders.device import build_device, device_id
 from reporting.fhir.builders.imaging import (
     build_heatmap,
@@ -21,11 +22,13 @@ from reporting.fhir.builders.report import (
     judged_report,
     merge_report,
 )
-from reporting.fhir.builders.subject import build_patient, identifier_system, patient_id
+from reporting.fhir.builders.subject import Owner, build_patient
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import search as fhir_search
-from reporting.fhir.database.records import Criterion, Draft, Saved, Search, TokenValue
-from reporting.fhir.elements import Element
+from reporting.fhir.database.records import Draft, Saved
+from reporting.fhir.elements import DICOM_UID_SYSTEM, Element
+from reporting.fhir.persons.conflicts import judge_study
+from reporting.fhir.persons.owner import owner_of
 from reporting.fhir.render import content_digest, draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.subscriptions.rules import announce
@@ -55,52 +58,97 @@ def save_results(
     Raises:
         ResultError: A resource would be invalid; nothing is saved.
     """
-    identity = context.source.identity
+    identity, url = context.source.identity, settings.fhir_base_url()
     # one transaction at a time adds to a study, or makes its patient
     fhir_resources.lock_name(connection, f"study {identity.study_instance_uid}")
-    patient = _patient_of(connection, context, settings)
-    device = device_id(context.saved.appraisal.method)
-    captures = [o for o in objects if o.kind is ResultKind.SECONDARY_CAPTURE]
-    heatmaps = [media_id(capture.sop_instance_uid) for capture in captures]
-    study = build_study(context, objects, patient, settings.dicomweb_base_url())
-    completeness = studies.completeness(
-        connection, identity.study_instance_uid, besides=context.saved.instance_id
-    )
-    report = build_report(context, heatmaps, patient, completeness)
-    observation = build_observation(context, patient)
-    resources = [
-        build_device(context.saved.appraisal.method),
-        build_photograph(context, patient, settings.dicomweb_base_url()),
-        *(
-            build_heatmap(
-                context,
-                capture,
-                patient=patient,
-                device=device,
-                dicomweb_url=settings.dicomweb_base_url(),
-                api_base_url=settings.api_base_url,
-            )
-            for capture in captures
-        ),
-        merge_study(_current(connection, study), study),
-        observation,
-        merge_report(_current(connection, report), report),
-        build_provenance(context, heatmaps, content_digest(observation)),
-    ]
-    resources = _not_withdrawn(connection, resources)
     try:
-        drafts = [_draft(resource, settings, patient) for resource in resources]
-        if patient == patient_id(identity):
+        owner = owner_of(connection, identity, settings.fhir_identifier_systems, url)
+        observation = amended_observation(
+            _current(connection, "Observation", observation_id(context)), build_observation(context, owner)
+        )
+        moved = _put_right(connection, context, observation, owner, url)
+        resources = _resources(
+            connection, context, objects, observation=observation, owner=owner, settings=settings
+        )
+        drafts = [_draft(resource, settings, owner.patient) for resource in resources]
+        if owner.is_unknown:
             drafts.append(_patient_draft(context, settings))
         saved = fhir_resources.save(connection, drafts, author=AUTHOR)
+        for uid in sorted({identity.study_instance_uid, *moved}):
+            judge_study(connection, uid, url)
         announce(connection, saved, settings)
     except FhirError as exc:
         raise ResultError(f"FHIR: {exc}") from exc
     return saved
 
 
+def _resources(
+    connection: Connection,
+    context: ReportContext,
+    objects: Sequence[ResultObject],
+    *,
+    observation: Element,
+    owner: Owner,
+    settings: Settings,
+) -> list[Element]:
+    """Every resource of an appraisal, as it is to be saved; what was taken back is left out."""
+    captures = [o for o in objects if o.kind is ResultKind.SECONDARY_CAPTURE]
+    heatmaps = [media_id(capture.sop_instance_uid) for capture in captures]
+    dicomweb_url = settings.dicomweb_base_url()
+    study = build_study(context, objects, owner, dicomweb_url)
+    completeness = studies.completeness(
+        connection, context.source.identity.study_instance_uid, besides=context.saved.instance_id
+    )
+    report = build_report(context, heatmaps, owner, completeness)
+    resources = [
+        build_device(context.saved.appraisal.method),
+        build_photograph(context, owner.patient, dicomweb_url),
+        *(
+            build_heatmap(
+                context,
+                capture,
+                patient=owner.patient,
+                device=device_id(context.saved.appraisal.method),
+                dicomweb_url=dicomweb_url,
+                api_base_url=settings.api_base_url,
+            )
+            for capture in captures
+        ),
+        merge_study(_current(connection, "ImagingStudy", owner.study), study),
+        observation,
+        merge_report(
+            _current(connection, "DiagnosticReport", owner.report),
+            report,
+            amended=observation["status"] == "amended",
+        ),
+        build_provenance(context, heatmaps, content_digest(observation)),
+    ]
+    return _not_withdrawn(connection, resources)
+
+
+def _put_right(
+    connection: Connection, context: ReportContext, observation: Element, owner: Owner, base_url: str
+) -> set[str]:
+    """Amend what was issued of the photograph before; answers the studies that concerns."""
+    if fhir_resources.read(connection, "Media", media_id(context.source.identity.sop_instance_uid)) is None:
+        return set()
+    amended = put_right(connection, context, observation, owner)
+    drafts = []
+    for each in amended:
+        check(each.resource)
+        drafts.append(draft_of(each.resource, base_url=base_url, patient=each.patient))
+    fhir_resources.save(connection, drafts, author=AUTHOR)
+    return {
+        str(identifier["value"]).removeprefix("urn:oid:")
+        for each in amended
+        if each.resource["resourceType"] == "ImagingStudy"
+        for identifier in each.resource["identifier"]
+        if identifier.get("system") == DICOM_UID_SYSTEM
+    }
+
+
 def judge_report(connection: Connection, study_instance_uid: str, settings: Settings) -> bool:
-    """Have a study's DiagnosticReport say what is known of the study's completeness.
+    """Have a study's DiagnosticReports say what is known of the study's completeness.
 
     Args:
         connection: In a transaction, which the caller commits.
@@ -108,19 +156,22 @@ def judge_report(connection: Connection, study_instance_uid: str, settings: Sett
         settings: Uses the base URL.
 
     Returns:
-        Whether the report is there and nothing of the study is on its way to it.
+        Whether a report is there and nothing of the study is on its way to it.
     """
     fhir_resources.lock_name(connection, f"study {study_instance_uid}")
     completeness = studies.completeness(connection, study_instance_uid)
-    stored = fhir_resources.read_for_update(
-        connection, "DiagnosticReport", fhir_id("DiagnosticReport", study_instance_uid)
-    )
-    if stored is None or completeness is None:
+    number = RESOURCE_TYPES["DiagnosticReport"].parameters["identifier"].number
+    reports = fhir_persons.studies_named(connection, study_instance_uid, "DiagnosticReport", number)
+    if not reports or completeness is None:
         return False
-    resource = judged_report(loads(stored.body), completeness)
-    check(resource)
-    draft = draft_of(resource, base_url=settings.fhir_base_url(), patient=stored.patient)
-    fhir_resources.save(connection, [draft], author=AUTHOR)
+    drafts = []
+    for report_id, patient in reports:
+        stored = fhir_resources.read_for_update(connection, "DiagnosticReport", report_id)
+        resource = judged_report(loads(stored.body), completeness) if stored is not None else {}
+        if resource and resource["status"] != ENTERED_IN_ERROR:
+            check(resource)
+            drafts.append(draft_of(resource, base_url=settings.fhir_base_url(), patient=patient))
+    fhir_resources.save(connection, drafts, author=AUTHOR)
     return not completeness.unreported
 
 
@@ -134,27 +185,8 @@ def observation_id_of(appraisal_id: str) -> str:
     return fhir_id("Observation", appraisal_id)
 
 
-def _patient_of(connection: Connection, context: ReportContext, settings: Settings) -> str:
-    """Logical id of the Patient: the EHR's, if it has written one with this identifier, else ours."""
-    identity = context.source.identity
-    if not identity.patient_id:
-        return patient_id(identity)
-    fhir_resources.lock_name(connection, f"patient {identity.issuer_of_patient_id} {identity.patient_id}")
-    ours = patient_id(identity)
-    if fhir_resources.read(connection, "Patient", ours) is not None:
-        return ours
-    value = TokenValue(
-        system=identifier_system(identity, settings.fhir_identifier_systems), code=identity.patient_id
-    )
-    wanted = Criterion(parameter=RESOURCE_TYPES["Patient"].parameters["identifier"], values=(value,))
-    found = fhir_search.search(
-        connection, Search(resource_type="Patient", criteria=(wanted,), count=2)
-    ).resources
-    return found[0].resource_id if len(found) == 1 and value.system else ours
-
-
-def _current(connection: Connection, new: Element) -> Mapping[str, Any] | None:
-    stored = fhir_resources.read_for_update(connection, new["resourceType"], new["id"])
+def _current(connection: Connection, resource_type: str, resource_id: str) -> Mapping[str, Any] | None:
+    stored = fhir_resources.read_for_update(connection, resource_type, resource_id)
     return None if stored is None else loads(stored.body)
 
 

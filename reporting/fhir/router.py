@@ -11,6 +11,7 @@ from reporting.fhir.described import metadata, openapi
 from reporting.fhir.http import Api, Handler, Request, Response
 from reporting.fhir.options import FORM_OPTIONS, once_each, unknown_options
 from reporting.fhir.outcome import FhirProblemError, IssueType, status_of
+from reporting.fhir.persons.principal import known_person
 from reporting.fhir.read import export, operations, reading
 from reporting.fhir.search import searching
 from reporting.fhir.write import transactions, validation, withdrawal, writing
@@ -190,7 +191,7 @@ def handle(api: Api, request: Request) -> Response:
     response = None
     try:
         principal = EVERYTHING if api.authorizer is None else api.authorizer.principal(request.headers)
-        request = replace(request, principal=principal)
+        request = replace(request, principal=known_person(api.pool, principal))
         _check_options(route, request)
         response = route.handler(api, request)
         status = response.status

@@ -13,6 +13,7 @@ from reporting.fhir.database.records import SearchParameter
 from reporting.fhir.types.audit_event import AUDIT_EVENT
 from reporting.fhir.types.base import Interaction, ResourceType, definition
 from reporting.fhir.types.canonical import CODE_SYSTEM, OPERATION_DEFINITION, STRUCTURE_DEFINITION, VALUE_SET
+from reporting.fhir.types.detected_issue import DETECTED_ISSUE
 from reporting.fhir.types.imaging import DIAGNOSTIC_REPORT, IMAGING_STUDY, MEDIA
 from reporting.fhir.types.observation import OBSERVATION
 from reporting.fhir.types.origin import DEVICE, PROVENANCE
@@ -42,6 +43,7 @@ RESOURCE_TYPES: Mapping[str, ResourceType] = {
         PRACTITIONER,
         PROCEDURE,
         DEVICE,
+        DETECTED_ISSUE,
         PROVENANCE,
         AUDIT_EVENT,
         CODE_SYSTEM,

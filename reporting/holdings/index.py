@@ -21,6 +21,8 @@ from reporting.holdings.database.holding_records import (
 from reporting.holdings.dicom_json import to_json
 from reporting.holdings.instance_file import InstanceFile
 from reporting.holdings.names import folded
+from reporting.identifiers import own_patient_id
+from reporting.source import text
 from service.database import instances
 from service.database.pool import Connection, Pool, transaction
 from service.dicom.part10 import READ_ERRORS
@@ -152,6 +154,11 @@ def holding_of(file: InstanceFile, pending: PendingHolding, receipt: Instance | 
             number_of_frames=file.number_of_frames,
             instance_id=pending.instance_id,
             is_result=pending.is_result,
+            patient=own_patient_id(
+                text(file.header, "IssuerOfPatientID"),
+                text(file.header, "PatientID"),
+                uids["study_instance_uid"],
+            ),
         ),
         study=_level({tag: header[tag] for tag in header if tag in STUDY_TAGS}),
         series=_level({tag: header[tag] for tag in header if tag in SERIES_TAGS}),
@@ -173,6 +180,9 @@ def _from_receipt(instance: Instance, pending: PendingHolding, remark: str) -> N
             number_of_frames=0,
             instance_id=pending.instance_id,
             is_result=False,
+            patient=own_patient_id(
+                instance.issuer_of_patient_id, instance.patient_id, instance.study_instance_uid
+            ),
         ),
         study=_level({tag: known[tag] for tag in known if tag in STUDY_TAGS}),
         series=_level({tag: known[tag] for tag in known if tag in SERIES_TAGS}),

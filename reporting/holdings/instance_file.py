@@ -12,10 +12,13 @@ from pydicom.encaps import generate_frames, get_frame
 from pydicom.uid import UID
 
 from service.dicom.part10 import READ_ERRORS, UnreadablePart10Error, read_header, read_whole
+from service.dicom.rewriting import PixelElement
 from service.errors import CorruptInstanceError, InconsistentInstanceError, RecordNotFoundError
 from service.storage.local import InstanceStore
 
 _CHUNK_BYTES = 1 << 18
+_ITEM_BYTES = 8  # of the header of an item, of which every compressed frame has one
+_ROWS, _COLUMNS, _BITS_ALLOCATED = 0x00280010, 0x00280011, 0x00280100
 
 
 class InstanceFile:
@@ -69,7 +72,15 @@ class InstanceFile:
         if self.pixels is None:
             return 0
         value = _text(self.header, 0x00280008)
-        return max(1, int(value)) if value.isdigit() else 1
+        claimed = max(1, int(value)) if value.isascii() and value.isdigit() and len(value) < 12 else 1
+        return min(claimed, self._most_frames(self.pixels))
+
+    def _most_frames(self, pixels: PixelElement) -> int:
+        """What the pixel data have room for, whatever the header claims; at least 1."""
+        if pixels.length is None:
+            return max(1, self.size_bytes // _ITEM_BYTES)
+        bits = [_number(self.header, tag) for tag in (_ROWS, _COLUMNS, _BITS_ALLOCATED)]
+        return max(1, 8 * pixels.length // max(1, bits[0] * bits[1] * bits[2]))
 
     def chunks(self) -> Iterator[bytes]:
         """The file as stored, in pieces."""
@@ -196,6 +207,14 @@ def _value_at(ds: Dataset, place: tuple[int | str, ...]) -> bytes:
     if not isinstance(value, bytes):
         raise RecordNotFoundError("the value is not bulk data")
     return value
+
+
+def _number(ds: Dataset, tag: int) -> int:
+    """Value of a US attribute as read, not converted; 0 when absent or malformed."""
+    value = ds.get_item(tag).value if tag in ds else None
+    if isinstance(value, bytes):
+        return int.from_bytes(value, "little") if len(value) == 2 else 0
+    return value if isinstance(value, int) else 0
 
 
 def _text(ds: Dataset, tag: int) -> str:

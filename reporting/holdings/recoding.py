@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 from types import MappingProxyType
 from typing import BinaryIO
 
+import numpy as np
 import structlog
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
@@ -24,11 +25,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from reporting.holdings.frames import decoded_frames
 from reporting.holdings.instance_file import InstanceFile
 from service.dicom.part10 import READ_ERRORS
-from service.dicom.progressive import decompress
 from service.dicom.writing import keep_malformed_as_bytes
-from service.errors import ResultError, StorageError
+from service.errors import DecoderLostError, PhotographError, ResultError, StorageError
 from service.storage.local import InstanceStore
 
 UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
@@ -37,9 +38,10 @@ _ENCODERS: Mapping[UID, str] = MappingProxyType(
     {JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg", RLELossless: "pydicom"}
 )
 TARGETS = (*UNCOMPRESSED, DeflatedExplicitVRLittleEndian, *_ENCODERS)
+MOST_DECODED_BYTES = 1 << 30  # of all frames of an instance together
 _AT_ONCE = 1
 _SIGN_EVERY_S = 10.0  # dcmtk gives up after a minute of silence
-_CODEC_ERRORS = (*READ_ERRORS, ArithmeticError, MemoryError, RuntimeError, SyntaxError)
+_CODEC_ERRORS = (*READ_ERRORS, ArithmeticError, RuntimeError, SyntaxError)
 _log = structlog.get_logger(__name__)
 
 
@@ -59,7 +61,7 @@ def recode(ds: FileDataset, target: UID, to: BinaryIO) -> None:
         raise ResultError(f"nothing is recoded to {target.name}")
     try:
         if "PixelData" in ds and current.is_encapsulated:
-            decompress(ds)
+            _decompress(ds)
         if "PixelData" not in ds and target.is_encapsulated:
             raise ResultError(f"without integer pixel data there is nothing to encode as {target.name}")
         if target.is_encapsulated:
@@ -68,8 +70,37 @@ def recode(ds: FileDataset, target: UID, to: BinaryIO) -> None:
         if ds.original_encoding != (target.is_implicit_VR, True) and (turned := keep_malformed_as_bytes(ds)):
             _log.warning("kept-as-bytes", sop_instance_uid=str(ds.get("SOPInstanceUID", "")), tags=turned)
         ds.save_as(to, implicit_vr=target.is_implicit_VR, little_endian=True)
-    except _CODEC_ERRORS as exc:
+    except (PhotographError, DecoderLostError, *_CODEC_ERRORS) as exc:
         raise ResultError(f"cannot be recoded from {current.name} to {target.name}: {exc}") from exc
+
+
+def _decompress(ds: FileDataset) -> None:
+    """Put native pixel data in place of compressed ones.
+
+    Raises:
+        ResultError: More than is recoded.
+        PhotographError, DecoderLostError and others: See ``decoded_frames``.
+    """
+    count = int(ds.get("NumberOfFrames") or 1)
+    frame_bytes = int(ds.Rows) * int(ds.Columns) * int(ds.SamplesPerPixel) * (int(ds.BitsAllocated) // 8)
+    if frame_bytes * count > MOST_DECODED_BYTES:
+        raise ResultError(f"{count} frames of {frame_bytes} bytes are too much to be recoded")
+    frames, colours = bytearray(), ""
+    wanted = np.dtype(f"u{max(1, int(ds.BitsAllocated) // 8)}")
+    for pixels, photometric in decoded_frames(ds):
+        colours = photometric
+        if pixels.shape[:2] == (ds.Columns, ds.Rows):  # the data set has them exchanged
+            ds.Rows, ds.Columns = pixels.shape[:2]
+        frames += pixels.astype(wanted, copy=False).tobytes()
+    if len(frames) != frame_bytes * count:
+        raise ResultError(f"{count} frames are announced, and not all are there")
+    ds.PixelData = bytes(frames) + b"\0" * (len(frames) % 2)
+    ds["PixelData"].is_undefined_length = False
+    ds["PixelData"].VR = "OB" if ds.BitsAllocated <= 8 else "OW"
+    ds.PhotometricInterpretation = colours
+    if ds.SamplesPerPixel > 1:
+        ds.PlanarConfiguration = 0
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
 
 
 def recoded_data_set(ds: FileDataset, target: UID) -> FileDataset:

@@ -66,7 +66,7 @@ def _principal(api: Api, request: Request) -> Principal:
         return EVERYTHING
     principal = api.authorizer.principal(dict(request.headers))
     grant = principal.grant("AuditEvent", "r")
-    if grant.patient is not None or grant.alternatives:
+    if grant.patients is not None or grant.alternatives:
         raise FhirProblemError(403, IssueType.FORBIDDEN, "the ledger is for who may read every AuditEvent")
     return principal
 

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from reporting.fhir.database import persons
 from reporting.holdings.database import holdings
 from service.commands.options import DataDir, settings_of
 from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox, studies
@@ -123,6 +124,15 @@ def _all(connection: Connection) -> dict[str, object]:
             {"sop_instance_uid": letter.sop_instance_uid, "step": letter.step, "error": letter.error}
             for letter in dead_letters.all_open(connection)
         ],
+        "identity": [
+            {
+                "question": conflict.kind.value,
+                "about": conflict.subject,
+                "patients": " ".join(f"Patient/{each}" for each in conflict.patients),
+                "since": conflict.noticed_at.isoformat(timespec="seconds"),
+            }
+            for conflict in persons.open_conflicts(connection)
+        ],
         "studies": {state.value: number for state, number in studies.counts_by_state(connection).items()},
         "missing": [
             {
@@ -221,6 +231,7 @@ def _print_all(console: Console, found: dict[str, object]) -> None:
     for key, title in (
         ("deliveries", "Deliveries"),
         ("dead", "Given up"),
+        ("identity", "Whose is it: to be decided by somebody"),
         ("missing", "Announced and missing"),
         ("quarantine", "Quarantined: other bytes under a known SOP Instance UID"),
         ("unindexed", "Headers that queries do not find, or find in part"),

@@ -12,7 +12,7 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -20,6 +20,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from service.codecs.deflated import MOST_INFLATED_BYTES, InflatesTooFarError, InflatingFile
 from service.dicom.rewriting import Copy, MalformedElementError, PixelElement, copied
 from service.dicom.vrs import is_vr
 from service.errors import SemblanceError
@@ -27,11 +28,12 @@ from service.errors import SemblanceError
 _PREAMBLE_BYTES, _PREFIX_BYTES = 128, 132
 _GROUP_LENGTH = struct.pack("<HH2sH", 2, 0, b"UL", 4)
 _MOST_META_BYTES = 1 << 20
-_MOST_INFLATED_BYTES = 1 << 30  # of a deflated data set
+_MOST_HEADER_VALUE_BYTES = 32 << 20  # of one value of a deflated header
 _STRAY_GROUPS = frozenset({0x0000, 0x0002, 0xFFFE})
 READ_ERRORS = (
     InvalidDicomError, BytesLengthException, EOFError, OSError, ValueError, LookupError,
-    NotImplementedError, struct.error, AttributeError, TypeError, zlib.error, RecursionError,
+    NotImplementedError, struct.error, AttributeError, TypeError, zlib.error, RecursionError, MemoryError,
+    InflatesTooFarError,
 )  # fmt: skip
 
 
@@ -103,15 +105,35 @@ def read_whole(source: BinaryIO) -> FileDataset:
         return _read_by_pydicom(source)
     stream, copy = _copy(source, start)
     pixels = copy.pixels
-    at_least = 0 if pixels is None else pixels.offset + (pixels.length or 0)
-    if stream.seek(0, os.SEEK_END) < at_least:
-        raise UnreadablePart10Error("the file ends within its pixel data")
+    _check_end(stream, copy)
     if stream is source and not copy.remarks and (pixels is None or pixels.is_plain):
         return _read_by_pydicom(source)
     if pixels is not None:
-        stream.seek(pixels.offset)
-        copy.elements.append(pixels.head + stream.read())
+        copy.elements.append(pixels.head + _rest(stream, pixels.offset))
     return _without_strays(_data_set(start, copy))
+
+
+def _check_end(stream: BinaryIO, copy: Copy) -> None:
+    """Refuse a file that ends within its native pixel data.
+
+    Raises:
+        UnreadablePart10Error: It does, or inflates too far.
+    """
+    at_least = 0 if copy.pixels is None else copy.pixels.offset + (copy.pixels.length or 0)
+    try:
+        end = stream.seek(0, os.SEEK_END)
+    except (InflatesTooFarError, zlib.error) as exc:
+        raise UnreadablePart10Error(f"the deflated data set is damaged: {exc}") from exc
+    if end < at_least:
+        raise UnreadablePart10Error("the file ends within its pixel data")
+
+
+def _rest(stream: BinaryIO, offset: int) -> bytes:
+    try:
+        stream.seek(offset)
+        return stream.read()
+    except (InflatesTooFarError, zlib.error) as exc:
+        raise UnreadablePart10Error(f"the deflated data set is damaged: {exc}") from exc
 
 
 def _read_by_pydicom(source: BinaryIO, *, stop_before_pixels: bool = False) -> FileDataset:
@@ -160,22 +182,16 @@ def _copy(source: BinaryIO, start: _Start) -> tuple[BinaryIO, Copy]:
     """The header written anew, and the stream that its offsets count in."""
     source.seek(start.data_set_at)
     if start.syntax == DeflatedExplicitVRLittleEndian:
-        source = io.BytesIO(_inflated(source.read()))
+        inflating = InflatingFile(source)
+        inflating.most_value_bytes = _MOST_HEADER_VALUE_BYTES
+        source = cast(BinaryIO, inflating)
     try:
-        return source, copied(source, implicit=start.syntax == ImplicitVRLittleEndian)
-    except (MalformedElementError, struct.error) as exc:
+        copy = copied(source, implicit=start.syntax == ImplicitVRLittleEndian)
+        if isinstance(source, InflatingFile):
+            source.most_value_bytes = MOST_INFLATED_BYTES
+    except (MalformedElementError, InflatesTooFarError, struct.error, zlib.error) as exc:
         raise UnreadablePart10Error(f"not a readable data set: {exc}") from exc
-
-
-def _inflated(deflated: bytes) -> bytes:
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        plain = stream.decompress(deflated, _MOST_INFLATED_BYTES)
-    except zlib.error as exc:
-        raise UnreadablePart10Error(f"the deflated data set is damaged: {exc}") from exc
-    if not stream.eof:
-        raise UnreadablePart10Error("the deflated data set ends early, or has no end")
-    return plain
+    return source, copy
 
 
 def _data_set(start: _Start, copy: Copy) -> FileDataset:

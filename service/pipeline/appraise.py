@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.appraisal.appraiser import Appraised, Appraiser
 from service.appraisal.heatmap import encode_png
 from service.appraisal.models import ModelStore
+from service.codecs.pool import shared_pool
 from service.database import appraisals, instances
 from service.database.pool import transaction
 from service.pipeline.celery_app import task
@@ -32,8 +33,9 @@ def _appraiser(method: str, model_dir: Path | None, device: str) -> Appraiser:
 
 
 def _load_models(context: Context) -> None:
-    """Build the method before the first photograph comes."""
+    """Build the method, and start a decoder, before the first photograph comes."""
     settings = context.settings
+    shared_pool().warm()
     _appraiser(settings.method, settings.model_dir, settings.device).load()
 
 

@@ -12,11 +12,18 @@ import structlog
 from service.config import Settings
 from service.database import dead_letters, deliveries, instances, ledger, outbox
 from service.database.pool import Connection, transaction
-from service.errors import DatabaseUnavailableError, ResultNotAcceptedError, SemblanceError
+from service.errors import (
+    DatabaseUnavailableError,
+    DecoderLostError,
+    ResultNotAcceptedError,
+    SemblanceError,
+)
 from service.pipeline.backoff import delay_s, full_jitter_s
 from service.pipeline.context import Context
 from service.records import InstanceState, LedgerEvent
 from service.steps import Step, Subject
+
+_DECODERS_LOST = 2  # attempts that may end their decoder
 
 _log = structlog.get_logger(__name__)
 
@@ -130,8 +137,13 @@ def _claim(context: Context, step: Step, subject_id: int, gate: Gate | None) -> 
 
 
 def _allowed(context: Context, step: Step, error: BaseException | None = None) -> int:
-    """Attempts before a subject is given up; a permanent refusal gets no more than any step."""
+    """Attempts before a subject is given up; a permanent refusal gets no more than any step.
+
+    A photograph that ends its decoder gets two: the first may have been somebody else's doing.
+    """
     settings = context.settings
+    if isinstance(error, DecoderLostError):
+        return min(_DECODERS_LOST, settings.step_max_attempts)
     patient = step.subject is Subject.DELIVERY and not isinstance(error, ResultNotAcceptedError)
     return settings.delivery_max_attempts if patient else settings.step_max_attempts
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
+from pydicom.uid import JPEG2000Lossless
 
 from dicom_node.demo.wrap import encode
+from service.codecs.pool import shared_pool
 from service.config import Settings
 from service.database import appraisals, instances, ledger, outbox
 from service.database.pool import Pool, transaction
@@ -21,6 +28,7 @@ from service.steps import APPRAISE, REPORT
 from service.storage.local import InstanceStore
 from tests.integration.test_database import offered
 from tests.photographs import face, faceless, photograph
+from tests.unit.appraisal.photographs import encoded
 
 
 @pytest.fixture
@@ -85,3 +93,52 @@ def test_bytes_that_are_gone(context: Context) -> None:
         _, instance_id = instances.receive(connection, offered())
     with pytest.raises(InstanceNotStoredError):
         appraise(context, instance_id)
+
+
+@contextmanager
+def decoders_killed() -> Iterator[None]:
+    """Whatever decodes for this process is killed as soon as it works, as a decoder's abort() does."""
+    stopped = threading.Event()
+
+    def watch() -> None:
+        seen: dict[int, float] = {}
+        while not stopped.wait(0.01):
+            for child in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):
+                    if "service.codecs.child" not in " ".join(child.cmdline()) or child.status() == "zombie":
+                        continue
+                    used = sum(child.cpu_times()[:2])
+                    rests = child.pid in shared_pool().pids()
+                    if rests or child.pid not in seen:
+                        seen[child.pid] = used
+                    elif used > seen[child.pid] + 0.1:
+                        child.kill()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        watcher.join()
+
+
+def test_a_photograph_that_kills_its_decoder_twice_is_dead_with_that_reason(context: Context) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2400, 2400, 3), dtype=np.uint8)
+    instance_id = receive(context, encoded(noise, JPEG2000Lossless))
+    with decoders_killed():
+        assert attempt(context, APPRAISE, appraise, instance_id) is Outcome.POSTPONED
+        with transaction(context.pool) as connection:
+            assert instances.get(connection, instance_id).state is InstanceState.RECEIVED
+            instances.postpone(connection, instance_id, 0.0)
+        assert attempt(context, APPRAISE, appraise, instance_id) is Outcome.DEAD
+    with transaction(context.pool) as connection:
+        assert instances.get(connection, instance_id).state is InstanceState.DEAD
+        events = [
+            (entry.event, entry.detail.get("error", "")) for entry in ledger.entries(connection, "1.2.3")
+        ]
+    assert [event for event, _ in events] == [LedgerEvent.RECEIVED, LedgerEvent.RETRIED, LedgerEvent.DEAD]
+    assert "DecoderLostError" in events[-1][1]
+    assert "SIGKILL" in events[-1][1]
+    good = receive(context, encode(photograph()), "1.2.4")
+    assert attempt(context, APPRAISE, appraise, good) is Outcome.DONE

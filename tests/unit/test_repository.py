@@ -17,7 +17,9 @@ import service
 from scripts.pins import closure
 
 ROOT = Path(__file__).resolve().parents[2]
+CHANGELOG = ROOT / "CHANGELOG.md"
 LONGEST_MODULE = 500  # lines; the aim is 300, and a plain table may be longer
+LONGEST_ENTRY = 300  # characters of one line of the changelog
 
 PINS = dict(
     line.split("==")
@@ -102,6 +104,32 @@ def test_nothing_of_one_machine_is_kept(pattern: str) -> None:
     assert [name for name, text in texts() if name != own and re.search(pattern, text)] == []
 
 
+def conflicts(text: str) -> list[str]:
+    """Lines that a merge left behind for a person to decide on (git, with any style of conflict)."""
+    return re.findall(r"^(?:<{7}|\|{7}|>{7})(?: .*)?$", text, re.MULTILINE)
+
+
+def test_no_conflict_of_a_merge_is_kept() -> None:
+    assert {name: found for name, text in texts() if (found := conflicts(text))} == {}
+
+
+@pytest.mark.parametrize(("style", "marks"), [([], 2), (["--diff3"], 3)], ids=["merge", "diff3"])
+def test_a_conflict_of_a_merge_is_found(style: list[str], marks: int, tmp_path: Path) -> None:
+    for name, line in (("ours", "one"), ("base", "zero"), ("theirs", "two")):
+        (tmp_path / name).write_text(f"before\n{line}\nafter\n")
+    merged = subprocess.run(
+        ["git", "merge-file", "-p", *style, "ours", "base", "theirs"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert merged.returncode == 1
+    assert len(conflicts(merged.stdout)) == marks
+    assert conflicts("Title\n=======\n\n>>> import service\n") == []
+
+
 def test_modules_stay_short() -> None:
     long = {
         name: lines
@@ -121,7 +149,22 @@ def test_the_licence_is_the_whole_text() -> None:
 
 def test_one_version_everywhere() -> None:
     chart = yaml.safe_load((ROOT / "charts" / "semblance" / "Chart.yaml").read_text())
-    changelog = (ROOT / "CHANGELOG.md").read_text()
+    released = re.findall(r"^## (\d+\.\d+\.\d+)\b", CHANGELOG.read_text(), re.MULTILINE)
 
     assert chart["appVersion"] == service.__version__
-    assert re.search(rf"^## {re.escape(service.__version__)}\b", changelog, re.MULTILINE)
+    assert released[:1] in ([], [service.__version__])
+
+
+def test_the_changelog_is_one_line_a_change_under_known_headings() -> None:
+    kinds = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]  # of keepachangelog.com
+    for version in CHANGELOG.read_text().split("\n## ")[1:]:
+        title, _, body = version.partition("\n")
+        introduction, *sections = re.split(r"^### ", body, flags=re.MULTILINE)
+        headings = [section.splitlines()[0] for section in sections]
+        lines = [line for section in sections for line in section.splitlines()[1:] if line]
+
+        assert re.fullmatch(r"Unreleased|\d+\.\d+\.\d+ - \d{4}-\d{2}-\d{2}", title)
+        assert not re.search(r"^[-*#]", introduction, re.MULTILINE), "an entry without its heading"
+        assert headings == [kind for kind in kinds if kind in headings]
+        assert [line for line in lines if not line.startswith("- ") or len(line) > LONGEST_ENTRY] == []
+        assert len(set(lines)) == len(lines)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from reporting.dicom.context import ReportContext, ResultObject
+from reporting.fhir.builders.subject import Owner
 from reporting.fhir.elements import (
     ASSERTED_BY_AI,
     DICOM_UID_SYSTEM,
@@ -21,17 +22,11 @@ from reporting.fhir.elements import (
     without_empty,
 )
 from reporting.identifiers import fhir_id
-from reporting.source import SourceIdentity
 from reporting.terminology import DCM, FACE, PHOTOGRAPHY_OF_PATIENT, SALIENCY
 
 _MEDIA_TYPE = "http://terminology.hl7.org/CodeSystem/media-type"
 _URI = "urn:ietf:rfc:3986"
 _CONNECTION_TYPE = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"
-
-
-def study_id(identity: SourceIdentity) -> str:
-    """Logical id of the ImagingStudy."""
-    return fhir_id("ImagingStudy", identity.study_instance_uid)
 
 
 def media_id(sop_instance_uid: str) -> str:
@@ -47,14 +42,14 @@ def instance_url(dicomweb_url: str, study_uid: str, series_uid: str, sop_uid: st
 
 
 def build_study(
-    context: ReportContext, objects: Sequence[ResultObject], patient: str, dicomweb_url: str = ""
+    context: ReportContext, objects: Sequence[ResultObject], owner: Owner, dicomweb_url: str = ""
 ) -> Element:
     """Make the ImagingStudy as far as this photograph and its results are part of it.
 
     Args:
         context: The photograph and its appraisal.
         objects: Result objects made of it.
-        patient: Logical id of the Patient.
+        owner: Whose it is.
         dicomweb_url: Base URL of the DICOMweb service it is retrieved from, "" when there is none.
     """
     identity = context.source.identity
@@ -86,7 +81,7 @@ def build_study(
     )
     whole: Element = {
         "resourceType": "ImagingStudy",
-        "id": study_id(identity),
+        "id": owner.study,
         "contained": [_wado(dicomweb_url)] if dicomweb_url else [],
         "endpoint": [{"reference": "#wado"}] if dicomweb_url else [],
         "identifier": [
@@ -94,7 +89,7 @@ def build_study(
             *accession,
         ],
         "status": "available",
-        "subject": reference("Patient", patient),
+        "subject": reference("Patient", owner.patient),
         "started": date_time(identity.study_at, identity.study_date),
         "description": identity.study_description,
         "series": [source],
@@ -119,6 +114,8 @@ def _wado(dicomweb_url: str) -> Element:
 
 def merge_study(current: Mapping[str, Any] | None, new: Element) -> Element:
     """Add a photograph's part to the ImagingStudy as it is; nothing is taken out."""
+    if current is not None and current["status"] != new["status"]:  # all it had was moved elsewhere
+        current = None
     series = _merged_series([*(current or {}).get("series", []), *new["series"]])
     modalities = sorted({entry["modality"]["code"] for entry in series})
     merged = {**new, **(current or {}), "series": series}  # what is there stays: no version without news
@@ -126,6 +123,26 @@ def merge_study(current: Mapping[str, Any] | None, new: Element) -> Element:
     merged["numberOfSeries"] = len(series)
     merged["numberOfInstances"] = sum(entry["numberOfInstances"] for entry in series)
     return merged
+
+
+def without_instances(current: Mapping[str, Any], uids: Collection[str]) -> Element:
+    """The ImagingStudy without some instances; ``entered-in-error`` when none is left."""
+    series = []
+    for each in current.get("series", []):
+        kept = [instance for instance in each["instance"] if instance["uid"] not in uids]
+        if kept:
+            series.append({**each, "instance": kept, "numberOfInstances": len(kept)})
+    if not series:
+        rest = {key: value for key, value in current.items() if key != "series"}
+        return {**rest, "status": "entered-in-error", "numberOfSeries": 0, "numberOfInstances": 0}
+    modalities = sorted({each["modality"]["code"] for each in series})
+    return {
+        **current,
+        "series": series,
+        "modality": [{"system": DCM.uri, "code": code} for code in modalities],
+        "numberOfSeries": len(series),
+        "numberOfInstances": sum(each["numberOfInstances"] for each in series),
+    }
 
 
 def _merged_series(entries: Sequence[Element]) -> list[Element]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from reporting.dicom.context import ReportContext
 from reporting.fhir.builders.device import device_id
-from reporting.fhir.builders.imaging import media_id, study_id
+from reporting.fhir.builders.imaging import media_id
+from reporting.fhir.builders.subject import Owner
 from reporting.fhir.elements import (
     ASSERTED_BY_AI,
     DATA_ABSENT_REASON,
@@ -56,12 +57,12 @@ def observation_id(context: ReportContext) -> str:
     return fhir_id("Observation", str(context.saved.appraisal.appraisal_id))
 
 
-def build_observation(context: ReportContext, patient: str) -> Element:
+def build_observation(context: ReportContext, owner: Owner) -> Element:
     """Make the Observation.
 
     Args:
         context: The photograph and its appraisal.
-        patient: Logical id of the Patient.
+        owner: Whose it is.
     """
     identity, appraisal = context.source.identity, context.saved.appraisal
     effective = date_time(identity.acquired_at, identity.acquired_on)
@@ -72,11 +73,11 @@ def build_observation(context: ReportContext, patient: str) -> Element:
             "meta": {"profile": [PROFILE], "security": [ASSERTED_BY_AI]},
             "identifier": [{"system": URI_SYSTEM, "value": f"urn:uuid:{appraisal.appraisal_id}"}],
             "basedOn": accession(identity.accession_number),
-            "partOf": [reference("ImagingStudy", study_id(identity))],
+            "partOf": [reference("ImagingStudy", owner.study)],
             "status": "final",
             "category": [coded(OBSERVATION_CATEGORY, "imaging", "Imaging")],
             "code": codeable(SCORE),
-            "subject": reference("Patient", patient),
+            "subject": reference("Patient", owner.patient),
             "effectiveDateTime": effective,
             "_effectiveDateTime": None if effective else unknown_primitive(),
             "issued": issued(context.saved.created_at),

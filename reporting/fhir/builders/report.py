@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from reporting.dicom.context import ReportContext
 from reporting.fhir.builders.device import device_id
-from reporting.fhir.builders.imaging import media_id, study_id
+from reporting.fhir.builders.imaging import media_id
 from reporting.fhir.builders.observation import accession, observation_id
+from reporting.fhir.builders.subject import Owner
 from reporting.fhir.elements import (
     ARTIFICIAL_INTELLIGENCE_ROLE,
     ASSERTED_BY_AI,
@@ -25,7 +26,6 @@ from reporting.fhir.elements import (
 )
 from reporting.fhir.valid.definitions import STUDY_COMPLETENESS
 from reporting.identifiers import fhir_id
-from reporting.source import SourceIdentity
 from reporting.terminology import DIAGNOSTIC_IMAGING_STUDY
 from service.database.studies import Completeness
 from service.records import StudyState
@@ -36,15 +36,10 @@ _MISSING_NAMED = 100  # missing instances a report names; it counts all
 _DATA_OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 
 
-def report_id(identity: SourceIdentity) -> str:
-    """Logical id of the study's DiagnosticReport."""
-    return fhir_id("DiagnosticReport", identity.study_instance_uid)
-
-
 def build_report(
     context: ReportContext,
     heatmaps: Sequence[str],
-    patient: str,
+    owner: Owner,
     completeness: Completeness | None = None,
 ) -> Element:
     """Make the DiagnosticReport as far as this appraisal is part of it.
@@ -52,7 +47,7 @@ def build_report(
     Args:
         context: The photograph and its appraisal.
         heatmaps: Logical ids of its heatmaps' Media.
-        patient: Logical id of the Patient.
+        owner: Whose it is.
         completeness: Of the study, where it is known: while photographs or results are still to come,
             the report is ``partial``.
     """
@@ -63,7 +58,7 @@ def build_report(
     return without_empty(
         {
             "resourceType": "DiagnosticReport",
-            "id": report_id(identity),
+            "id": owner.report,
             "meta": {"security": [ASSERTED_BY_AI]},
             "identifier": [{"system": DICOM_UID_SYSTEM, "value": f"urn:oid:{identity.study_instance_uid}"}],
             "basedOn": accession(identity.accession_number),
@@ -71,13 +66,13 @@ def build_report(
             "status": _status(completeness),
             "category": [coded(_SECTION, "IMG", "Diagnostic Imaging")],
             "code": codeable(DIAGNOSTIC_IMAGING_STUDY),
-            "subject": reference("Patient", patient),
+            "subject": reference("Patient", owner.patient),
             "effectiveDateTime": effective,
             "_effectiveDateTime": None if effective else unknown_primitive(),
             "issued": issued(context.saved.created_at),
             "performer": [{"type": "Organization", "display": context.organisation}],
             "result": [reference("Observation", observation_id(context))],
-            "imagingStudy": [reference("ImagingStudy", study_id(identity))],
+            "imagingStudy": [reference("ImagingStudy", owner.study)],
             "media": [{"comment": "Heatmap", "link": reference("Media", heatmap)} for heatmap in heatmaps],
         }
     )
@@ -110,10 +105,18 @@ def judged_report(current: Mapping[str, Any], completeness: Completeness) -> Ele
     }
 
 
-def merge_report(current: Mapping[str, Any] | None, new: Element) -> Element:
-    """Add an appraisal to the report as it is; a final report that grows is ``appended``."""
+def merge_report(current: Mapping[str, Any] | None, new: Element, *, amended: bool = False) -> Element:
+    """Add an appraisal to the report as it is; a final report that grows is ``appended``.
+
+    Args:
+        current: The report; None when there is none.
+        new: As far as the appraisal is part of it.
+        amended: Whether a result that the report has had is another now.
+    """
     if current is None:
         return new
+    if current["status"] == "entered-in-error":  # all it had was moved elsewhere
+        return {**new, "status": "amended"}
     results = {r["reference"]: r for r in (*current.get("result", []), *new["result"])}
     media = {m["link"]["reference"]: m for m in (*current.get("media", []), *new.get("media", []))}
     grown = len(results) > len(current.get("result", [])) or len(media) > len(current.get("media", []))
@@ -121,7 +124,7 @@ def merge_report(current: Mapping[str, Any] | None, new: Element) -> Element:
         **new,
         **current,
         "issued": max(str(current["issued"]), str(new["issued"])),
-        "status": _grown_status(current["status"], new["status"], grown=grown),
+        "status": _grown_status(current["status"], new["status"], grown=grown, amended=amended),
         "result": [results[key] for key in sorted(results)],
     }
     if media:
@@ -131,9 +134,27 @@ def merge_report(current: Mapping[str, Any] | None, new: Element) -> Element:
     return merged
 
 
-def _grown_status(current: str, new: str, *, grown: bool) -> str:
+def without_results(current: Mapping[str, Any], results: Collection[str], media: Collection[str]) -> Element:
+    """The report without some of its results and heatmaps; ``entered-in-error`` when none is left.
+
+    Args:
+        current: The report.
+        results: References to Observations that are not, or no more, its own.
+        media: References to heatmaps.
+    """
+    kept = [r for r in current.get("result", []) if r["reference"] not in results]
+    shown = [m for m in current.get("media", []) if m["link"]["reference"] not in media]
+    rest = {key: value for key, value in current.items() if key not in ("result", "media")}
+    status = current["status"] if current["status"] == "partial" else "amended"
+    parts = without_empty({"result": kept, "media": shown})
+    return {**rest, "status": status if kept else "entered-in-error", **parts}
+
+
+def _grown_status(current: str, new: str, *, grown: bool, amended: bool) -> str:
     if current == "partial":
         return new
+    if amended and current in ("final", "appended", "amended"):
+        return "amended"
     return "appended" if grown and current == "final" else current
 
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from reporting.fhir.elements import V2_0203, Element, coded, without_empty
-from reporting.identifiers import fhir_id, named_uid
+from reporting.identifiers import named_uid, own_patient_id
 from reporting.source import PersonNameParts, SourceIdentity
 
 _GENDERS = {"M": "male", "F": "female", "O": "other"}
 _REPRESENTATIONS = {"alphabetic": "ABC", "ideographic": "IDE", "phonetic": "SYL"}
 _REPRESENTATION_EXTENSION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Where a photograph's results belong."""
+
+    patient: str  # logical id of the Patient that stands for its person
+    members: tuple[str, ...]  # every Patient of the person
+    study: str  # logical id of the person's ImagingStudy of the photograph's study
+    report: str  # logical id of the person's DiagnosticReport of it
+    is_unknown: bool  # there is no such Patient yet: one is made of the photograph
 
 
 def identifier_system(identity: SourceIdentity, systems: Mapping[str, str]) -> str:
@@ -32,9 +44,7 @@ def identifier_system(identity: SourceIdentity, systems: Mapping[str, str]) -> s
 
 def patient_id(identity: SourceIdentity) -> str:
     """Logical id; a photograph without a patient ID has a Patient of its study's own."""
-    if identity.patient_id:
-        return fhir_id("Patient", identity.issuer_of_patient_id, identity.patient_id)
-    return fhir_id("Patient", "study", identity.study_instance_uid)
+    return own_patient_id(identity.issuer_of_patient_id, identity.patient_id, identity.study_instance_uid)
 
 
 def build_patient(identity: SourceIdentity, systems: Mapping[str, str]) -> Element:

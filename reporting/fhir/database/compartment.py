@@ -14,7 +14,7 @@ _COLUMNS = columns("r")
 
 def of_patient(
     connection: Connection,
-    patient: str,
+    patients: Sequence[str],
     types: Sequence[str],
     *,
     since: datetime | None = None,
@@ -23,11 +23,11 @@ def of_patient(
     after: int = 0,
     count: int,
 ) -> list[StoredResource]:
-    """Read a page of a Patient compartment.
+    """Read a page of the compartments of one person's Patients.
 
     Args:
         connection: In a transaction.
-        patient: Logical id.
+        patients: Logical ids.
         types: Of the resources.
         since: Only what changed at or after this moment.
         start: Only care at or after this moment; the patient, and what has no date, come along.
@@ -38,13 +38,13 @@ def of_patient(
     rows = (
         tuples(connection)
         .execute(
-            f"SELECT {_COLUMNS} FROM fhir_resource r WHERE r.patient = %s AND r.type = ANY(%s)"
+            f"SELECT {_COLUMNS} FROM fhir_resource r WHERE r.patient = ANY(%s) AND r.type = ANY(%s)"
             " AND r.resource_id > %s AND (%s::timestamptz IS NULL OR r.last_updated >= %s)"
             " AND (r.type = 'Patient' OR r.occurred IS NULL"
             " OR (r.occurred >= coalesce(%s::timestamptz, '-infinity')"
             " AND r.occurred < coalesce(%s::timestamptz, 'infinity')))"
             " ORDER BY r.resource_id LIMIT %s".encode(),
-            (patient, list(types), after, since, since, start, end, count),
+            (list(patients), list(types), after, since, since, start, end, count),
         )
         .fetchall()
     )

@@ -94,7 +94,7 @@ def history(
     count: int,
     since: datetime | None = None,
     before: tuple[datetime, str, int] | None = None,
-    patient: str | None = None,
+    patients: Sequence[str] | None = None,
 ) -> list[StoredResource]:
     """Read versions, newest first.
 
@@ -105,16 +105,19 @@ def history(
         count: Versions read at most.
         since: Only versions written at or after this moment.
         before: (lastUpdated, id, version) of the last version of the previous page.
-        patient: Only versions in this Patient compartment.
+        patients: Only versions in the compartments of these Patients, of resources that still are.
     """
     conditions = ["type = %s"]
     parameters: list[object] = [resource_type]
     if resource_id is not None:
         conditions.append("id = %s")
         parameters.append(resource_id)
-    if patient is not None:
-        conditions.append("patient = %s")
-        parameters.append(patient)
+    if patients is not None:  # what was once taken for theirs, and is somebody else's, is not shown
+        conditions.append(
+            "patient = ANY(%s) AND (type, id) IN (SELECT now.type, now.id FROM fhir_resource now"
+            " WHERE now.type = %s AND now.patient = ANY(%s))"
+        )
+        parameters.extend((list(patients), resource_type, list(patients)))
     if since is not None:
         conditions.append("last_updated >= %s")
         parameters.append(since)

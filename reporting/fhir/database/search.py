@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reporting.fhir.database import components as fhir_components
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database.conditions import Base, condition, needs_vocabulary
+from reporting.fhir.database.person_criteria import of_persons, survivors
 from reporting.fhir.database.records import (
     Comparator,
     Modifier,
@@ -157,11 +159,14 @@ def including_column(
 ) -> list[StoredResource]:
     """Read what resources refer to by a reference kept in a column (``_include``)."""
     source = "fhir_observation" if column in ("o.patient", "o.device") else "fhir_resource"
+    referred = f"s.{column.split('.')[1]}"
+    if target_type == "Patient":  # and who stands for it
+        referred += f", (SELECT p.person FROM fhir_person p WHERE p.patient = {referred})"
     rows = (
         tuples(connection)
         .execute(
             f"SELECT DISTINCT ON (r.resource_id) {_COLUMNS} FROM {source} s "
-            f"JOIN fhir_resource r ON r.type = %s AND r.id = s.{column.split('.')[1]} "
+            f"JOIN fhir_resource r ON r.type = %s AND r.id IN ({referred}) "
             "WHERE s.resource_id = ANY(%s) ORDER BY r.resource_id LIMIT %s".encode(),
             (target_type, list(row_ids), most),
         )
@@ -197,6 +202,8 @@ def referring_column(
 ) -> list[StoredResource]:
     """Read the resources of a type whose reference column names any id (``_revinclude``)."""
     hot = column in ("o.patient", "o.device")
+    if column.endswith(".patient"):
+        ids = [each for every in fhir_persons.members_of(connection, ids).values() for each in every]
     source = "fhir_observation s JOIN fhir_resource r USING (resource_id)" if hot else "fhir_resource r"
     name = f"s.{column.split('.')[1]}" if hot else column
     rows = (
@@ -215,6 +222,7 @@ def referring_column(
 
 
 def _plan(connection: Connection, wanted: Search) -> _Plan:
+    wanted = of_persons(connection, wanted)
     hot = wanted.resource_type == "Observation"
     base = Base.OBSERVATION if hot else Base.RESOURCE
     parameters: list[object] = []
@@ -225,6 +233,8 @@ def _plan(connection: Connection, wanted: Search) -> _Plan:
         parameters.append(wanted.resource_type)
     if hot and _needs_resource(wanted):
         source += " JOIN fhir_resource b ON b.resource_id = o.resource_id"
+    if survivors(wanted):
+        conditions.append(survivors(wanted))
     every = [*wanted.criteria, *(c for alternative in wanted.either for c in alternative)]
     words = vocabulary(connection) if any(needs_vocabulary(c) for c in every) else Vocabulary()
     for criterion in wanted.criteria:

@@ -98,7 +98,7 @@ def _types(request: Request, possible: tuple[str, ...]) -> list[str]:
         if not named and not request.principal.may(resource_type, "s"):
             continue
         grant = request.principal.grant(resource_type, "s")
-        if grant.patient is not None or grant.alternatives:
+        if grant.patients is not None or grant.alternatives:
             raise FhirProblemError(
                 403, IssueType.FORBIDDEN, f"no scope grants all of {resource_type}", "http.authorization"
             )

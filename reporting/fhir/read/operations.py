@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from reporting.fhir.database import compartment as fhir_compartment
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Criterion, Modifier, Search
@@ -106,7 +107,14 @@ def everything(api: Api, request: Request) -> Response:
         if owner is None or not visible(connection, api, owner, grant):
             raise FhirProblemError(404, IssueType.NOT_FOUND, f"there is no Patient/{patient}", "http.path")
         found = fhir_compartment.of_patient(
-            connection, patient, types, since=since, start=start, end=end, after=after, count=count + 1
+            connection,
+            fhir_persons.members(connection, patient),
+            types,
+            since=since,
+            start=start,
+            end=end,
+            after=after,
+            count=count + 1,
         )
         page = found[:count]
         wider = [
@@ -167,7 +175,11 @@ def heatmap(api: Api, request: Request) -> Response:
         raise missing from None
     with transaction(api.pool) as connection:
         observation = fhir_resources.read(connection, "Observation", observation_id_of(str(appraisal_id)))
-        if observation is None or grant.alternatives or grant.patient not in (None, observation.patient):
+        if (
+            observation is None
+            or grant.alternatives
+            or (grant.patients is not None and observation.patient not in grant.patients)
+        ):
             raise missing
         try:
             saved = appraisals.get(connection, appraisal_id)

@@ -61,7 +61,7 @@ def vread(api: Api, request: Request) -> Response:
 
 def visible(connection: Connection, api: Api, stored: StoredResource, grant: Grant) -> bool:
     """Whether a grant admits a resource; one outside it is answered as if it did not exist."""
-    if grant.patient is not None and stored.patient != grant.patient:
+    if grant.patients is not None and stored.patient not in grant.patients:
         return False
     if not grant.alternatives:
         return True
@@ -140,7 +140,7 @@ def _history(
         count=count + 1,
         since=since,
         before=before,
-        patient=grant.patient,
+        patients=grant.patients,
     )
     page = versions[:count]
     used = [(name, value) for name, value in request.query if name in HISTORY_OPTIONS]

@@ -27,11 +27,11 @@ def restriction(
 ) -> tuple[tuple[Criterion, ...], tuple[tuple[Criterion, ...], ...]]:
     """Criteria that must all hold, and alternatives of which one must."""
     criteria: tuple[Criterion, ...] = ()
-    if grant.patient is not None:
+    if grant.patients is not None:
         hot = RESOURCE_TYPES[resource_type].parameters.get("patient")
         parameter = hot if resource_type == "Observation" and hot is not None else _COMPARTMENT
-        value = ReferenceValue(target_types=("Patient",), target_id=grant.patient)
-        criteria = (Criterion(parameter=parameter, values=(value,)),)
+        values = tuple(ReferenceValue(target_types=("Patient",), target_id=each) for each in grant.patients)
+        criteria = (Criterion(parameter=parameter, values=values),)
     alternatives = tuple(
         parse(resource_type, pairs, strict=True, base_url=base_url).search.criteria
         for pairs in grant.alternatives
@@ -54,7 +54,7 @@ def may_chain(principal: Principal, criteria: Sequence[Criterion]) -> None:
             elif isinstance(value, HasValue):
                 # who refers to a shared resource may be another patient's: not for a patient's token
                 if not principal.may_all(value.source_type, "s") or (
-                    principal.grant(value.source_type, "s").patient is not None
+                    principal.grant(value.source_type, "s").patients is not None
                 ):
                     raise _not_all(value.source_type, "_has")
                 may_chain(principal, (value.criterion,))

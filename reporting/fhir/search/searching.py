@@ -181,4 +181,4 @@ def _may_see(request: Request, stored: StoredResource) -> bool:
     grant = request.principal.grant(stored.resource_type, "r")
     if grant.alternatives:
         return False  # constrained scopes admit what they find themselves, not what is included
-    return grant.patient is None or stored.patient == grant.patient
+    return grant.patients is None or stored.patient in grant.patients

@@ -70,7 +70,7 @@ def prepare(
             403, IssueType.FORBIDDEN, "this is another client's Subscription", "http.authorization"
         )
     grant = request.principal.grant(TOLD_OF, "s")
-    if grant.patient is not None or grant.alternatives:
+    if grant.patients is not None or grant.alternatives:
         raise FhirProblemError(
             403, IssueType.FORBIDDEN, f"no scope grants all of {TOLD_OF}", "http.authorization"
         )

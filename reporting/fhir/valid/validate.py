@@ -25,6 +25,10 @@ ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 
 # Required bindings whose list in the models ends in "+" (R4 valuesets).
 _WHOLE_BINDINGS = {
+    "DetectedIssue.status": (
+        "registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error",
+        "unknown",
+    ),
     "Observation.status": (
         "registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error",
         "unknown",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
+from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Saved, SaveOutcome, StoredResource
 from reporting.fhir.http import Api, Request, Response, expected_version, require
@@ -17,6 +18,7 @@ from reporting.fhir.search_table import RESOURCE_TYPES, Interaction
 from reporting.fhir.write.writing import (
     condition_at,
     matches,
+    may_write,
     must_be_new,
     must_exist,
     same_id,
@@ -144,6 +146,7 @@ def _request_of(api: Api, request: Request, asked: Mapping[str, str], resource: 
         text = "url is Type for POST and Type/id for PUT"
         raise FhirProblemError(400, IssueType.VALUE, text, "http.path")
     require(row, Interaction.CREATE if method == "POST" else Interaction.UPDATE)
+    may_write(request, row.name, "c" if method == "POST" else "u")
     same_type(row, resource)
     if method == "PUT":
         same_id(resource, parts[1])
@@ -211,6 +214,8 @@ def _place_of(place: int, expression: str) -> str:
 
 def _run(api: Api, request: Request, connection: Connection, entries: Sequence[_Entry]) -> list[Saved]:
     """Process entries: first know every id, then write with the references between them resolved."""
+    if any(entry.resource_type == "Patient" for entry in entries):
+        fhir_persons.lock(connection)  # before any row is
     known: dict[str, str] = {}
     existing: dict[int, StoredResource] = {}
     planned: dict[int, str] = {}

@@ -122,7 +122,7 @@ def _provenance(now: StoredResource, saved: list[StoredResource], reason: str, w
 def withdraw_operation(api: Api, request: Request) -> Response:
     """``POST Observation/[id]/$withdraw`` with a ``reason``: answers with the Observation as it is now."""
     grant = request.principal.grant("Observation", "u")
-    if grant.patient is not None or grant.alternatives:
+    if grant.patients is not None or grant.alternatives:
         raise FhirProblemError(
             403, IssueType.FORBIDDEN, "no scope grants all of Observation", "http.authorization"
         )

@@ -15,6 +15,7 @@ from reporting.fhir.database import subscriptions as fhir_subscriptions
 from reporting.fhir.database.records import Saved, SaveOutcome, Search, StoredResource
 from reporting.fhir.http import Api, Request, Response, expected_version, require, version_headers
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome
+from reporting.fhir.persons.changing import save_patients
 from reporting.fhir.render import draft_of, dumps
 from reporting.fhir.search.restrict import may_chain, restriction
 from reporting.fhir.search.search_request import parse
@@ -28,6 +29,7 @@ def create(api: Api, request: Request) -> Response:
     """``POST [type]``, conditional with If-None-Exist."""
     row = request.resource_type
     require(row, Interaction.CREATE)
+    may_write(request, row.name, "c")
     resource = request.resource()
     same_type(row, resource)
     with transaction(api.pool) as connection:
@@ -39,6 +41,7 @@ def update(api: Api, request: Request) -> Response:
     """``PUT [type]/[id]``, conditional with If-Match; creates what does not exist."""
     row = request.resource_type
     require(row, Interaction.UPDATE)
+    may_write(request, row.name, "u")
     resource = request.resource()
     same_type(row, resource)
     same_id(resource, request.parameters["id"])
@@ -55,6 +58,20 @@ def update(api: Api, request: Request) -> Response:
             must_exist(connection, resource)
         saved = update_in(api, request, connection, resource, version)
     return _written(api, request, saved)
+
+
+def may_write(request: Request, resource_type: str, access: str) -> None:
+    """Check that a client may write a type, before anything is looked up for it.
+
+    A patient's token never may, and a refusal must not tell who else is known here.
+
+    Raises:
+        FhirProblemError: 403.
+    """
+    if request.principal.grant(resource_type, access).alternatives:
+        raise FhirProblemError(
+            403, IssueType.FORBIDDEN, "a scope with search constraints does not write", "http.authorization"
+        )
 
 
 def must_exist(connection: Connection, resource: dict[str, Any]) -> None:
@@ -203,24 +220,17 @@ def save(
         FhirVersionConflictError: The current version is not the expected one.
     """
     resource_type = resource["resourceType"]
+    may_write(request, resource_type, access)
     check(resource)
-    grant = request.principal.grant(resource_type, access)
-    if grant.alternatives:
-        raise FhirProblemError(
-            403, IssueType.FORBIDDEN, "a scope with search constraints does not write", "http.authorization"
-        )
     subscriber = None
     if resource_type == "Subscription":
         resource, subscriber = subscriptions.prepare(api, request, connection, resource)
     draft = draft_of(resource, base_url=api.base_url, expected_version=version)
-    if grant.patient is not None:
-        current = fhir_resources.read(connection, resource_type, draft.resource_id)
-        owners = {draft.index.patient, current.patient if current else grant.patient}
-        if owners != {grant.patient}:
-            raise FhirProblemError(
-                403, IssueType.FORBIDDEN, "this is another patient's record", "http.authorization"
-            )
-    saved = fhir_resources.save(connection, [draft], author=request.principal.client_id)[0]
+    author = request.principal.client_id
+    if resource_type == "Patient":
+        saved = save_patients(connection, [draft], author=author, base_url=api.base_url)[0]
+    else:
+        saved = fhir_resources.save(connection, [draft], author=author)[0]
     if subscriber is not None:
         fhir_subscriptions.put(connection, subscriber)
     return saved

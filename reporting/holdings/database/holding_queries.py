@@ -33,36 +33,39 @@ _STUDY_DATE = sql.SQL("((st.attributes #>> '{00080020,Value,0}') COLLATE \"C\")"
 
 _STUDY_COUNTS = """
 (SELECT array_agg(DISTINCT s.attributes #>> '{{00080060,Value,0}}') FROM held_series s
- WHERE s.study_instance_uid = st.study_instance_uid
+ WHERE s.study_instance_uid = st.study_instance_uid AND s.patient = st.patient
    AND s.attributes #>> '{{00080060,Value,0}}' IS NOT NULL) AS modalities_in_study,
-(SELECT count(*) FROM held_series s WHERE s.study_instance_uid = st.study_instance_uid)
- AS study_related_series,
+(SELECT count(*) FROM held_series s WHERE s.study_instance_uid = st.study_instance_uid
+ AND s.patient = st.patient) AS study_related_series,
 (SELECT array_agg(DISTINCT i.sop_class_uid) FROM held_instance i
- WHERE i.study_instance_uid = st.study_instance_uid) AS sop_classes_in_study,
-(SELECT count(*) FROM held_instance i WHERE i.study_instance_uid = st.study_instance_uid)
- AS study_related_instances
+ WHERE i.study_instance_uid = st.study_instance_uid AND i.patient = st.patient) AS sop_classes_in_study,
+(SELECT count(*) FROM held_instance i WHERE i.study_instance_uid = st.study_instance_uid
+ AND i.patient = st.patient) AS study_related_instances
 """
 _SYNTAXES = {
     Level.STUDY: "(SELECT array_agg(DISTINCT i.transfer_syntax_uid) FROM held_instance i"
-    " WHERE i.study_instance_uid = st.study_instance_uid)",
+    " WHERE i.study_instance_uid = st.study_instance_uid AND i.patient = st.patient)",
     Level.SERIES: "(SELECT array_agg(DISTINCT i.transfer_syntax_uid) FROM held_instance i"
-    " WHERE i.study_instance_uid = se.study_instance_uid AND i.series_instance_uid = se.series_instance_uid)",
+    " WHERE i.study_instance_uid = se.study_instance_uid AND i.series_instance_uid = se.series_instance_uid"
+    " AND i.patient = se.patient)",
     Level.IMAGE: "ARRAY[im.transfer_syntax_uid]",
 }
 _SERIES_COUNT = """
 (SELECT count(*) FROM held_instance i WHERE i.study_instance_uid = se.study_instance_uid
- AND i.series_instance_uid = se.series_instance_uid) AS series_related_instances
+ AND i.series_instance_uid = se.series_instance_uid AND i.patient = se.patient)
+ AS series_related_instances
 """
 _FROM = {
     Level.STUDY: "held_study st",
-    Level.SERIES: "held_series se JOIN held_study st ON st.study_instance_uid = se.study_instance_uid",
+    Level.SERIES: "held_series se JOIN held_study st ON st.study_instance_uid = se.study_instance_uid"
+    " AND st.patient = se.patient",
     Level.IMAGE: "held_instance im JOIN held_series se ON se.study_instance_uid = im.study_instance_uid"
-    " AND se.series_instance_uid = im.series_instance_uid"
-    " JOIN held_study st ON st.study_instance_uid = im.study_instance_uid",
+    " AND se.series_instance_uid = im.series_instance_uid AND se.patient = im.patient"
+    " JOIN held_study st ON st.study_instance_uid = im.study_instance_uid AND st.patient = im.patient",
 }
 _ORDER = {
-    Level.STUDY: "st.study_instance_uid",
-    Level.SERIES: "st.study_instance_uid, se.series_instance_uid",
+    Level.STUDY: "st.study_instance_uid, st.patient",
+    Level.SERIES: "st.study_instance_uid, se.series_instance_uid, st.patient",
     Level.IMAGE: "st.study_instance_uid, se.series_instance_uid, im.instance_id, im.sop_instance_uid",
 }
 
@@ -109,6 +112,7 @@ def _columns(level: Level) -> sql.Composable:
             ("st", "study_instance_uid", "study_instance_uid", True, ""),
             ("se", "series_instance_uid", "series_instance_uid", level is not Level.STUDY, "''"),
             ("im", "sop_instance_uid", "sop_instance_uid", level is Level.IMAGE, "''"),
+            ("st", "patient", "patient", True, ""),
             ("st", "attributes", "study", True, ""),
             ("se", "attributes", "series", level is not Level.STUDY, "'{{}}'::jsonb"),
             ("im", "attributes", "image", level is Level.IMAGE, "'{{}}'::jsonb"),
@@ -122,9 +126,10 @@ def _columns(level: Level) -> sql.Composable:
 
 
 def _where(query: HoldingQuery) -> sql.Composable:
-    if not query.conditions:
-        return sql.SQL("true")
-    return sql.SQL(" AND ").join([_condition(each, query.level) for each in query.conditions])
+    conditions = [_condition(each, query.level) for each in query.conditions]
+    if query.patients is not None:
+        conditions.append(sql.SQL("st.patient = ANY({})").format(_array(query.patients)))
+    return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("true")
 
 
 def _condition(condition: Condition, level: Level) -> sql.Composable:
@@ -133,7 +138,7 @@ def _condition(condition: Condition, level: Level) -> sql.Composable:
     if condition.tag == _SOP_CLASSES_IN_STUDY:
         return sql.SQL(
             "EXISTS (SELECT FROM held_instance i WHERE i.study_instance_uid = st.study_instance_uid"
-            " AND i.sop_class_uid = ANY({values}))"
+            " AND i.patient = st.patient AND i.sop_class_uid = ANY({values}))"
         ).format(values=_array(condition.values))
     if condition.tag in _UID_COLUMNS:
         of_level, column = _UID_COLUMNS[condition.tag]
@@ -182,7 +187,7 @@ def _modalities_in_study(condition: Condition) -> sql.Composable:
     operator = sql.SQL("= ANY" if condition.kind is MatchKind.VALUE else "LIKE ANY")
     return sql.SQL(
         "EXISTS (SELECT FROM held_series s WHERE s.study_instance_uid = st.study_instance_uid"
-        " AND (s.attributes #>> {path}) {operator}({values}))"
+        " AND s.patient = st.patient AND (s.attributes #>> {path}) {operator}({values}))"
     ).format(path=sql.Literal(f"{{{_MODALITY},Value,0}}"), operator=operator, values=_array(condition.values))
 
 

@@ -48,6 +48,7 @@ class HoldingQuery:
 
     level: Level  # of the answers
     conditions: tuple[Condition, ...] = ()
+    patients: tuple[str, ...] | None = None  # only what is of these; None for everybody's
     limit: int | None = None
     offset: int = 0
 
@@ -74,6 +75,7 @@ class HeldInstance:
     number_of_frames: int  # 0 without pixel data
     instance_id: int  # of the photograph it is, or is a result of
     is_result: bool
+    patient: str  # logical id of the Patient of its own number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,7 @@ class Match:
     study_instance_uid: str
     series_instance_uid: str
     sop_instance_uid: str
+    patient: str  # logical id of the Patient whose part of the study it is
     study: DicomJson
     series: DicomJson
     image: DicomJson

@@ -97,19 +97,24 @@ def retry(connection: Connection) -> int:
 def add(connection: Connection, holdings: Sequence[NewHolding]) -> None:
     """Index instances, and take them off the queue.
 
-    Of a study and a series, what its first instance says counts.
+    Of a patient's part of a study and of a series, what its first instance says counts.
     """
     for holding in holdings:
         instance = holding.instance
         connection.execute(
-            "INSERT INTO held_study (study_instance_uid, attributes, names) VALUES (%s, %s, %s)"
+            "INSERT INTO held_study (study_instance_uid, patient, attributes, names) VALUES (%s, %s, %s, %s)"
             " ON CONFLICT DO NOTHING",
-            (instance.study_instance_uid, *_json(holding.study)),
+            (instance.study_instance_uid, instance.patient, *_json(holding.study)),
         )
         connection.execute(
-            "INSERT INTO held_series (study_instance_uid, series_instance_uid, attributes, names)"
-            " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            (instance.study_instance_uid, instance.series_instance_uid, *_json(holding.series)),
+            "INSERT INTO held_series (study_instance_uid, series_instance_uid, patient, attributes, names)"
+            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            (
+                instance.study_instance_uid,
+                instance.series_instance_uid,
+                instance.patient,
+                *_json(holding.series),
+            ),
         )
         attributes, names = _json(holding.image)
         connection.execute(
@@ -136,14 +141,29 @@ def by_uid(connection: Connection, sop_instance_uid: str) -> HeldInstance | None
 
 
 def of_study(
-    connection: Connection, study_instance_uid: str, series_instance_uid: str = ""
+    connection: Connection,
+    study_instance_uid: str,
+    series_instance_uid: str = "",
+    patients: Sequence[str] | None = None,
 ) -> list[HeldInstance]:
-    """Instances of a study, or of one of its series, photographs first."""
+    """Instances of a study, or of one of its series, photographs first.
+
+    Args:
+        connection: In a transaction.
+        study_instance_uid: Of the study.
+        series_instance_uid: "" for every series.
+        patients: Only what is of these Patients, by the logical ids of their own numbers; None for all.
+    """
     rows = connection.execute(
         _SELECT + " WHERE study_instance_uid = %(study)s"
         " AND (%(series)s::text = '' OR series_instance_uid = %(series)s)"
+        " AND (%(patients)s::text[] IS NULL OR patient = ANY(%(patients)s))"
         " ORDER BY is_result, series_instance_uid, instance_id, sop_instance_uid",
-        {"study": study_instance_uid, "series": series_instance_uid},
+        {
+            "study": study_instance_uid,
+            "series": series_instance_uid,
+            "patients": None if patients is None else list(patients),
+        },
     )
     return [_instance(row) for row in rows]
 

@@ -1,8 +1,8 @@
 """A photograph as the science sees it: sRGB, 8 bits, upright, from DICOM or from an image file.
 
 Every foreign error is translated here. Pixel data that is cut short is an error, never grey:
-native pixel data must have the announced length, a JPEG-family frame must reach its end marker
-(ISO/IEC 10918-1 B.1.1.3, 14495-1 C.1.1, 15444-1 A.4.4).
+native pixel data must have the announced length, a JPEG-family frame must reach its end marker.
+Compressed frames, picture files and colour profiles are decoded in a child process (``service.codecs``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.common import PhotometricInterpretation as Photometric
@@ -25,28 +24,25 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
+    RLELossless,
 )
 
-from service.appraisal.photograph.deep_png import read_deep_png
-from service.appraisal.photograph.extended_jpeg import decode_extended_jpeg
 from service.appraisal.photograph.showing import showing_of
 from service.appraisal.photograph.stream import StreamInfo, stream_info
+from service.codecs.decode import decode_frame, read_picture, to_srgb
+from service.codecs.deflated import is_deflated
+from service.codecs.frame import MAX_PIXELS, geometry_of
 from service.dicom.grey import windowed
-from service.dicom.part10 import READ_ERRORS, UnreadablePart10Error, read_whole
+from service.dicom.part10 import READ_ERRORS, Header, UnreadablePart10Error, read_header, read_whole
 from service.dicom.progressive import PROGRESSIVE_JPEG
 from service.errors import UndecodablePhotographError, UnsupportedPhotographError
 
-MAX_PIXELS = 150_000_000  # larger than any camera in clinical use; guards memory
 MIN_SIDE = 16  # px
-_LOSSY_JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit)
-_JPEG = (*JPEGTransferSyntaxes, PROGRESSIVE_JPEG)
 _CAMERA_BITS = 12
-_EOI = b"\xff\xd9"
-_DECODER_ERRORS = (*READ_ERRORS, ArithmeticError, MemoryError, RuntimeError, SyntaxError)
+_JPEG = (*JPEGTransferSyntaxes, PROGRESSIVE_JPEG)
+_DECODER_ERRORS = (*READ_ERRORS, ArithmeticError, RuntimeError, SyntaxError)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,12 +139,37 @@ def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
 
 
 def _parse(data: bytes) -> FileDataset:
+    """Read a file; of a deflated one, whose bytes may be few, no more than its first frame."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="End of file reached")
-            return read_whole(io.BytesIO(data))
+            stream = io.BytesIO(data)
+            return _with_first_frame(read_header(stream)) if is_deflated(stream) else read_whole(stream)
     except (UnreadablePart10Error, UserWarning, *_DECODER_ERRORS) as exc:
         raise UndecodablePhotographError(f"not a readable DICOM file: {exc}") from exc
+
+
+def _with_first_frame(header: Header) -> FileDataset:
+    """Add the first frame of native pixel data to a header.
+
+    Raises:
+        UndecodablePhotographError: The pixel data are longer or shorter than the header says.
+    """
+    dataset, length = header.dataset, header.pixels.length if header.pixels is not None else None
+    if header.pixels is None or length is None:
+        return dataset
+    _check_size(int(dataset.Rows), int(dataset.Columns))
+    samples = 2 if dataset.PhotometricInterpretation == Photometric.YBR_FULL_422 else dataset.SamplesPerPixel
+    bits = int(dataset.Rows) * int(dataset.Columns) * int(samples) * int(dataset.BitsAllocated)
+    frame_bytes, frames = (bits + 7) // 8, int(dataset.get("NumberOfFrames") or 1)
+    if not 0 <= length - frame_bytes * frames <= 2:
+        raise UndecodablePhotographError(
+            f"the pixel data have {length} bytes, where the header says {frame_bytes * frames}"
+        )
+    header.source.seek(header.pixels.offset)
+    dataset.PixelData = header.source.read(frame_bytes)
+    dataset.NumberOfFrames = 1
+    return dataset
 
 
 def _decode_dataset(dataset: Dataset) -> Photograph:
@@ -165,7 +186,8 @@ def _decode_dataset(dataset: Dataset) -> Photograph:
     notes: tuple[str, ...] = ()
     profile = _icc_profile(dataset) or (stream.icc_profile if stream is not None else b"")
     if profile and pixels.ndim == 3:
-        rgb, notes = _to_srgb(rgb, profile)
+        converted = to_srgb(rgb, profile)
+        rgb, notes = converted.rgb, converted.notes
     showing = showing_of(dataset, stream)
     _check_size(*showing.size(*rgb.shape[:2]))
     return photograph_from_rgb(
@@ -191,20 +213,16 @@ def _first_frame(dataset: Dataset) -> tuple[NDArray[np.generic], str, StreamInfo
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     if syntax in (*_JPEG, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
         frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
-        _check_complete(frame)
+        decoded = decode_frame(frame, geometry_of(dataset))
         stream = stream_info(frame) if syntax in _JPEG else None
-        if syntax == PROGRESSIVE_JPEG or (syntax in _LOSSY_JPEG and int(dataset.BitsStored) == 8):
-            return *_jpeg_frame(frame, dataset), stream
-        if syntax == JPEGExtended12Bit:
-            return *decode_extended_jpeg(frame, dataset), stream
+        return decoded.pixels, decoded.photometric_interpretation, stream
     return *_decoded_frame(dataset, syntax), None
 
 
 def _decoded_frame(dataset: Dataset, syntax: UID) -> tuple[NDArray[np.generic], str]:
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError as exc:
-        raise UnsupportedPhotographError(f"transfer syntax {syntax} is not supported") from exc
+    """Decode what is native or RLE: in Python, so here."""
+    if syntax.is_encapsulated and syntax != RLELossless:
+        raise UnsupportedPhotographError(f"transfer syntax {syntax} is not supported")
     shift = 0 if syntax.is_encapsulated else _high_bits(dataset)
     if shift:
         dataset = copy(dataset)
@@ -212,7 +230,7 @@ def _decoded_frame(dataset: Dataset, syntax: UID) -> tuple[NDArray[np.generic], 
     with warnings.catch_warnings():
         # Trailing padding and odd lengths are common and harmless; too short is an error below.
         warnings.simplefilter("ignore")
-        pixels, properties = decoder.as_array(dataset, index=0, decoding_plugin=_plugin(syntax))
+        pixels, properties = get_decoder(syntax).as_array(dataset, index=0, decoding_plugin="")
     return _low_aligned(np.asarray(pixels), shift), str(properties["photometric_interpretation"])
 
 
@@ -234,40 +252,6 @@ def _bits_used(pixels: NDArray[np.generic], dataset: Dataset) -> int:
     """Bits of a sample; cameras of 12 bits are sent as of 16, and would be shown all but black."""
     bits = int(dataset.BitsStored)
     return _CAMERA_BITS if bits == 16 and int(pixels.max()) < 1 << _CAMERA_BITS else bits
-
-
-def _plugin(syntax: UID) -> str:
-    """Return the decoder to use: one fixed for each syntax, whatever else is installed."""
-    if syntax in JPEGLSTransferSyntaxes:
-        return "pyjpegls"
-    if syntax in JPEG2000TransferSyntaxes:
-        return "pylibjpeg"
-    return "gdcm" if syntax in JPEGTransferSyntaxes else ""
-
-
-def _check_complete(frame: bytes) -> None:
-    if not frame.rstrip(b"\0\xff").endswith(_EOI):  # both are in use as padding
-        raise UndecodablePhotographError("the compressed frame is cut short: it has no end marker")
-
-
-def _jpeg_frame(frame: bytes, dataset: Dataset) -> tuple[NDArray[np.generic], str]:
-    """Decode an 8-bit JPEG, taking its colour space from its own stream first.
-
-    JFIF says YCbCr, Adobe's APP14 says which; senders often write a Photometric Interpretation
-    that contradicts them, and viewers follow the stream. The attribute decides where it is silent.
-    """
-    with Image.open(io.BytesIO(frame), formats=("JPEG",)) as image:
-        size = int(dataset.Columns), int(dataset.Rows)
-        if image.size not in (size, size[::-1]):  # exchanged: see showing_of
-            raise UndecodablePhotographError("the JPEG frame's size differs from Rows and Columns")
-        if image.mode == "L":
-            return np.asarray(image), str(dataset.PhotometricInterpretation)
-        if image.mode != "RGB":
-            raise UnsupportedPhotographError(f"JPEG colour mode {image.mode} is not a photograph's")
-        silent = "jfif" not in image.info and "adobe" not in image.info
-        if silent and dataset.PhotometricInterpretation == Photometric.RGB:
-            image.draft("YCbCr", image.size)  # hand the components over as they are
-        return np.array(image), Photometric.RGB.value
 
 
 def _grey_to_rgb(pixels: NDArray[np.generic], dataset: Dataset, photometric: str) -> NDArray[np.uint8]:
@@ -305,71 +289,8 @@ def _to_8_bit(pixels: NDArray[np.generic], bits_stored: int) -> NDArray[np.uint8
 
 
 def _photograph_from_image_file(data: bytes) -> Photograph:
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "WEBP")) as image:
-            _check_size(image.height, image.width)
-            if (deep := read_deep_png(data)) is not None:
-                return photograph_from_rgb(deep)
-            image.load()
-            profile = image.info.get("icc_profile") or b""
-            upright = ImageOps.exif_transpose(image)
-            return _convert_image(upright, profile)
-    except UnidentifiedImageError as exc:
-        raise UndecodablePhotographError("neither DICOM nor a JPEG, PNG, TIFF or WebP picture") from exc
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
-        raise UnsupportedPhotographError(f"the picture is too large: {exc}") from exc
-    except _DECODER_ERRORS as exc:
-        raise UndecodablePhotographError(f"the picture cannot be decoded: {exc}") from exc
-
-
-def _convert_image(image: Image.Image, profile: bytes) -> Photograph:
-    notes: tuple[str, ...] = ()
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        top = next(each for each in (255.0, 4095.0, np.inf) if values.max() <= each)
-        top = min(top, 65535.0)
-        grey = _stretch(values, 0.0, top)
-        return photograph_from_rgb(np.repeat(grey[..., None], 3, axis=2))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(ground, rgba).convert("RGB")
-    if image.mode == "CMYK" and profile:
-        image, notes = _profile_image(image, profile)
-    elif image.mode != "RGB":
-        profile = profile if image.mode == "YCbCr" else b""
-        image = image.convert("RGB")
-        if profile:
-            image, notes = _profile_image(image, profile)
-    elif profile:
-        image, notes = _profile_image(image, profile)
-    return photograph_from_rgb(np.array(image), notes=notes)
-
-
-# --- colour
-
-
-def _to_srgb(rgb: NDArray[np.uint8], profile: bytes) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    image, notes = _profile_image(Image.fromarray(rgb), profile)
-    return np.array(image), notes
-
-
-def _profile_image(image: Image.Image, profile: bytes) -> tuple[Image.Image, tuple[str, ...]]:
-    """Convert to sRGB through the ICC profile; a profile that cannot be used is named in the notes."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(
-            image,
-            source,
-            ImageCms.createProfile("sRGB"),
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError) as exc:
-        return image.convert("RGB"), (f"ICC profile not usable, taken as sRGB: {exc}",)
-    if converted is None:  # only when converting in place, which is not asked for
-        raise UndecodablePhotographError("the ICC conversion returned no picture")
-    return converted, ()
+    picture = read_picture(data)
+    return photograph_from_rgb(picture.rgb, notes=picture.notes)
 
 
 def _check_size(height: int, width: int) -> None:

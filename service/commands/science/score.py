@@ -22,7 +22,7 @@ from service.appraisal.layer_sheet import render_layer_sheet
 from service.appraisal.models import ModelStore
 from service.commands.science.progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings
-from service.errors import SemblanceError
+from service.errors import DecoderLostError, SemblanceError
 from service.exit_codes import ExitCode, code_of
 from service.records import Appraisal, AppraisalStatus, MethodIdentity, Region, RejectionReason
 
@@ -147,7 +147,13 @@ def _appraise(path: Path, appraiser: Appraiser) -> Appraised:
         data = path.read_bytes()
     except OSError as exc:
         return appraiser.reject(b"", RejectionReason.UNDECODABLE, f"{path}: {exc}")
-    return appraiser.appraise_bytes(data)
+    try:
+        return appraiser.appraise_bytes(data)
+    except DecoderLostError:  # it may have been somebody else's doing: once more, then it is the file's
+        try:
+            return appraiser.appraise_bytes(data)
+        except DecoderLostError as exc:
+            return appraiser.reject(data, RejectionReason.UNDECODABLE, f"{path}: {exc}")
 
 
 class _Names:

@@ -78,7 +78,24 @@ def test_every_command_explains_itself_and_is_documented() -> None:
         parts = list(commands_of(inner)) if isinstance(inner, typer.Typer) else []
         for shown in [runner.invoke(app, [name, part, "--help"]) for part in parts] or [explained]:
             assert re.search(r"Example: |For example ", shown.output), shown.output
-        assert f"## `semblance {name}" in text
+        assert f"### `semblance {name}`" in text
+
+
+def test_the_page_groups_the_commands_as_the_help_does() -> None:
+    documented: dict[str, list[str]] = {}
+    group = ""
+    for line in DOCS.read_text().splitlines():
+        if title := re.fullmatch(r"## (.+)", line):
+            group = title[1]
+        elif command := re.fullmatch(r"### `semblance ([a-z-]+)`", line):
+            documented.setdefault(group, []).append(command[1])
+    shown: dict[str, list[str]] = {}
+    for name, command in COMMANDS.items():
+        if not command.hidden:
+            shown.setdefault(command.panel.value, []).append(name)
+
+    assert documented == shown
+    assert list(documented) == list(shown)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

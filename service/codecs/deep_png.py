@@ -8,11 +8,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from service.errors import UndecodablePhotographError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DEPTH = 16
@@ -20,31 +17,34 @@ _CAMERA_BITS = 12
 _WHITE = 255.0
 
 
-def read_deep_png(data: bytes) -> NDArray[np.uint8] | None:
-    """Read a PNG of 16 bits a sample as 8 bits.
+def is_deep_png(data: bytes) -> bool:
+    """Whether a file is a PNG of 16 bits a sample, without a colour profile."""
+    header = data[16:29]
+    return (
+        data.startswith(_SIGNATURE)
+        and len(header) == 13
+        and header[8] == _DEPTH
+        and b"iCCP" not in dict(_chunks(data))
+    )
+
+
+def eight_bits(pixels: NDArray[np.generic], data: bytes) -> NDArray[np.uint8]:
+    """Bring the samples of such a file to 8 bits.
 
     Args:
+        pixels: (H, W) or (H, W, C), grey or colour, perhaps with transparency as the last component.
         data: The file.
 
     Returns:
-        (H, W, 3) uint8, what is transparent on white; None for what is no such PNG, or has a profile.
-
-    Raises:
-        UndecodablePhotographError: It is damaged.
+        (H, W, 3) uint8, what is transparent on white.
     """
-    header = data[16:29]
-    if not data.startswith(_SIGNATURE) or len(header) < 13 or header[8] != _DEPTH:
-        return None
-    chunks = dict(_chunks(data))
-    if b"iCCP" in chunks:
-        return None
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
-        raise UndecodablePhotographError("the PNG cannot be decoded")
-    values = pixels.astype(np.float64) if pixels.ndim == 3 else pixels.astype(np.float64)[..., None]
-    alpha = values[..., 3:4] / 65535.0 if values.shape[2] in (2, 4) else np.ones((*values.shape[:2], 1))
-    colours = values[..., 2::-1] if values.shape[2] >= 3 else values[..., :1]
-    scaled = colours * (_WHITE / (2.0 ** _bits(chunks.get(b"sBIT", b""), float(colours.max())) - 1))
+    values = pixels.astype(np.float64)
+    values = values[..., None] if values.ndim == 2 else values
+    has_alpha = values.shape[2] in (2, 4)
+    alpha = values[..., -1:] / 65535.0 if has_alpha else np.ones((*values.shape[:2], 1))
+    colours = values[..., :-1] if has_alpha else values
+    bits = _bits(dict(_chunks(data)).get(b"sBIT", b""), float(colours.max()))
+    scaled = colours * (_WHITE / (2.0**bits - 1))
     shown = np.clip(np.rint(scaled * alpha + _WHITE * (1 - alpha)), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(shown, (*shown.shape[:2], 3)))
 

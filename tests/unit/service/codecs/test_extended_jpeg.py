@@ -13,7 +13,8 @@ from pydicom.encaps import get_frame
 from pydicom.uid import JPEGExtended12Bit
 
 from service.appraisal.photograph.decode import photograph_from_bytes, photograph_from_dicom
-from service.appraisal.photograph.extended_jpeg import decode_extended_jpeg
+from service.codecs.decode import decode_frame
+from service.codecs.frame import geometry_of
 from service.errors import UndecodablePhotographError
 from tests.unit.appraisal.photographs import jpeg, native, part10, portrait, with_frames
 
@@ -38,8 +39,8 @@ def test_pydicoms_own_files_are_read(name):
 def test_grey_pixels_are_those_of_dcmtk(name, tmp_path: Path):
     subprocess.run(["dcmdjpeg", get_testdata_file(name), tmp_path / "plain.dcm"], check=True)
     ds = of_pydicom(name)
-    pixels, _ = decode_extended_jpeg(get_frame(ds.PixelData, 0, number_of_frames=1), ds)
-    assert np.array_equal(pixels, dcmread(tmp_path / "plain.dcm").pixel_array)
+    decoded = decode_frame(get_frame(ds.PixelData, 0, number_of_frames=1), geometry_of(ds))
+    assert np.array_equal(decoded.pixels, dcmread(tmp_path / "plain.dcm").pixel_array)
 
 
 @pytest.mark.peers("storescu")
@@ -81,4 +82,4 @@ def test_a_frame_that_ends_early_is_undecodable(length):
     ds = of_pydicom(FILES[0])
     frame = get_frame(ds.PixelData, 0, number_of_frames=1)
     with pytest.raises(UndecodablePhotographError):
-        decode_extended_jpeg(frame[:length], ds)
+        decode_frame(frame[:length], geometry_of(ds))

@@ -1,0 +1,1 @@
+"""Whose a photograph is: one person, however many Patients and numbers there are."""
