@@ -243,12 +243,7 @@ def ask_all(app: Starlette, uids: list[str], tally: Tally) -> None:
                     tally.faults.append(f"{uid}: QIDO {found.status_code}")
                     continue
                 place = found.json()[0]["00081190"]["Value"][0].partition("/dicom-web")[2]
-                implicit = (
-                    f"multipart/related; type=application/dicom; transfer-syntax={ImplicitVRLittleEndian}"
-                )
-                for path, accept in (("", "application/dicom; transfer-syntax=*"), ("", implicit),
-                                     ("/metadata", "application/dicom+json"), ("/rendered", "image/png"),
-                                     ("/frames/1", "multipart/related; type=application/octet-stream")):  # fmt: skip
+                for path, accept in _RETRIEVALS:
                     answer = await client.get(f"/dicom-web{place}{path}", headers={"accept": accept})
                     tally.web[f"WADO {answer.status_code}"] += 1
                     if answer.status_code >= 500:

@@ -44,6 +44,7 @@ _MAX_MESSAGE_BYTES = 4 << 20
 # What pynetdicom's and pydicom's decoders raise of a hostile PDU or command set.
 _UNDECODABLE = (
     ArithmeticError,
+    AssertionError,
     AttributeError,
     EOFError,
     LookupError,
