@@ -65,7 +65,16 @@ def import_files(
         DatabaseUnavailableError: The message could not be kept. What came in is in the ledger.
     """
     commit, journal = GroupCommit(settings), Journal(pool)
-    receiver = StowReceiver(settings, Ingest(store=store, pool=pool, commit=commit, journal=journal))
+    receiver = StowReceiver(
+        settings,
+        Ingest(
+            store=store,
+            pool=pool,
+            commit=commit,
+            journal=journal,
+            most_inflated_bytes=settings.dicom_max_inflated_bytes,
+        ),
+    )
     journal.start()
     taken: list[str] = []
     try:

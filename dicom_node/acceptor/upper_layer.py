@@ -15,6 +15,7 @@ from __future__ import annotations
 import queue
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -54,6 +55,7 @@ _UNDECODABLE = (
     struct.error,
 )
 _STOP_WAIT_S = 5.0
+_MOST_TEXT = 200
 
 
 class Reception(Protocol):
@@ -97,9 +99,16 @@ class StreamingDul(DULServiceProvider):
     socket: BorderSocket | None
 
     def __init__(
-        self, assoc: Association, *, receive: ReceptionFactory, max_pdu_bytes: int, activity: threading.Event
+        self,
+        assoc: Association,
+        *,
+        receive: ReceptionFactory,
+        max_pdu_bytes: int,
+        activity: threading.Event,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(assoc)
+        self._ended = ended
         self._idle_timer = MonotonicTimer(self._idle_timer.timeout)
         self.artim_timer = MonotonicTimer(self.artim_timer.timeout)
         self._receive = receive
@@ -116,6 +125,7 @@ class StreamingDul(DULServiceProvider):
         self._quiet = threading.Event()  # no object is under way
         self._quiet.set()
         self._dimse_context: int | None = None  # context of a message with a data set for pynetdicom
+        self._heard_s = time.monotonic()  # when something came last
         self._activity = activity
         self.to_user_queue = AnnouncingQueue(activity)
         self.daemon = True
@@ -129,6 +139,10 @@ class StreamingDul(DULServiceProvider):
         """Queue a primitive for sending, and have it sent now."""
         super().send_pdu(primitive)
         self.wake()
+
+    def silent_since_s(self) -> float | None:
+        """When the peer was heard last, by the monotonic clock; None while an object is under way."""
+        return self._heard_s if self._quiet.is_set() else None
 
     def kill_dul(self) -> None:
         """Stop the thread."""
@@ -163,6 +177,10 @@ class StreamingDul(DULServiceProvider):
         except InvalidEventError:  # as data that came before our answer, which then finds the peer aborted
             _log.warning("event-out-of-place", state=self.state_machine.current_state, peer=self._peer())
             self.give_up()
+        except _UNDECODABLE as exc:  # as a request that decodes and makes no sense
+            fault = f"{type(exc).__name__}: {exc}"[:_MOST_TEXT]
+            _log.warning("association-failed", peer=self._peer(), error=fault)
+            self.give_up()
         except Exception:  # noqa: BLE001 -- an association that fails must not take the node with it
             _log.exception("association-failed", peer=self._peer())
             self.give_up()
@@ -173,6 +191,7 @@ class StreamingDul(DULServiceProvider):
             if sock is not None:
                 sock._shutdown_socket()
                 sock.release()
+            self._ended()
             self._activity.set()
 
     def give_up(self) -> None:
@@ -181,6 +200,7 @@ class StreamingDul(DULServiceProvider):
         self.assoc.is_established = False
         self.assoc._kill = True
         self._kill_thread = True
+        self._end_wait_for_request()
         self.wake()
 
     def _turn(self) -> None:
@@ -211,6 +231,7 @@ class StreamingDul(DULServiceProvider):
         sock = self.socket
         if sock is None:
             return
+        self._heard_s = time.monotonic()
         header = bytearray(6)
         try:
             got = sock.receive_into(memoryview(header))

@@ -22,6 +22,7 @@ from dicom_node.encoding.statuses import StoreStatus
 from dicom_node.intake.group_commit import GroupCommit
 from dicom_node.intake.journal import Journal
 from dicom_node.readers import READERS
+from service.codecs.deflated import MOST_INFLATED_BYTES
 from service.database.pool import Pool
 from service.dicom.uids import has_leading_zero, is_uid
 from service.errors import (
@@ -107,6 +108,7 @@ class Ingest:
     commit: GroupCommit
     journal: Journal
     admission: Admission | None = None  # limits; None for none
+    most_inflated_bytes: int = MOST_INFLATED_BYTES  # of a deflated data set
 
     def begin(
         self, association: Association, context: PresentationContext | None, request: StoreCommand
@@ -184,7 +186,9 @@ class InstanceReception:
             raise UnsupportedInstanceError("SOP class not negotiated in this presentation context")
         require_uid("Affected SOP Instance UID", request.sop_instance_uid)
         self._transfer_syntax_uid = str(context.transfer_syntax[0])
-        self._structure = structure.StructureReader(self._transfer_syntax_uid)
+        self._structure = structure.StructureReader(
+            self._transfer_syntax_uid, self._ingest.most_inflated_bytes
+        )
         self._writer = self._ingest.store.writer()
         self._writer.__enter__()
         self._writer.write(

@@ -70,7 +70,7 @@ def _index(connection: Connection, store: InstanceStore, taken: list[PendingHold
     for pending in taken:
         try:
             ready.append(_holding(connection, store, pending))
-        except StorageError as exc:
+        except (StorageError, MemoryError) as exc:
             holdings.postpone(connection, pending.sop_instance_uid, _said(exc))
             _log.warning("not-indexed", sop_instance_uid=pending.sop_instance_uid, error=type(exc).__name__)
     if _added(connection, ready) is None:
@@ -117,6 +117,8 @@ def _holding(connection: Connection, store: InstanceStore, pending: PendingHoldi
         with InstanceFile(store, pending.sha256) as file:
             return holding_of(file, pending, receipt)
     except (CorruptInstanceError, *READ_ERRORS) as exc:
+        if isinstance(exc, MemoryError):
+            raise
         if receipt is None or isinstance(exc, OSError):
             raise CorruptInstanceError(f"{pending.sha256}: {exc}") from exc
         # bytes that were taken in and cannot be read: what intake knows of them
@@ -234,10 +236,7 @@ class Indexer:
             try:
                 while not self._stopped.is_set() and not catch_up(self._pool, self._store, 0.0):
                     pass
-            except DatabaseUnavailableError as exc:
-                _log.warning("indexer-waits", error=str(exc))
-            except (
-                SemblanceError,
-                psycopg.Error,
-            ):  # a thread that ends would leave the index behind for good
+            except (DatabaseUnavailableError, MemoryError, OSError) as exc:
+                _log.warning("indexer-waits", error=f"{type(exc).__name__}: {exc}")
+            except (SemblanceError, psycopg.Error):  # a thread that ended would leave the index behind
                 _log.exception("indexer-failed")

@@ -18,6 +18,8 @@ from reporting.fhir.database import keys as fhir_keys
 from reporting.fhir.http import Api
 from reporting.fhir.smart import Authorizer, load_registry
 from reporting.fhir.valid.definitions import publish
+from reporting.http.border import Border, served_hosts
+from reporting.http.doors import DoorLimits, Doors, protocol_of
 from service.audit.activity import ApplicationActivity
 from service.config import Settings
 from service.database.pool import open_pool, transaction
@@ -124,9 +126,16 @@ def serve(settings: Settings, beside: Mapping[str, MakeApp]) -> None:
         try:
             app = _Beside(FhirApp(api), {path: make(api) for path, make in beside.items()})
             config = uvicorn.Config(
-                app, log_level="warning", access_log=False, http="httptools", loop="uvloop",
-                server_header=False, date_header=True, lifespan="on", timeout_graceful_shutdown=30,
-            )  # fmt: skip
+                Border(app, served_hosts(settings)),
+                log_level="warning",
+                access_log=False,
+                http=protocol_of(Doors(DoorLimits())),
+                loop="uvloop",
+                server_header=False,
+                date_header=True,
+                lifespan="on",
+                timeout_graceful_shutdown=30,
+            )
             with ApplicationActivity(settings, api.pool, "api"):
                 _Announcing(config, settings.fhir_base_url()).run(sockets=[listener])
         finally:

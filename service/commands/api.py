@@ -36,6 +36,7 @@ def run(settings: Settings) -> None:
             commit=commit,
             journal=journal,
             admission=admission,
+            most_inflated_bytes=settings.dicom_max_inflated_bytes,
         )
         receiver = StowReceiver(settings, ingest)
         journal.start()

@@ -29,6 +29,7 @@ class Panel(StrEnum):
     RESULTS = "Results"
     DATA = "Data in and out"
     SCIENCE = "Photographs and methods, without a server"
+    OUTCOMES = "Surgical outcomes"
     AUDIT = "Audit"
 
 
@@ -180,6 +181,24 @@ def _train() -> _Loaded:
     return train_app
 
 
+def _outcomes() -> _Loaded:
+    from service.commands.outcomes.charts import outcomes_app
+
+    return outcomes_app
+
+
+def _procedures() -> _Loaded:
+    from service.commands.outcomes.procedures import procedures_app
+
+    return procedures_app
+
+
+def _simulate() -> _Loaded:
+    from service.commands.outcomes.simulate import simulate_command
+
+    return simulate_command
+
+
 def _audit() -> _Loaded:
     from service.commands.audit import audit_app
 
@@ -300,6 +319,19 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             panel=Panel.SCIENCE,
             load=_train,
             summary="Make the weights of the methods (CPU or one GPU; resumable).",
+        ),
+        "procedures": Command(
+            panel=Panel.OUTCOMES, load=_procedures, summary="Operations: bring them in from a file."
+        ),
+        "outcomes": Command(
+            panel=Panel.OUTCOMES,
+            load=_outcomes,
+            summary="Surgical outcomes: pairs, charts, risk models and reports.",
+        ),
+        "simulate": Command(
+            panel=Panel.OUTCOMES,
+            load=_simulate,
+            summary="Make up five years of cases with things planted in them, and say what the charts find.",
         ),
         "audit": Command(
             panel=Panel.AUDIT, load=_audit, summary="Audit messages: list them, verify them and the ledger."

@@ -42,6 +42,7 @@ def relay() -> None:
     Example: `SEMBLANCE_BROKER_URL=amqp://localhost semblance relay`.
     """
     from reporting.fhir.subscriptions.notifications import SWEEP, forget_received
+    from reporting.outcomes.following.follow import ask
     from service.audit.activity import ApplicationActivity
     from service.audit.processes import AuditThreads
     from service.database.pool import open_pool
@@ -53,7 +54,7 @@ def relay() -> None:
     configure_logging(settings)
     with open_pool(settings) as pool:
         publisher = CeleryPublisher(make_app(settings))
-        moving = Relay(settings, pool, publisher, sweeps=(SWEEP,), chores=(forget_received,))
+        moving = Relay(settings, pool, publisher, sweeps=(SWEEP,), chores=(forget_received, ask))
         audit = AuditThreads(settings, pool)
 
         def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -90,9 +91,10 @@ def worker(
 def declare_tasks(queues: list[Queue]) -> None:
     """Import the modules that declare the tasks of these queues, and no others: only ``gpu`` needs torch."""
     if Queue.GPU in queues:
-        from service.pipeline import appraise  # noqa: F401
+        from service.pipeline import appraise, reappraise  # noqa: F401
     if Queue.REPORT in queues:
         from reporting import report  # noqa: F401
+        from reporting.outcomes.following import follow, publish  # noqa: F401
     if Queue.IO in queues:
         from dicom_node.delivery import deliver  # noqa: F401
         from reporting.fhir.subscriptions import notifications  # noqa: F401

@@ -28,7 +28,7 @@ from service.errors import SemblanceError
 _PREAMBLE_BYTES, _PREFIX_BYTES = 128, 132
 _GROUP_LENGTH = struct.pack("<HH2sH", 2, 0, b"UL", 4)
 _MOST_META_BYTES = 1 << 20
-_MOST_HEADER_VALUE_BYTES = 32 << 20  # of one value of a deflated header
+_MOST_HEADER_BYTES = 32 << 20  # of a deflated data set, before its pixel data
 _STRAY_GROUPS = frozenset({0x0000, 0x0002, 0xFFFE})
 READ_ERRORS = (
     InvalidDicomError, BytesLengthException, EOFError, OSError, ValueError, LookupError,
@@ -181,16 +181,16 @@ def _start(source: BinaryIO) -> _Start:
 def _copy(source: BinaryIO, start: _Start) -> tuple[BinaryIO, Copy]:
     """The header written anew, and the stream that its offsets count in."""
     source.seek(start.data_set_at)
+    inflating = None
     if start.syntax == DeflatedExplicitVRLittleEndian:
-        inflating = InflatingFile(source)
-        inflating.most_value_bytes = _MOST_HEADER_VALUE_BYTES
+        inflating = InflatingFile(source, _MOST_HEADER_BYTES)
         source = cast(BinaryIO, inflating)
     try:
         copy = copied(source, implicit=start.syntax == ImplicitVRLittleEndian)
-        if isinstance(source, InflatingFile):
-            source.most_value_bytes = MOST_INFLATED_BYTES
     except (MalformedElementError, InflatesTooFarError, struct.error, zlib.error) as exc:
         raise UnreadablePart10Error(f"not a readable data set: {exc}") from exc
+    if inflating is not None:
+        inflating.most_bytes = MOST_INFLATED_BYTES
     return source, copy
 
 

@@ -55,11 +55,8 @@ def appraise(context: Context, instance_id: int) -> None:
     with transaction(context.pool) as connection:
         instance = instances.get(connection, instance_id)
     content = context.store.read(instance.sha256)
-    settings = context.settings
-    with _ONE_AT_A_TIME:
-        appraiser = _appraiser(settings.method, settings.model_dir, settings.device)
-        outcome = appraiser.appraise_bytes(content, sop_instance_uid=instance.sop_instance_uid)
-    heatmap_sha256, difference_map_sha256 = _keep_maps(context.store, outcome)
+    outcome = appraised_by_method(context, content, instance.sop_instance_uid)
+    heatmap_sha256, difference_map_sha256 = keep_maps(context.store, outcome)
     with transaction(context.pool) as connection:
         appraisals.save(
             connection,
@@ -71,7 +68,19 @@ def appraise(context: Context, instance_id: int) -> None:
         appraised(connection, instance_id, _event(outcome), _detail(outcome))
 
 
-def _keep_maps(store: InstanceStore, outcome: Appraised) -> tuple[str, str]:
+def appraised_by_method(context: Context, content: bytes, sop_instance_uid: str) -> Appraised:
+    """Appraise a stored photograph by the method in force.
+
+    Raises:
+        ModelError: The method's models are at fault.
+    """
+    settings = context.settings
+    with _ONE_AT_A_TIME:
+        appraiser = _appraiser(settings.method, settings.model_dir, settings.device)
+        return appraiser.appraise_bytes(content, sop_instance_uid=sop_instance_uid)
+
+
+def keep_maps(store: InstanceStore, outcome: Appraised) -> tuple[str, str]:
     """Keep heatmap and difference map; returns their SHA-256, "" for a rejected photograph."""
     if outcome.maps is None:
         return "", ""
