@@ -21,7 +21,7 @@ from reporting.holdings.database import holdings
 from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.index import catch_up
 from service.audit import events, trail
-from service.audit.codes import MediaType
+from service.audit.codes import EventId, MediaType, Role
 from service.audit.from_ledger import source_of
 from service.audit.message import Participant, ParticipantObject, SopClassCount
 from service.config import Settings
@@ -55,9 +55,11 @@ class Taken:
 
 
 def import_files(
-    settings: Settings, pool: Pool, store: InstanceStore, paths: Iterable[Path], medium: Medium
+    settings: Settings, pool: Pool, store: InstanceStore, paths: Sequence[Path], medium: Medium
 ) -> Iterator[Taken]:
-    """Take in Part 10 files; folders are gone through. What is no DICOM file is passed over.
+    """Take in Part 10 files; folders are gone through, and what is no DICOM file in them is passed over.
+
+    A file that was named and is none, and a folder without one, are told as errors.
 
     The audit message of what came in is kept at the end, however that comes about.
 
@@ -78,6 +80,8 @@ def import_files(
     journal.start()
     taken: list[str] = []
     try:
+        for path in paths:
+            yield from _without_any(path)
         for path in _dicom_files(paths):
             found = _take(receiver, path, medium)
             if not found.error:
@@ -94,6 +98,13 @@ def _dicom_files(paths: Iterable[Path]) -> Iterator[Path]:
         for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if each.is_file() and each.name != "DICOMDIR" and _may_be_dicom(each):
                 yield each
+
+
+def _without_any(path: Path) -> Iterator[Taken]:
+    """Say so of a path that holds nothing to be taken in."""
+    if next(_dicom_files([path]), None) is None:
+        what = "holds no DICOM file" if path.is_dir() else "is no DICOM file"
+        yield Taken(path=path, sop_instance_uid="", error=what)
 
 
 def _may_be_dicom(path: Path) -> bool:
@@ -131,13 +142,12 @@ def _record_import(settings: Settings, pool: Pool, uids: Sequence[str], medium: 
         trail.record(
             connection,
             (
-                events.import_(
+                events.message(
+                    EventId.IMPORT,
                     datetime.now(UTC),
                     source_of(settings),
-                    importer=_user(medium),
-                    medium=medium.kind,
-                    origin=medium.name,
                     objects=_objects(of, chunk),
+                    participants=(_user(medium), events.media(medium.name, medium.kind, Role.SOURCE_MEDIA)),
                 )
                 for of, named in studies.items()
                 for chunk in _chunks(named)
@@ -180,13 +190,15 @@ def export_study(
         trail.record(
             connection,
             (
-                events.export(
+                events.message(
+                    EventId.EXPORT,
                     datetime.now(UTC),
                     source_of(settings),
-                    exporter=_user(medium),
-                    medium=medium.kind,
-                    to=medium.name,
                     objects=_objects((study_instance_uid, *patient), chunk),
+                    participants=(
+                        _user(medium),
+                        events.media(medium.name, medium.kind, Role.DESTINATION_MEDIA),
+                    ),
                 )
                 for chunk in _chunks([(each.sop_class_uid, each.sop_instance_uid) for each in found])
             ),

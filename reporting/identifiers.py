@@ -121,3 +121,8 @@ def own_patient_id(issuer_of_patient_id: str, patient_id: str, study_instance_ui
 
 
 IMPLEMENTATION_CLASS_UID = named_uid("implementation", "semblance")  # (0002,0012)
+
+
+def observation_id_of(appraisal_id: str) -> str:
+    """Logical id of the Observation of an appraisal."""
+    return fhir_id("Observation", appraisal_id)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from reporting.dicom.context import ReportContext, ResultObject
 from reporting.dicom.results import build_results
+from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Saved
-from reporting.fhir.results import judge_report, save_results
+from reporting.fhir.results import AUTHOR, judge_report, save_results
+from reporting.fhir.write.withdrawal import withdraw
 from reporting.holdings.database import holdings
+from reporting.identifiers import observation_id_of
 from reporting.outcomes.following.follow import note_photograph
 from reporting.routing import Routed, destinations_of
 from reporting.source import default_zone, read_source
@@ -22,6 +25,8 @@ from service.pipeline.context import Context
 from service.pipeline.progress import reported
 from service.records import Instance
 from service.steps import REPORT, REPORT_AGAIN, REPORT_STUDY
+
+_REPLACED = "The photograph was replaced by another under the same SOP Instance UID."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +56,10 @@ def report(context: Context, instance_id: int) -> None:
     settings = context.settings
     instance, made = _make_all(context, instance_id)
     with transaction(context.pool) as connection:
+        if instances.lock(connection, instance_id).version != instance.version:
+            return  # corrected meanwhile
         due: list[int] = []
+        _withdraw_superseded(connection, instance, settings)
         for each in made:
             saved = save_results(connection, each.context, each.results, settings)
             _note(connection, each, saved)
@@ -102,6 +110,16 @@ def report_study(context: Context, instance_id: int) -> None:
             studies.mark_reported(connection, uid, study.revision)
 
 
+def _withdraw_superseded(connection: Connection, instance: Instance, settings: Settings) -> None:
+    """Take back the results of pixels that the photograph no longer has."""
+    if instance.version == 1:
+        return
+    for saved in appraisals.superseded(connection, instance.instance_id):
+        observation = observation_id_of(str(saved.appraisal.appraisal_id))
+        if fhir_resources.read(connection, "Observation", observation) is not None:
+            withdraw(connection, observation, reason=_REPLACED, who=AUTHOR, settings=settings)
+
+
 def _make_all(context: Context, instance_id: int) -> tuple[Instance, list[Reported]]:
     """Build the results of every appraisal of an instance."""
     settings = context.settings
@@ -112,7 +130,12 @@ def _make_all(context: Context, instance_id: int) -> tuple[Instance, list[Report
         raise ResultError(f"instance {instance_id} has no appraisal to report")
     source = read_source(context.store.read(instance.sha256), default_zone(settings.timezone))
     return instance, [
-        _make(context, ReportContext(source=source, saved=saved, organisation=settings.organisation))
+        _make(
+            context,
+            ReportContext(
+                source=source, saved=saved, organisation=settings.organisation, version=instance.version
+            ),
+        )
         for saved in reversed(saved_appraisals)
     ]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reporting.identifiers import named_uid
+from service.marks import CODING_SCHEME
 from service.records import ExclusionReason, Region, RejectionReason
 
 
@@ -53,7 +54,7 @@ UCUM = CodeSystem(
 # Our own. PS3.16 section 8.2: private designators begin with 99. The UID is UUID-derived, and is the
 # FHIR canonical too (urn:oid), so that both worlds name the same system with no registered domain.
 _OWN_UID = named_uid("code-system", "semblance")
-CODE_SYSTEM = CodeSystem(designator="99SEMBLANCE", uri=f"urn:oid:{_OWN_UID}", uid=_OWN_UID, name="Semblance")
+CODE_SYSTEM = CodeSystem(designator=CODING_SCHEME, uri=f"urn:oid:{_OWN_UID}", uid=_OWN_UID, name="Semblance")
 CODE_SYSTEM_VERSION = "1"
 
 

@@ -18,6 +18,7 @@ class InstanceState(StrEnum):
     REPORTED = "reported"  # result objects and FHIR resources saved
     DELIVERED = "delivered"  # every delivery done (or none was due)
     DEAD = "dead"  # gave up; traceback in the dead_letter row
+    KEPT = "kept"  # not a photograph of a patient: a result of ours, a picture that a system made
 
 
 class LedgerEvent(StrEnum):
@@ -28,8 +29,11 @@ class LedgerEvent(StrEnum):
     RECEIVED = "received"
     RECEIVED_AGAIN = "received-again"
     QUARANTINED = "quarantined"
+    CORRECTED = "corrected"  # other bytes are the photograph's new version
+    QUARANTINE_ENDED = "quarantine-ended"  # somebody decided what becomes of an object in quarantine
     APPRAISED = "appraised"
     REJECTED = "rejected"
+    KEPT = "kept"  # and not appraised: see service.pipeline.origin
     REPORTED = "reported"
     DELIVERED = "delivered"
     DELIVERY_FAILED = "delivery-failed"
@@ -221,6 +225,7 @@ class Instance:
     size_bytes: int
     state: InstanceState
     received_at: datetime  # aware
+    version: int = 1  # counted up by corrections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +254,7 @@ class Receipt(StrEnum):
     NEW = "new"
     AGAIN = "again"  # same UID, same bytes
     QUARANTINED = "quarantined"  # same UID, different bytes
+    CORRECTED = "corrected"  # same UID, same pixels, another header: a new version
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from pynetdicom.association import Association
 
-from dicom_node.acceptor.upper_layer import AnnouncingQueue, ReceptionFactory, StreamingDul
+from dicom_node.acceptor.upper_layer import AnnouncingQueue, StreamingDul
+from dicom_node.intake.reception import ReceptionFactory
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity

@@ -20,6 +20,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_node.acceptor.association import NodeAssociation
+from dicom_node.acceptor.contexts import supported_contexts
 from dicom_node.acceptor.query_association import QueryAssociation
 from dicom_node.acceptor.slots import Connection, SlotLimits, Slots
 from dicom_node.admission.admission import Admission
@@ -29,11 +30,12 @@ from dicom_node.commitment.provider import CommitmentProvider
 from dicom_node.commitment.user import CommitmentUser
 from dicom_node.encoding.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.intake.group_commit import GroupCommit
-from dicom_node.intake.ingest import Ingest, Sender, printable, sender_of
+from dicom_node.intake.ingest import Ingest
 from dicom_node.intake.journal import Journal
 from dicom_node.query.contexts import extended_negotiation, settle_roles
 from dicom_node.query.provider import QueryProvider
-from dicom_node.readers import VERIFICATION, supported_contexts
+from dicom_node.readers import VERIFICATION
+from dicom_node.sender import printable, sender_of
 from dicom_node.sockets import BorderSocket
 from reporting.holdings.index import Indexer
 from service.config import Settings

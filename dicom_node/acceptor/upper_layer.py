@@ -17,18 +17,18 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.presentation import PresentationContext
 
 from dicom_node.acceptor.monotonic_timer import MonotonicTimer
 from dicom_node.acceptor.request import AssociationRequest, put_right
 from dicom_node.encoding import command
+from dicom_node.intake.reception import Reception, ReceptionFactory
 from dicom_node.sockets import BorderSocket
 
 _log = structlog.get_logger(__name__)
@@ -56,28 +56,6 @@ _UNDECODABLE = (
 )
 _STOP_WAIT_S = 5.0
 _MOST_TEXT = 200
-
-
-class Reception(Protocol):
-    """One C-STORE data set being received."""
-
-    def write(self, fragment: memoryview) -> None:
-        """Take the next fragment; must not raise for what the peer did wrong."""
-
-    def finish(self) -> tuple[int, str]:
-        """Take the end of the data set; answer the status and an error comment."""
-
-    def abandon(self, reason: str) -> None:
-        """The association ended first: keep nothing."""
-
-
-class ReceptionFactory(Protocol):
-    """Begins a Reception for each C-STORE request."""
-
-    def __call__(
-        self, association: Association, context: PresentationContext | None, request: command.StoreCommand
-    ) -> Reception:
-        """Begin; ``context`` is None when the presentation context was not accepted."""
 
 
 class AnnouncingQueue(queue.Queue[Any]):

@@ -12,16 +12,17 @@ import structlog
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from dicom_node.acceptor.association import NodeAssociation
-from dicom_node.acceptor.upper_layer import Reception
 from dicom_node.admission.admission import Admission
 from dicom_node.encoding import structure
 from dicom_node.encoding.command import StoreCommand
 from dicom_node.encoding.file_meta import part10_header
 from dicom_node.encoding.statuses import StoreStatus
+from dicom_node.intake.correction import settle
 from dicom_node.intake.group_commit import GroupCommit
 from dicom_node.intake.journal import Journal
+from dicom_node.intake.reception import Reception
 from dicom_node.readers import READERS
+from dicom_node.sender import Sender, printable, sender_of
 from service.codecs.deflated import MOST_INFLATED_BYTES
 from service.database.pool import Pool
 from service.dicom.uids import has_leading_zero, is_uid
@@ -61,42 +62,6 @@ _IDENTIFYING_TEXTS = (
     ("patient_id", structure.PATIENT_ID),
     ("issuer_of_patient_id", structure.ISSUER_OF_PATIENT_ID),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sender:
-    """Who sends."""
-
-    calling_ae_title: str
-    called_ae_title: str
-    peer_address: str
-    association_id: str = ""  # ties its line in the ledger to those of what came by it
-
-    def detail(self) -> dict[str, str]:
-        """For ledger and log."""
-        return {
-            "calling_ae_title": self.calling_ae_title,
-            "called_ae_title": self.called_ae_title,
-            "peer_address": self.peer_address,
-            **({"association": self.association_id} if self.association_id else {}),
-        }
-
-
-def sender_of(association: Association) -> Sender:
-    """Who is at the other end of an association."""
-    meant = association.dul.asked if isinstance(association, NodeAssociation) else None
-    request = meant or association.requestor.primitive
-    return Sender(
-        calling_ae_title=printable(request.calling_ae_title if request is not None else ""),
-        called_ae_title=printable(request.called_ae_title if request is not None else ""),
-        peer_address=association.requestor.address or "",
-        association_id=association.identifier if isinstance(association, NodeAssociation) else "",
-    )
-
-
-def printable(text: str, limit: int = 64) -> str:
-    """Text from the network made fit for a log line or a row."""
-    return "".join(c if c.isprintable() else "?" for c in text.strip()[:limit])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,22 +172,23 @@ class InstanceReception:
         values = self._structure.finish()
         identity = self._identity(values)
         stored = self._writer.commit()
-        receipt = self._ingest.commit.record(
-            NewInstance(
-                **identity,
-                transfer_syntax_uid=self._transfer_syntax_uid,
-                calling_ae_title=self._sender.calling_ae_title,
-                called_ae_title=self._sender.called_ae_title,
-                peer_address=self._sender.peer_address,
-                association_id=self._sender.association_id,
-                sha256=stored.sha256,
-                size_bytes=stored.size_bytes,
-                remarks="; ".join(_remarks(values, identity)),
-            )
+        new = NewInstance(
+            **identity,
+            transfer_syntax_uid=self._transfer_syntax_uid,
+            calling_ae_title=self._sender.calling_ae_title,
+            called_ae_title=self._sender.called_ae_title,
+            peer_address=self._sender.peer_address,
+            association_id=self._sender.association_id,
+            sha256=stored.sha256,
+            size_bytes=stored.size_bytes,
+            remarks="; ".join(_remarks(values, identity)),
         )
+        receipt = self._ingest.commit.record(new)
+        if receipt is Receipt.QUARANTINED:
+            receipt = settle(self._ingest.pool, self._ingest.store, new)
         _log.info("received", sop_instance_uid=identity["sop_instance_uid"], receipt=receipt.value)
         if receipt is Receipt.QUARANTINED:
-            raise ConflictingInstanceError("other bytes under a known SOP Instance UID; quarantined")
+            raise ConflictingInstanceError("other pixels under a known SOP Instance UID; quarantined")
 
     def _identity(self, values: structure.KeptValues) -> dict[str, str]:
         """The identifiers of the object, checked (PS3.5 section 9.1)."""

@@ -17,7 +17,20 @@ import service
 from reporting.identifiers import ResultKind, named_uid, result_uid, series_uid
 from reporting.source import Source, offset_zone
 from reporting.terminology import Concept
+from service.marks import MANUFACTURER
 from service.records import MethodIdentity, SavedAppraisal
+
+__all__ = [
+    "MANUFACTURER",
+    "MODEL_NAME",
+    "ReportContext",
+    "ResultObject",
+    "algorithm_parameters",
+    "code",
+    "device_serial_number",
+    "device_uid",
+    "software_versions",
+]
 
 _MULTI_FRAME = frozenset(
     {
@@ -27,7 +40,6 @@ _MULTI_FRAME = frozenset(
         MultiFrameTrueColorSecondaryCaptureImageStorage,
     }
 )
-MANUFACTURER = "Semblance"
 MODEL_NAME = "Semblance"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -11,8 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 from reporting.dicomweb import rendered, retrieve, search, store
 from reporting.dicomweb.call import PATH, Call, Handler, Receive, Service
@@ -20,18 +21,21 @@ from reporting.dicomweb.problem import DicomwebError
 from reporting.fhir import http as fhir_http
 from reporting.fhir.access import EVERYTHING, NOBODY
 from reporting.fhir.database import persons as fhir_persons
+from reporting.fhir.guard import base_url_of
 from reporting.fhir.http import Api
 from reporting.fhir.outcome import FhirProblemError
 from reporting.fhir.persons.principal import known_person
 from reporting.holdings.database.holding_records import Level
 from reporting.holdings.recoding import Recoder
 from reporting.identifiers import fhir_id
+from reporting.wire.problem import database_unavailable, problem
 from service.database.pool import transaction
 from service.errors import (
     CorruptInstanceError,
     DatabaseUnavailableError,
     InconsistentInstanceError,
     InstanceNotStoredError,
+    RecordNotFoundError,
 )
 
 _log = structlog.get_logger(__name__)
@@ -59,7 +63,7 @@ _RETRIEVALS: tuple[tuple[str, Handler], ...] = (
 _MOST_AUDITED = 100  # studies named in one audit event
 
 
-def dicomweb_app(api: Api, receive: Receive | None = None) -> Starlette:
+def dicomweb_app(api: Api, receive: Receive | None = None) -> Mount:
     """Make the application; it is served below PATH.
 
     Args:
@@ -69,13 +73,11 @@ def dicomweb_app(api: Api, receive: Receive | None = None) -> Starlette:
     base_url = api.base_url.removesuffix("/fhir") + PATH
     service = Service(api=api, base_url=base_url, receive=receive, recoder=Recoder(api.store))
     routes = [
-        Route(PATH + path, _endpoint(service, partial(search.search, level=level), "search-type", "s"))
+        Route(path, _endpoint(service, partial(search.search, level=level), "search-type", "s"))
         for path, level in _SEARCHES
     ]
-    routes += [Route(PATH + path, _endpoint(service, handler, "read", "r")) for path, handler in _RETRIEVALS]
-    routes += [
-        Route(PATH + path, _storing(service), methods=["POST"]) for path in ("/studies", "/studies/{study}")
-    ]
+    routes += [Route(path, _endpoint(service, handler, "read", "r")) for path, handler in _RETRIEVALS]
+    routes += [Route(path, _storing(service), methods=["POST"]) for path in ("/studies", "/studies/{study}")]
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(api.settings.dicomweb_allowed_origins),
@@ -83,7 +85,8 @@ def dicomweb_app(api: Api, receive: Receive | None = None) -> Starlette:
         allow_headers=["accept", "authorization", "content-type", "if-none-match", "range"],
         expose_headers=["content-range", "etag", "warning"],
     )
-    return Starlette(routes=routes, middleware=[cors] if api.settings.dicomweb_allowed_origins else [])
+    middleware = [cors] if api.settings.dicomweb_allowed_origins else []
+    return Mount(PATH, app=Starlette(routes=routes, middleware=middleware))
 
 
 def _endpoint(
@@ -97,10 +100,11 @@ def _endpoint(
 
 def _serve(service: Service, request: Request, handler: Handler, interaction: str, access: str) -> Response:
     call = None
+    service = _called(service, request)
     try:
         call = _call(service, request, access)
         response = handler(call)
-    except _FAILURES as exc:
+    except Exception as exc:  # noqa: BLE001 - the border: what fails is answered, and recorded as what it was
         response = _refusal(exc)
     return _recorded(service, request, call, interaction, response)
 
@@ -109,15 +113,23 @@ def _storing(service: Service) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
         call = None
         try:
-            call = await run_in_threadpool(_call, service, request, "c")
+            call = await run_in_threadpool(_call, _called(service, request), request, "c")
             if call.patients is not None:
-                raise DicomwebError(403, "a patient's token does not store")
-            response = await store.receive(call)
-        except _FAILURES as exc:
+                response = _refusal(DicomwebError(403, "a patient's token does not store"))
+            else:
+                response = await store.receive(call)
+        except Exception as exc:  # noqa: BLE001 - as above
             response = _refusal(exc)
         return await run_in_threadpool(_recorded, service, request, call, "create", response)
 
     return serve
+
+
+def _called(service: Service, request: Request) -> Service:
+    """The service under the base URL it was called by."""
+    peer = request.client.host if request.client is not None else ""
+    base_url = base_url_of(service.api.settings, peer, dict(request.headers))
+    return replace(service, base_url=base_url.removesuffix("/fhir") + PATH)
 
 
 def _call(service: Service, request: Request, access: str) -> Call:
@@ -136,29 +148,21 @@ def _call(service: Service, request: Request, access: str) -> Call:
     return Call(service=service, request=request, principal=principal, patients=grant.patients)
 
 
-_FAILURES = (
-    DicomwebError,
-    FhirProblemError,
-    DatabaseUnavailableError,
-    InstanceNotStoredError,
-    CorruptInstanceError,
-)
-
-
 def _refusal(error: Exception) -> Response:
     if isinstance(error, DicomwebError | FhirProblemError):
-        return _problem(error.status, str(error), dict(error.headers))
+        return problem(error.status, str(error), dict(error.headers))
     if isinstance(error, DatabaseUnavailableError):
         _log.warning("dicomweb.database_unavailable")
-        return _problem(503, "the database cannot be reached; try again", {"Retry-After": "5"})
+        return database_unavailable()
+    if isinstance(error, RecordNotFoundError):
+        return problem(404, str(error))
     if isinstance(error, InconsistentInstanceError):
-        return _problem(406, "the instance is not what its header says", {})
-    _log.error("dicomweb.instance_damaged", error=type(error).__name__)
-    return _problem(500, "the instance's bytes are missing or damaged", {})
-
-
-def _problem(status: int, reason: str, headers: dict[str, str]) -> Response:
-    return JSONResponse({"error": reason}, status_code=status, headers=headers)
+        return problem(406, "the instance is not what its header says")
+    if isinstance(error, InstanceNotStoredError | CorruptInstanceError):
+        _log.error("dicomweb.instance_damaged", error=type(error).__name__)
+        return problem(500, "the instance's bytes are missing or damaged")
+    _log.error("dicomweb.failed", exc_info=error)
+    return problem(500, "failed")
 
 
 def _recorded(

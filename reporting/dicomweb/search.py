@@ -11,6 +11,7 @@ from pydicom.datadict import tag_for_keyword
 from starlette.responses import JSONResponse, Response
 
 from reporting.dicomweb.call import Call
+from reporting.dicomweb.numbers import whole_number
 from reporting.dicomweb.problem import DicomwebError, not_acceptable
 from reporting.holdings.answers import attributes_of
 from reporting.holdings.attributes import (
@@ -128,9 +129,8 @@ def _asked(call: Call, level: Level) -> _Asked:
 
 def _control(asked: _Asked, name: str, value: str) -> None:
     if name in ("limit", "offset"):
-        if not (value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS):
-            raise DicomwebError(400, f"{name} is a number")
-        number = min(int(value), _LARGEST)
+        is_number = value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS
+        number = min(int(value), _LARGEST) if is_number else whole_number(value, name)
         if name == "offset":
             asked.offset = number
         else:

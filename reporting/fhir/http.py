@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, tzinfo
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Protocol
 
 from reporting.fhir.access import Principal
 from reporting.fhir.database.records import StoredResource
+from reporting.fhir.extract import interval
 from reporting.fhir.options import whole_number
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import check_texts, dumps, loads
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
+from reporting.fhir.site import Site
+from reporting.wire.accept import Accepted, accepted, media_range
 from service.config import Settings
 from service.database.pool import Pool
+from service.errors import FhirError
 from service.storage.local import InstanceStore
 
 FHIR_JSON = "application/fhir+json"
@@ -52,10 +56,22 @@ class Api:
     settings: Settings
     pool: Pool
     store: InstanceStore
-    base_url: str  # without a trailing slash
+    site: Site
     page_key: bytes  # signs page links
     audit: Audit
     authorizer: Authorizer | None = None  # None: no authorisation is configured
+
+    @property
+    def base_url(self) -> str:
+        """Base URL of links, without a trailing slash."""
+        return self.site.base_url
+
+    def called_by(self, base_url: str) -> Api:
+        """The same, for a request that came under a base URL."""
+        if base_url == self.site.base_url:
+            return self
+        own_urls = (self.site.base_url, *self.site.own_urls)
+        return replace(self, site=replace(self.site, base_url=base_url, own_urls=own_urls))
 
     def close(self) -> None:
         """Keep what waits to be recorded, and close the pool."""
@@ -81,9 +97,11 @@ class Request:
         """The type in the path.
 
         Raises:
-            FhirProblemError: It is not served.
+            FhirProblemError: 404: it is not served; 405: it is read by its id alone.
         """
         name = self.parameters["type"]
+        if name == "Binary":
+            raise FhirProblemError(405, IssueType.NOT_SUPPORTED, "a Binary is read by its id", "http.method")
         if name not in RESOURCE_TYPES:
             raise FhirProblemError(404, IssueType.NOT_SUPPORTED, f"{name} is not served here", "http.path")
         return RESOURCE_TYPES[name]
@@ -111,9 +129,9 @@ class Request:
         Raises:
             FhirProblemError: 415 for another format, 400 when it is no JSON object.
         """
-        given = self.headers.get("content-type", FHIR_JSON).lower()
-        content_type = given.partition(";")[0].strip()
-        if content_type not in _JSON_NAMES or not _is_r4(given):
+        given = self.headers.get("content-type", FHIR_JSON)
+        content_type = media_range(given)
+        if content_type.media_type not in _JSON_NAMES or not _is_r4(content_type):
             raise FhirProblemError(
                 415,
                 IssueType.NOT_SUPPORTED,
@@ -195,17 +213,9 @@ def expected_version(request: Request) -> int | None:
     return whole_number(match["version"], "if-match")
 
 
-def _is_r4(media_type: str) -> bool:
-    """Whether a media type, in lower case, is of FHIR 4.0 or names no version (R4 http, fhirVersion)."""
-    parameters = [part.strip().partition("=") for part in media_type.split(";")]
-    versions = [value for name, _, value in parameters if name == "fhirversion"]
-    return all(version.strip(' "') in ("4.0", "4.0.1") for version in versions)
-
-
-def _is_wanted(media_range: str) -> bool:
-    """Whether a part of Accept, in lower case, asks for R4, and not for anything but that (``q=0``)."""
-    qualities = [part.strip()[2:] for part in media_range.split(";") if part.strip().startswith("q=")]
-    return _is_r4(media_range) and not any(re.fullmatch(r"0(\.0*)?", quality) for quality in qualities)
+def _is_r4(media_type: Accepted) -> bool:
+    """Whether a media type is of FHIR 4.0 or names no version (R4 http, fhirVersion)."""
+    return media_type.parameters.get("fhirversion", "4.0") in ("4.0", "4.0.1")
 
 
 def served_type(request: Request) -> str:
@@ -216,11 +226,10 @@ def served_type(request: Request) -> str:
     """
     if json_format(request.query):
         return FHIR_JSON
-    accept = request.headers.get("accept", "*/*").lower()
-    names = [part.partition(";")[0].strip() for part in accept.split(",") if _is_wanted(part)]
-    if not accept.strip() or FHIR_JSON in names or "*/*" in names or "application/*" in names:
+    names = {each.media_type for each in accepted(request.headers.get("accept", "")) if _is_r4(each)}
+    if names & {FHIR_JSON, "*/*", "application/*"}:
         return FHIR_JSON
-    if _JSON_NAMES & set(names):
+    if _JSON_NAMES & names:
         return PLAIN_JSON
     if NDJSON in names or "application/ndjson" in names:
         return NDJSON
@@ -257,14 +266,13 @@ def require(row: ResourceType, interaction: Interaction) -> None:
         )
 
 
-def moment_of(text: str, name: str) -> datetime:
-    """Moment of an instant parameter.
+def moment_of(text: str, name: str, zone: tzinfo) -> datetime:
+    """Moment of an instant parameter, the first of a day or a month; of the zone where it names none.
 
     Raises:
         FhirProblemError: It is none.
     """
     try:
-        moment = datetime.fromisoformat(text.replace(" ", "+"))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError) as exc:
+        return interval(text.replace(" ", "+"), zone)[0]
+    except FhirError as exc:
         raise FhirProblemError(400, IssueType.VALUE, f"{name} is an instant", f"http.{name}") from exc

@@ -69,9 +69,14 @@ def change_of(
     """
     why_not = refusal(before, after)
     if why_not is not None:
-        raise OutcomeError(f"no change: {_SAID[why_not]}")
+        raise refused(why_not)
     found = compare_appraisals(before.appraisal, after.appraisal, repeatability, primary=primary)
     return tuple(_outcome(each, primary) for each in found)
+
+
+def refused(why_not: WhyNot) -> OutcomeError:
+    """The error that says why two results give no change."""
+    return OutcomeError(f"no change: {_SAID[why_not]}")
 
 
 def _outcome(found: RegionChange, primary: Region | None) -> RegionOutcome:

@@ -20,8 +20,7 @@ from reporting.fhir.elements import (
     reference,
     without_empty,
 )
-from reporting.fhir.results import observation_id_of
-from reporting.identifiers import fhir_id
+from reporting.identifiers import fhir_id, observation_id_of
 from reporting.outcomes.database.changes import StoredChange
 from reporting.outcomes.records import ProcedureCase, RegionOutcome
 from reporting.terminology import CHANGE, FACE, REGION_CHANGES, SCORE_UNIT

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from typer._click.core import Command as ClickCommand
     from typer._click.core import Context
+    from typer._click.formatting import HelpFormatter
 
 _Loaded = Callable[..., None] | typer.Typer
 
@@ -181,6 +182,12 @@ def _train() -> _Loaded:
     return train_app
 
 
+def _quarantine() -> _Loaded:
+    from service.commands.quarantine import quarantine_app
+
+    return quarantine_app
+
+
 def _outcomes() -> _Loaded:
     from service.commands.outcomes.charts import outcomes_app
 
@@ -230,7 +237,9 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             summary="Run the relay between PostgreSQL's outbox and the broker, which also finds stalled "
             "work.",
         ),
-        "worker": Command(panel=Panel.RUN, load=_worker, summary="Run a worker."),
+        "worker": Command(
+            panel=Panel.RUN, load=_worker, summary="Run a worker: appraisals, result objects, deliveries."
+        ),
         "demo-pacs": Command(
             panel=Panel.RUN, load=_demo_pacs, summary="Run the small PACS of the demonstration.", hidden=True
         ),
@@ -254,6 +263,11 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             load=_destinations,
             summary="Show where results go: whether each destination answers, what waits for it, what was "
             "given up.",
+        ),
+        "quarantine": Command(
+            panel=Panel.RESULTS,
+            load=_quarantine,
+            summary="Show what is in quarantine, and decide what becomes of it.",
         ),
         "withdraw": Command(
             panel=Panel.RESULTS,
@@ -341,7 +355,22 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
 
 
 class DeferringGroup(TyperGroup):
-    """A group that puts the real command in its row's place when that is called."""
+    """A group that puts the real command in its row's place when that is called.
+
+    Its help is plain text: to load what draws boxes takes longer than all the rest.
+    """
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the commands by panel."""
+        del ctx
+        for panel in Panel:
+            rows = [
+                (name, each.summary)
+                for name, each in COMMANDS.items()
+                if each.panel is panel and not each.hidden
+            ]
+            with formatter.section(panel.value):
+                formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: Context, args: list[str]
@@ -354,7 +383,7 @@ class DeferringGroup(TyperGroup):
 def loaded(name: str) -> ClickCommand:
     """Load a command of the table."""
     found = COMMANDS[name].load()
-    family = typer.Typer(rich_markup_mode="markdown")
+    family = typer.Typer(rich_markup_mode="rich")
     family.callback()(_announced)
     if isinstance(found, typer.Typer):
         family.add_typer(found, name=name)
@@ -368,9 +397,7 @@ def loaded(name: str) -> ClickCommand:
 def announce(app: typer.Typer) -> None:
     """Name the commands to an app made with ``cls=DeferringGroup``, in the table's order."""
     for name, command in COMMANDS.items():
-        app.command(name, help=command.summary, rich_help_panel=command.panel.value, hidden=command.hidden)(
-            _announced
-        )
+        app.command(name, help=command.summary, hidden=command.hidden)(_announced)
 
 
 def _announced() -> None:

@@ -17,7 +17,9 @@ from service.steps import Queue
 
 
 def node() -> None:
-    """Run the DICOM node: receives photographs and sends nothing. Needs PostgreSQL and the store.
+    """Run the DICOM node: receives photographs and sends nothing.
+
+    Needs PostgreSQL and the store.
 
     Example: `SEMBLANCE_DICOM_PORT=11112 semblance node`.
     """
@@ -27,7 +29,9 @@ def node() -> None:
 
 
 def api() -> None:
-    """Run the FHIR API and DICOMweb. Needs PostgreSQL and the store.
+    """Run the FHIR API and DICOMweb.
+
+    Needs PostgreSQL and the store.
 
     Example: `SEMBLANCE_API_PORT=8080 semblance api`.
     """
@@ -76,7 +80,9 @@ def worker(
     *,
     concurrency: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
 ) -> None:
-    """Run a worker. One process per GPU for `gpu`; threads are for `report` and `io`.
+    """Run a worker: appraisals, result objects, deliveries.
+
+    One process per GPU for `gpu`; threads are for `report` and `io`.
 
     Example: `semblance worker gpu` beside `semblance worker report io --concurrency 4`.
     """

@@ -139,9 +139,27 @@ def get(connection: Connection, appraisal_id: UUID) -> SavedAppraisal:
 
 
 def for_instance(connection: Connection, instance_id: int) -> list[SavedAppraisal]:
-    """Every appraisal of an instance, newest first."""
+    """Every appraisal of an instance's present pixels, newest first."""
     rows = connection.execute(
-        _SELECT + " WHERE instance_id = %s ORDER BY created_at DESC, appraisal_id", (instance_id,)
+        _SELECT + " WHERE instance_id = %s AND NOT is_superseded ORDER BY created_at DESC, appraisal_id",
+        (instance_id,),
+    )
+    return [_saved(row) for row in rows]
+
+
+def supersede_others(connection: Connection, instance_id: int, pixel_sha256: str) -> None:
+    """Mark the appraisals of an instance that are of other pixels than it has now."""
+    connection.execute(
+        "UPDATE appraisal SET is_superseded = (pixel_sha256 <> %s) WHERE instance_id = %s",
+        (pixel_sha256, instance_id),
+    )
+
+
+def superseded(connection: Connection, instance_id: int) -> list[SavedAppraisal]:
+    """The appraisals of pixels that an instance no longer has, oldest first."""
+    rows = connection.execute(
+        _SELECT + " WHERE instance_id = %s AND is_superseded ORDER BY created_at, appraisal_id",
+        (instance_id,),
     )
     return [_saved(row) for row in rows]
 
@@ -149,7 +167,8 @@ def for_instance(connection: Connection, instance_id: int) -> list[SavedAppraisa
 def for_instances(connection: Connection, instance_ids: Sequence[int]) -> dict[int, list[SavedAppraisal]]:
     """Every appraisal of some instances, newest first, by instance."""
     rows = connection.execute(
-        _SELECT + " WHERE instance_id = ANY(%s) ORDER BY created_at DESC, appraisal_id", (list(instance_ids),)
+        _SELECT + " WHERE instance_id = ANY(%s) AND NOT is_superseded ORDER BY created_at DESC, appraisal_id",
+        (list(instance_ids),),
     )
     found: dict[int, list[SavedAppraisal]] = {}
     for row in rows:

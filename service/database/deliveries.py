@@ -193,6 +193,14 @@ def touch(connection: Connection, delivery_ids: list[int]) -> None:
     )
 
 
+def is_result(connection: Connection, sop_instance_uid: str) -> bool:
+    """Whether a SOP Instance UID is that of a result which was made to be sent."""
+    row = connection.execute(
+        "SELECT FROM delivery WHERE sop_instance_uid = %s LIMIT 1", (sop_instance_uid,)
+    ).fetchone()
+    return row is not None
+
+
 def open_for_instance(connection: Connection, instance_id: int) -> int:
     """How many of an instance's deliveries are pending."""
     row = connection.execute(

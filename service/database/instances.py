@@ -17,7 +17,7 @@ from service.steps import APPRAISE, REPORT
 _COLUMNS = (
     "instance_id, sop_instance_uid, sop_class_uid, study_instance_uid, series_instance_uid,"
     " transfer_syntax_uid, patient_id, issuer_of_patient_id, calling_ae_title, called_ae_title,"
-    " peer_address, sha256, size_bytes, state, received_at"
+    " peer_address, sha256, size_bytes, state, received_at, version"
 )
 _TASKS = [APPRAISE.task, REPORT.task]  # whose messages count instances
 _SELECT = f"SELECT {_COLUMNS} FROM instance"  # noqa: S608 -- constant
@@ -86,7 +86,7 @@ def receive(connection: Connection, new: NewInstance) -> tuple[Receipt, int]:
     known = by_uid(connection, new.sop_instance_uid)
     if known is None:  # the other row was rolled back or is not visible to an older snapshot
         raise RecordNotFoundError(f"instance {new.sop_instance_uid} conflicts with a row that is not visible")
-    if known.sha256 == new.sha256:
+    if known.sha256 == new.sha256 or _is_known(connection, known.instance_id, new.sha256):
         _log(connection, LedgerEvent.RECEIVED_AGAIN, known.instance_id, new, origin)
         return Receipt.AGAIN, known.instance_id
     _quarantine(connection, known.instance_id, new)
@@ -149,6 +149,17 @@ def _quarantine(connection: Connection, instance_id: int, new: NewInstance) -> N
             new.peer_address,
         ),
     )
+
+
+def _is_known(connection: Connection, instance_id: int, sha256: str) -> bool:
+    """Whether bytes are an earlier version of a photograph, or its present one in another encoding."""
+    row = connection.execute(
+        "SELECT FROM instance_version WHERE instance_id = %(id)s AND sha256 = %(sha256)s"
+        " UNION ALL SELECT FROM quarantine WHERE instance_id = %(id)s AND sha256 = %(sha256)s"
+        " AND resolution IN ('same', 'corrected', 'accepted') LIMIT 1",
+        {"id": instance_id, "sha256": sha256},
+    ).fetchone()
+    return row is not None
 
 
 def get(connection: Connection, instance_id: int) -> Instance:
@@ -307,7 +318,7 @@ def quarantine(connection: Connection, limit: int) -> list[QuarantinedObject]:
     """The objects put in quarantine last, newest first."""
     rows = connection.execute(
         "SELECT sop_instance_uid, sha256, calling_ae_title, peer_address, received_at FROM quarantine"
-        " ORDER BY quarantine_id DESC LIMIT %s",
+        " WHERE resolution IS NULL ORDER BY quarantine_id DESC LIMIT %s",
         (limit,),
     )
     return [QuarantinedObject(**row) for row in rows]
@@ -315,5 +326,5 @@ def quarantine(connection: Connection, limit: int) -> list[QuarantinedObject]:
 
 def quarantined(connection: Connection) -> int:
     """How many objects are in quarantine."""
-    row = connection.execute("SELECT count(*) AS objects FROM quarantine").fetchone()
+    row = connection.execute("SELECT count(*) AS objects FROM quarantine WHERE resolution IS NULL").fetchone()
     return int(row["objects"]) if row else 0

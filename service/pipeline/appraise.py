@@ -14,11 +14,12 @@ from service.appraisal.appraiser import Appraised, Appraiser
 from service.appraisal.heatmap import encode_png
 from service.appraisal.models import ModelStore
 from service.codecs.pool import shared_pool
-from service.database import appraisals, instances
+from service.database import appraisals, deliveries, instances
 from service.database.pool import transaction
 from service.pipeline.celery_app import task
 from service.pipeline.context import Context
-from service.pipeline.progress import appraised
+from service.pipeline.origin import kept_reason
+from service.pipeline.progress import appraised, kept
 from service.records import AppraisalStatus, LedgerEvent
 from service.steps import APPRAISE
 from service.storage.local import InstanceStore
@@ -43,6 +44,8 @@ def _load_models(context: Context) -> None:
 def appraise(context: Context, instance_id: int) -> None:
     """Appraise one instance and save the outcome; a photograph that cannot be judged has one too.
 
+    What is no photograph of a patient, as a result of ours that comes back, is kept and not appraised.
+
     Args:
         context: Of the process.
         instance_id: Of an instance in state RECEIVED.
@@ -54,10 +57,19 @@ def appraise(context: Context, instance_id: int) -> None:
     """
     with transaction(context.pool) as connection:
         instance = instances.get(connection, instance_id)
+        is_known_result = deliveries.is_result(connection, instance.sop_instance_uid)
     content = context.store.read(instance.sha256)
+    derived_too = {instance.calling_ae_title, "*"} & set(context.settings.appraise_derived_from)
+    reason = kept_reason(content, is_known_result=is_known_result, derived_too=bool(derived_too))
+    if reason is not None:
+        with transaction(context.pool) as connection:
+            kept(connection, instance_id, {"reason": reason.value})
+        return
     outcome = appraised_by_method(context, content, instance.sop_instance_uid)
     heatmap_sha256, difference_map_sha256 = keep_maps(context.store, outcome)
     with transaction(context.pool) as connection:
+        if instances.lock(connection, instance_id).version != instance.version:
+            return  # corrected meanwhile: its new version is appraised by a message of its own
         appraisals.save(
             connection,
             instance_id=instance_id,
@@ -65,6 +77,8 @@ def appraise(context: Context, instance_id: int) -> None:
             heatmap_sha256=heatmap_sha256,
             difference_map_sha256=difference_map_sha256,
         )
+        if instance.version > 1:
+            appraisals.supersede_others(connection, instance_id, outcome.appraisal.pixel_sha256)
         appraised(connection, instance_id, _event(outcome), _detail(outcome))
 
 

@@ -36,6 +36,27 @@ def appraised(
     outbox.nudge(connection)
 
 
+def kept(connection: Connection, instance_id: int, detail: Mapping[str, str]) -> None:
+    """End the path of a picture that is kept and not appraised: state and ledger.
+
+    Args:
+        connection: In a transaction.
+        instance_id: Of the picture.
+        detail: For the ledger: why.
+    """
+    instance = instances.lock(connection, instance_id)
+    if instance.state is not APPRAISE.begins_in:
+        return
+    instances.set_state(connection, instance_id, InstanceState.KEPT)
+    ledger.append(
+        connection,
+        LedgerEvent.KEPT,
+        instance_id=instance_id,
+        sop_instance_uid=instance.sop_instance_uid,
+        detail=detail,
+    )
+
+
 def reported(
     connection: Connection, instance_id: int, delivery_ids: list[int], detail: Mapping[str, str]
 ) -> None:
@@ -96,4 +117,4 @@ def delivered(connection: Connection, delivery: Delivery, detail: Mapping[str, s
 
 def is_unfinished(state: InstanceState) -> bool:
     """Whether an instance in that state still has work before it."""
-    return state not in {InstanceState.DELIVERED, InstanceState.DEAD}
+    return state not in {InstanceState.DELIVERED, InstanceState.DEAD, InstanceState.KEPT}

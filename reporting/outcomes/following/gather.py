@@ -9,7 +9,7 @@ from uuid import UUID
 
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.render import loads
-from reporting.fhir.results import observation_id_of
+from reporting.identifiers import observation_id_of
 from reporting.outcomes.database import cases, pairs, photographs
 from reporting.outcomes.database.photographs import PhotographRow
 from reporting.outcomes.ehr import case_of

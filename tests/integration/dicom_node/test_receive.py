@@ -142,11 +142,12 @@ def test_same_object_twice_is_success_without_new_work(node: Node, pool: Pool) -
         assert connection.execute("SELECT count(*) AS n FROM outbox").fetchone() == {"n": 1}
 
 
-def test_same_uid_with_other_bytes_is_quarantined(node: Node, pool: Pool, store: InstanceStore) -> None:
+def test_same_uid_with_other_pixels_is_quarantined(node: Node, pool: Pool, store: InstanceStore) -> None:
     ds = photograph()
     assert dicom_objects.store(node.port, ds).Status == 0x0000
     first = kept(pool, ds.SOPInstanceUID)
-    ds.PatientID = "SOMEBODY-ELSE"
+    ds.PatientID, ds.PixelData = "SOMEBODY-ELSE", photograph(seed=1).PixelData
+    ds["PixelData"].is_undefined_length = True
     response = dicom_objects.store(node.port, ds)
     assert response.Status == 0xC001
     assert "quarantined" in response.ErrorComment

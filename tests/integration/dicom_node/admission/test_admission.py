@@ -24,8 +24,8 @@ from service.records import InstanceState, LedgerEvent
 from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import photograph, save
-from tests.integration.test_database import offered
 from tests.peers import find_peer
+from tests.records import offered
 from tests.waiting import wait_until
 
 StartNode = Callable[..., Node]

@@ -16,8 +16,8 @@ import httpx
 import psutil
 import pytest
 
-from reporting.fhir.body import Bodies
 from reporting.fhir.outcome import FhirProblemError
+from reporting.http.body import Bodies
 from reporting.http.border import BodyLimits, Border
 from service.commands.program import PROGRAM
 from service.config import Settings

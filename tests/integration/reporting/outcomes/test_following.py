@@ -7,14 +7,15 @@ from datetime import date
 import psycopg
 import pytest
 
-from reporting.fhir.results import observation_id_of
 from reporting.fhir.write.withdrawal import withdraw
-from reporting.identifiers import change_id
+from reporting.identifiers import change_id, observation_id_of
+from reporting.outcomes.by_uid import change_by_uid
 from reporting.outcomes.database import pairs
 from reporting.outcomes.observation import observation_id
 from service.config import Settings
 from service.database import reappraisals
 from service.database.pool import Pool, transaction
+from service.errors import OutcomeError
 from service.pipeline.context import Context
 from service.records import Region, RejectionReason
 from service.storage.local import InstanceStore
@@ -258,3 +259,37 @@ def test_what_was_decided_cannot_be_rewritten(clinic: Clinic) -> None:
     ):
         with pytest.raises(psycopg.errors.RaiseException), transaction(clinic.context.pool) as connection:
             connection.execute(query.encode())
+
+
+def _uid(clinic: Clinic, instance_id: int) -> str:
+    (row,) = clinic.rows("SELECT sop_instance_uid FROM instance WHERE instance_id = %s", instance_id)
+    return str(row["sop_instance_uid"])
+
+
+def _by_uid(clinic: Clinic, before: int, after: int) -> str:
+    with transaction(clinic.context.pool) as connection:
+        uids = (_uid(clinic, before), _uid(clinic, after))
+        _, found = change_by_uid(connection, *uids, clinic.context.settings)
+    return next(each.verdict.value for each in found if each.region is Region.FACE)
+
+
+def test_a_change_by_uids_and_every_refusal(clinic: Clinic) -> None:
+    before, after = _pair(clinic)
+    assert _by_uid(clinic, before, after) == "better"
+    other = clinic.photograph("P-002", OPERATED + days(365), 1.5)
+    older = clinic.photograph("P-001", OPERATED + days(365), 1.5, method=SYMMETRY)
+    rejected = clinic.photograph("P-001", OPERATED + days(400), 0, rejected=RejectionReason.YAW)
+    for pair, said in (
+        ((after, before), "not taken before"),
+        ((before, other), "two patients"),
+        ((before, older), "two methods"),
+        ((before, rejected), "rejected"),
+    ):
+        with pytest.raises(OutcomeError, match=said):
+            _by_uid(clinic, *pair)
+    (row,) = clinic.rows("SELECT appraisal_id FROM appraisal WHERE instance_id = %s", after)
+    with transaction(clinic.context.pool) as connection:
+        name = observation_id_of(str(row["appraisal_id"]))
+        withdraw(connection, name, reason="x", who="tester", settings=clinic.context.settings)
+    with pytest.raises(OutcomeError, match="taken back"):
+        _by_uid(clinic, before, after)
