@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
-from dicom_node.acceptor.request import with_wire_ids
+from dicom_node.encoding.request import with_wire_ids
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association

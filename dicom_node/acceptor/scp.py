@@ -35,7 +35,7 @@ from dicom_node.intake.journal import Journal
 from dicom_node.query.contexts import extended_negotiation, settle_roles
 from dicom_node.query.provider import QueryProvider
 from dicom_node.readers import VERIFICATION
-from dicom_node.sender import printable, sender_of
+from dicom_node.sender import Sender, printable, sender_of
 from dicom_node.sockets import BorderSocket
 from reporting.holdings.index import Indexer
 from service.config import Settings

@@ -26,8 +26,8 @@ from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import P_DATA
 
 from dicom_node.acceptor.monotonic_timer import MonotonicTimer
-from dicom_node.acceptor.request import AssociationRequest, put_right
 from dicom_node.encoding import command
+from dicom_node.encoding.request import AssociationRequest, put_right
 from dicom_node.intake.reception import Reception, ReceptionFactory
 from dicom_node.sockets import BorderSocket
 
