@@ -32,7 +32,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom.dsutils import encode
-from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from dicom_node.acceptor.scp import Node
 from reporting.dicomweb.app import dicomweb_app
@@ -230,7 +230,7 @@ def send_all(node: Node, files: int, seed: int, tally: Tally) -> list[str]:
     return taken
 
 
-def ask_all(app: Starlette, uids: list[str], tally: Tally) -> None:
+def ask_all(app: Mount, uids: list[str], tally: Tally) -> None:
     """Search and retrieve everything over DICOMweb."""
 
     async def asked() -> None:
