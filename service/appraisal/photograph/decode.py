@@ -11,7 +11,7 @@ import hashlib
 import io
 import warnings
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from pydicom.uid import (
 
 from service.appraisal.photograph.showing import showing_of
 from service.appraisal.photograph.stream import StreamInfo, stream_info
-from service.codecs.decode import decode_frame, read_picture, to_srgb
+from service.codecs.decode import decode_frame, read_picture, reduction_of, to_srgb
 from service.codecs.deflated import is_deflated
 from service.codecs.frame import MAX_PIXELS, geometry_of
 from service.dicom.grey import windowed
@@ -50,9 +50,11 @@ class Photograph:
     """A decoded photograph."""
 
     rgb: NDArray[np.uint8]  # (H, W, 3) uint8, sRGB, upright, C-contiguous
-    pixel_sha256: str  # of the shape and the sRGB pixels
+    pixel_sha256: str  # of the shape and the sRGB pixels, as decoded
     sop_instance_uid: str  # "" for an image file
     warnings: tuple[str, ...] = ()  # what had to be assumed
+    reduction: int = 1  # sides of the photograph as sent over those of ``rgb``: 1, 2 or 4
+    sent_size: tuple[int, int] | None = None  # rows and columns as sent, upright; None: those of ``rgb``
 
     @property
     def height(self) -> int:
@@ -64,9 +66,23 @@ class Photograph:
         """Columns."""
         return int(self.rgb.shape[1])
 
+    @property
+    def sent_height(self) -> int:
+        """Rows of the photograph as sent."""
+        return self.height if self.sent_size is None else self.sent_size[0]
+
+    @property
+    def sent_width(self) -> int:
+        """Columns of the photograph as sent."""
+        return self.width if self.sent_size is None else self.sent_size[1]
+
 
 def photograph_from_rgb(
-    rgb: NDArray[np.uint8], *, sop_instance_uid: str = "", notes: tuple[str, ...] = ()
+    rgb: NDArray[np.uint8],
+    *,
+    sop_instance_uid: str = "",
+    notes: tuple[str, ...] = (),
+    sent_size: tuple[int, int] | None = None,
 ) -> Photograph:
     """Wrap decoded pixels.
 
@@ -74,6 +90,7 @@ def photograph_from_rgb(
         rgb: (H, W, 3) uint8, sRGB.
         sop_instance_uid: Of the source; "" for a file.
         notes: What had to be assumed while decoding.
+        sent_size: Rows and columns as sent, upright; None: those of ``rgb``.
 
     Raises:
         UnsupportedPhotographError: Too small or too large a picture.
@@ -85,7 +102,12 @@ def photograph_from_rgb(
     digest.update(pixels.data)
     pixels.flags.writeable = False
     return Photograph(
-        rgb=pixels, pixel_sha256=digest.hexdigest(), sop_instance_uid=sop_instance_uid, warnings=notes
+        rgb=pixels,
+        pixel_sha256=digest.hexdigest(),
+        sop_instance_uid=sop_instance_uid,
+        warnings=notes,
+        reduction=round(max(sent_size or (height, width)) / max(height, width)),
+        sent_size=sent_size,
     )
 
 
@@ -103,22 +125,27 @@ def read_photograph(path: Path) -> Photograph:
     return photograph_from_bytes(data)
 
 
-def photograph_from_bytes(data: bytes) -> Photograph:
+def photograph_from_bytes(data: bytes, *, least_side: int = 0) -> Photograph:
     """Decode the bytes of a DICOM Part 10 file or of an image file.
+
+    Args:
+        data: The file.
+        least_side: Pixels that are enough for the longer side: a JPEG is decoded at a half or a quarter of
+            its size where that leaves as many; 0 decodes it whole.
 
     Raises:
         UndecodablePhotographError: The pixels cannot be decoded.
         UnsupportedPhotographError: They decode, but are of a kind that is not appraised.
     """
     if data[128:132] == b"DICM":
-        return photograph_from_dicom(data)
-    return _photograph_from_image_file(data)
+        return photograph_from_dicom(data, least_side=least_side)
+    return _photograph_from_image_file(data, least_side)
 
 
 # --- DICOM
 
 
-def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
+def photograph_from_dicom(source: bytes | Dataset, *, least_side: int = 0) -> Photograph:
     """Decode the first frame of a DICOM image (PS3.3 C.7.6.3) to sRGB, laid out as viewers show it.
 
     Orientation, shape of the pixels and colour profile are the data set's; where it is silent, those
@@ -126,6 +153,7 @@ def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
 
     Args:
         source: Bytes of a Part 10 file, or a data set whose file meta names the transfer syntax.
+        least_side: See ``photograph_from_bytes``.
 
     Raises:
         UndecodablePhotographError: Not DICOM, pixel data missing, cut short or not decodable.
@@ -133,7 +161,7 @@ def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
     """
     dataset = source if isinstance(source, Dataset) else _parse(source)
     try:
-        return _decode_dataset(dataset)
+        return _decode_dataset(dataset, least_side)
     except _DECODER_ERRORS as exc:
         raise UndecodablePhotographError(f"pixel data cannot be decoded: {exc}") from exc
 
@@ -172,11 +200,11 @@ def _with_first_frame(header: Header) -> FileDataset:
     return dataset
 
 
-def _decode_dataset(dataset: Dataset) -> Photograph:
+def _decode_dataset(dataset: Dataset, least_side: int) -> Photograph:
     if "PixelData" not in dataset or not dataset.PixelData:
         raise UndecodablePhotographError("the instance has no Pixel Data")
     _check_size(int(dataset.Rows), int(dataset.Columns))
-    pixels, photometric, stream = _first_frame(dataset)
+    pixels, photometric, stream = _first_frame(dataset, least_side)
     if pixels.ndim == 2:
         rgb = _grey_to_rgb(pixels, dataset, photometric)
     elif photometric in (Photometric.RGB, Photometric.YBR_FULL, Photometric.YBR_FULL_422):
@@ -189,11 +217,14 @@ def _decode_dataset(dataset: Dataset) -> Photograph:
         converted = to_srgb(rgb, profile)
         rgb, notes = converted.rgb, converted.notes
     showing = showing_of(dataset, stream)
-    _check_size(*showing.size(*rgb.shape[:2]))
+    stored = (int(dataset.Rows), int(dataset.Columns)) if stream is None else (stream.rows, stream.columns)
+    sent_size = showing.size(*stored)
+    _check_size(*sent_size)
     return photograph_from_rgb(
         showing.apply(rgb),
         sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
         notes=notes + showing.notes,
+        sent_size=sent_size,
     )
 
 
@@ -208,12 +239,14 @@ def _icc_profile(dataset: Dataset) -> bytes:
     return b""
 
 
-def _first_frame(dataset: Dataset) -> tuple[NDArray[np.generic], str, StreamInfo | None]:
+def _first_frame(dataset: Dataset, least_side: int) -> tuple[NDArray[np.generic], str, StreamInfo | None]:
     """First frame, (H, W) or (H, W, 3) and then RGB, its photometric interpretation, and what a JPEG says."""
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     if syntax in (*_JPEG, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
         frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
-        decoded = decode_frame(frame, geometry_of(dataset))
+        geometry = geometry_of(dataset)
+        reduction = reduction_of(geometry.rows, geometry.columns, least_side)
+        decoded = decode_frame(frame, replace(geometry, reduction=reduction))
         stream = stream_info(frame) if syntax in _JPEG else None
         return decoded.pixels, decoded.photometric_interpretation, stream
     return *_decoded_frame(dataset, syntax), None
@@ -288,9 +321,9 @@ def _to_8_bit(pixels: NDArray[np.generic], bits_stored: int) -> NDArray[np.uint8
 # --- image files
 
 
-def _photograph_from_image_file(data: bytes) -> Photograph:
-    picture = read_picture(data)
-    return photograph_from_rgb(picture.rgb, notes=picture.notes)
+def _photograph_from_image_file(data: bytes, least_side: int) -> Photograph:
+    picture = read_picture(data, least_side=least_side)
+    return photograph_from_rgb(picture.rgb, notes=picture.notes, sent_size=picture.sent_size)
 
 
 def _check_size(height: int, width: int) -> None:
