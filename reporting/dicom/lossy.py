@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from reporting.dicom.context import ReportContext
@@ -45,6 +46,30 @@ def declare_loss(image: Dataset, context: ReportContext) -> None:
         image.LossyImageCompressionRatio = ratios
     if methods or method:
         image.LossyImageCompressionMethod = methods or method
+
+
+def declare_jpeg(image: Dataset, ratio: float) -> None:
+    """Add our own JPEG compression, the last of those declared (PS3.3 section C.7.6.1.1.5).
+
+    Args:
+        image: The result, with the photograph's own losses declared; altered.
+        ratio: Uncompressed over compressed size.
+    """
+    before = image.LossyImageCompression == "01"
+    image.LossyImageCompression = "01"
+    ratios, methods = (
+        _listed(image.get(keyword)) if before else []
+        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
+    )
+    image.LossyImageCompressionMethod = [*methods, _LOSSY[JPEGBaseline8Bit]]
+    if len(ratios) == len(methods):  # of an earlier loss whose ratio nobody knows, none is made up
+        image.LossyImageCompressionRatio = [*ratios, f"{ratio:.2f}"[:16]]
+
+
+def _listed(value: object) -> list[object]:
+    if value is None or value == "":
+        return []
+    return list(value) if isinstance(value, MultiValue | list) else [value]
 
 
 def _well_formed(header: Dataset, keyword: str, pattern: re.Pattern[str]) -> list[str]:

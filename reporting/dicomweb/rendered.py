@@ -119,8 +119,11 @@ def _parts(call: Call, shown: list[HeldInstance], numbers: list[int], style: _St
 
 
 def _render(call: Call, instance: HeldInstance, number: int, style: _Style) -> bytes:
-    with call.service.recoder.turn(), InstanceFile(call.service.api.store, instance.sha256) as file:
-        return style.encode(picture(file, number, style.window))
+    def make() -> bytes:
+        with call.service.recoder.turn(), InstanceFile(call.service.api.store, instance.sha256) as file:
+            return style.encode(picture(file, number, style.window))
+
+    return call.service.api.renditions.get(instance.sha256, f"frame {number} {style}", make)
 
 
 def _style(call: Call, viewport: Viewport | None) -> _Style:

@@ -58,6 +58,7 @@ def _jpeg(codestream: bytes, geometry: FrameGeometry) -> Decoded:
     that contradicts them, and viewers follow the stream. The attribute decides where it is silent.
     """
     with Image.open(io.BytesIO(codestream), formats=("JPEG",)) as image:
+        image.draft(None, (image.width // geometry.reduction, image.height // geometry.reduction))
         if image.mode == "L":
             image.load()
             return Decoded(pixels=image, photometric_interpretation=geometry.photometric_interpretation)
@@ -130,8 +131,12 @@ def _signed(pixels: NDArray[np.generic], precision: int) -> NDArray[np.generic]:
 # --- picture files and colour profiles
 
 
-def read_picture(data: bytes) -> Decoded:
+def read_picture(data: bytes, reduction: int = 1) -> Decoded:
     """Decode a picture file: upright, and sRGB.
+
+    Args:
+        data: The file.
+        reduction: By which the sides of a colour JPEG are decoded smaller: 1, 2 or 4.
 
     Raises:
         UndecodablePhotographError, UnsupportedPhotographError: See ``service.codecs.decode.read_picture``.
@@ -140,6 +145,8 @@ def read_picture(data: bytes) -> Decoded:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "WEBP")) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UnsupportedPhotographError(f"{image.width} x {image.height} pixels are too many")
+            if image.format == "JPEG" and image.mode == _RGB:
+                image.draft(None, (image.width // reduction, image.height // reduction))
             image.load()
             profile = image.info.get("icc_profile") or b""
             return _converted(ImageOps.exif_transpose(image), profile)

@@ -19,7 +19,7 @@ from service.config import Settings
 from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox, studies
 from service.database.pool import Connection, connect
 from service.database.studies import Study
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, UnknownStepError
 from service.exit_codes import ExitCode
 from service.pipeline.retry import dead_instances, retry_instance
 from service.records import Instance, LedgerEntry
@@ -84,13 +84,24 @@ def retry(
             chosen = list(dict.fromkeys(d.instance_id for d in deliveries.dead(connection, destination)))
         else:
             chosen = dead_instances(connection)
-    for instance_id in chosen:
-        with connect(settings) as connection:
-            step = retry_instance(connection, instance_id)
-            instance = instances.get(connection, instance_id)
-        sys.stdout.write(f"{instance.sop_instance_uid} goes back to {step.task}\n")
+    stuck = [each for each in chosen if not _put_back(settings, each)]
     if not chosen:
         sys.stdout.write("nothing was given up\n")
+    if stuck:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _put_back(settings: Settings, instance_id: int) -> bool:
+    """Put one photograph back; False, with a message, when it died in a step that this version lacks."""
+    try:
+        with connect(settings) as connection:
+            instance = instances.get(connection, instance_id)
+            step = retry_instance(connection, instance_id)
+    except UnknownStepError as exc:
+        sys.stderr.write(f"semblance: {instance.sop_instance_uid}: {exc}\n")
+        return False
+    sys.stdout.write(f"{instance.sop_instance_uid} goes back to {step.task}\n")
+    return True
 
 
 def _require_destination(settings: Settings, connection: Connection, name: str) -> None:

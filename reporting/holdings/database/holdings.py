@@ -103,6 +103,16 @@ def by_uid(connection: Connection, sop_instance_uid: str) -> HeldInstance | None
     return _instance(row) if row else None
 
 
+def sha256_of(connection: Connection, sop_instance_uid: str) -> str:
+    """Key in the store of an instance that is held, indexed already or about to be; "" when it is not."""
+    row = connection.execute(
+        "SELECT sha256 FROM held_instance WHERE sop_instance_uid = %(uid)s"
+        " UNION ALL SELECT sha256 FROM held_pending WHERE sop_instance_uid = %(uid)s LIMIT 1",
+        {"uid": sop_instance_uid},
+    ).fetchone()
+    return str(row["sha256"]) if row else ""
+
+
 def of_study(
     connection: Connection,
     study_instance_uid: str,

@@ -12,7 +12,7 @@ import io
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,7 +33,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from service.codecs.decode import decode_frame, read_picture, to_srgb
+from service.codecs.decode import decode_frame, read_picture, reduction_of, to_srgb
 from service.codecs.deflated import is_deflated, read_header
 from service.codecs.frame import MAX_PIXELS, geometry_of
 from service.errors import UndecodablePhotographError, UnsupportedPhotographError
@@ -62,9 +62,11 @@ class Photograph:
     """A decoded photograph."""
 
     rgb: NDArray[np.uint8]  # (H, W, 3) uint8, sRGB, upright, C-contiguous
-    pixel_sha256: str  # of the shape and the sRGB pixels
+    pixel_sha256: str  # of the shape and the sRGB pixels, as decoded
     sop_instance_uid: str  # "" for an image file
     warnings: tuple[str, ...] = ()  # what had to be assumed
+    reduction: int = 1  # sides of the photograph as sent over those of ``rgb``: 1, 2 or 4
+    sent_size: tuple[int, int] | None = None  # rows and columns as sent, upright; None: those of ``rgb``
 
     @property
     def height(self) -> int:
@@ -76,9 +78,23 @@ class Photograph:
         """Columns."""
         return int(self.rgb.shape[1])
 
+    @property
+    def sent_height(self) -> int:
+        """Rows of the photograph as sent."""
+        return self.height if self.sent_size is None else self.sent_size[0]
+
+    @property
+    def sent_width(self) -> int:
+        """Columns of the photograph as sent."""
+        return self.width if self.sent_size is None else self.sent_size[1]
+
 
 def photograph_from_rgb(
-    rgb: NDArray[np.uint8], *, sop_instance_uid: str = "", notes: tuple[str, ...] = ()
+    rgb: NDArray[np.uint8],
+    *,
+    sop_instance_uid: str = "",
+    notes: tuple[str, ...] = (),
+    sent_size: tuple[int, int] | None = None,
 ) -> Photograph:
     """Wrap decoded pixels.
 
@@ -86,6 +102,7 @@ def photograph_from_rgb(
         rgb: (H, W, 3) uint8, sRGB.
         sop_instance_uid: Of the source; "" for a file.
         notes: What had to be assumed while decoding.
+        sent_size: Rows and columns as sent, upright; None: those of ``rgb``.
 
     Raises:
         UnsupportedPhotographError: Too small or too large a picture.
@@ -97,7 +114,12 @@ def photograph_from_rgb(
     digest.update(pixels.data)
     pixels.flags.writeable = False
     return Photograph(
-        rgb=pixels, pixel_sha256=digest.hexdigest(), sop_instance_uid=sop_instance_uid, warnings=notes
+        rgb=pixels,
+        pixel_sha256=digest.hexdigest(),
+        sop_instance_uid=sop_instance_uid,
+        warnings=notes,
+        reduction=round(max(sent_size or (height, width)) / max(height, width)),
+        sent_size=sent_size,
     )
 
 
@@ -115,22 +137,27 @@ def read_photograph(path: Path) -> Photograph:
     return photograph_from_bytes(data)
 
 
-def photograph_from_bytes(data: bytes) -> Photograph:
+def photograph_from_bytes(data: bytes, *, least_side: int = 0) -> Photograph:
     """Decode the bytes of a DICOM Part 10 file or of an image file.
+
+    Args:
+        data: The file.
+        least_side: Pixels that are enough for the longer side: a JPEG is decoded at a half or a quarter of
+            its size where that leaves as many; 0 decodes it whole.
 
     Raises:
         UndecodablePhotographError: The pixels cannot be decoded.
         UnsupportedPhotographError: They decode, but are of a kind that is not appraised.
     """
     if data[128:132] == b"DICM":
-        return photograph_from_dicom(data)
-    return _photograph_from_image_file(data)
+        return photograph_from_dicom(data, least_side=least_side)
+    return _photograph_from_image_file(data, least_side)
 
 
 # --- DICOM
 
 
-def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
+def photograph_from_dicom(source: bytes | Dataset, *, least_side: int = 0) -> Photograph:
     """Decode the first frame of a DICOM image (PS3.3 C.7.6.3) to sRGB.
 
     Pixels keep the orientation in which a viewer shows them: EXIF inside a JPEG frame does not
@@ -138,6 +165,7 @@ def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
 
     Args:
         source: Bytes of a Part 10 file, or a data set whose file meta names the transfer syntax.
+        least_side: See ``photograph_from_bytes``.
 
     Raises:
         UndecodablePhotographError: Not DICOM, pixel data missing, cut short or not decodable.
@@ -145,7 +173,7 @@ def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
     """
     dataset = source if isinstance(source, Dataset) else _parse(source)
     try:
-        return _decode_dataset(dataset)
+        return _decode_dataset(dataset, least_side)
     except _DECODER_ERRORS as exc:
         raise UndecodablePhotographError(f"pixel data cannot be decoded: {exc}") from exc
 
@@ -188,11 +216,11 @@ def _with_first_frame(dataset: FileDataset, stream: BinaryIO) -> FileDataset:
     return dataset
 
 
-def _decode_dataset(dataset: Dataset) -> Photograph:
+def _decode_dataset(dataset: Dataset, least_side: int) -> Photograph:
     if "PixelData" not in dataset or not dataset.PixelData:
         raise UndecodablePhotographError("the instance has no Pixel Data")
     _check_size(int(dataset.Rows), int(dataset.Columns))
-    pixels, photometric = _first_frame(dataset)
+    pixels, photometric = _first_frame(dataset, least_side)
     if pixels.ndim == 2:
         rgb = _grey_to_rgb(pixels, dataset, photometric)
     elif photometric in (Photometric.RGB, Photometric.YBR_FULL, Photometric.YBR_FULL_422):
@@ -204,7 +232,12 @@ def _decode_dataset(dataset: Dataset) -> Photograph:
     if profile and pixels.ndim == 3:
         converted = to_srgb(rgb, profile)
         rgb, notes = converted.rgb, converted.notes
-    return photograph_from_rgb(rgb, sop_instance_uid=str(dataset.get("SOPInstanceUID", "")), notes=notes)
+    return photograph_from_rgb(
+        rgb,
+        sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
+        notes=notes,
+        sent_size=(int(dataset.Rows), int(dataset.Columns)),
+    )
 
 
 def _icc_profile(dataset: Dataset) -> bytes:
@@ -216,12 +249,14 @@ def _icc_profile(dataset: Dataset) -> bytes:
     return b""
 
 
-def _first_frame(dataset: Dataset) -> tuple[NDArray[np.generic], str]:
+def _first_frame(dataset: Dataset, least_side: int) -> tuple[NDArray[np.generic], str]:
     """First frame, (H, W) or (H, W, 3) and then RGB, with its photometric interpretation."""
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
         frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
-        decoded = decode_frame(frame, geometry_of(dataset))
+        geometry = geometry_of(dataset)
+        reduction = reduction_of(geometry.rows, geometry.columns, least_side)
+        decoded = decode_frame(frame, replace(geometry, reduction=reduction))
         return decoded.pixels, decoded.photometric_interpretation
     return _decoded_frame(dataset, syntax)
 
@@ -270,9 +305,9 @@ def _to_8_bit(pixels: NDArray[np.generic], bits_stored: int) -> NDArray[np.uint8
 # --- image files
 
 
-def _photograph_from_image_file(data: bytes) -> Photograph:
-    picture = read_picture(data)
-    return photograph_from_rgb(picture.rgb, notes=picture.notes)
+def _photograph_from_image_file(data: bytes, least_side: int) -> Photograph:
+    picture = read_picture(data, least_side=least_side)
+    return photograph_from_rgb(picture.rgb, notes=picture.notes, sent_size=picture.sent_size)
 
 
 def _check_size(height: int, width: int) -> None:

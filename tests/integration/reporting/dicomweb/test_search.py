@@ -129,9 +129,10 @@ def test_plain_json_is_accepted(web: Web, held: list[Dataset]) -> None:
 def test_an_index_that_is_far_behind_is_said(
     web: Web, held: list[Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reporting.dicomweb import call
-
-    monkeypatch.setattr(call, "catch_up", lambda *_: False)
+    monkeypatch.setattr("reporting.dicomweb.call._CATCH_UP_S", -1.0)
+    monkeypatch.setattr("reporting.holdings.index._BATCH", 1)
+    with transaction(web.api.pool) as connection:
+        holdings.queue_result(connection, sop_instance_uid="1.2.3.5", sha256="0" * 64, instance_id=1)
     answer = web.get("/studies", JSON)
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
