@@ -17,6 +17,7 @@
     ├── StorageError                  bytes could not be kept or read back
     │   ├── InstanceNotStoredError        no bytes under that SHA-256
     │   ├── CorruptInstanceError          bytes do not match their SHA-256
+    │   │   └── InconsistentInstanceError     they do, and are not what their header says
     │   ├── StorageFullError              free space is under the low watermark
     │   └── StoredMapError                a map or picture kept with an appraisal is not what it should be
     ├── IntakeError                   an object offered to the node cannot be accepted
@@ -107,6 +108,10 @@ class InstanceNotStoredError(StorageError):
 
 class CorruptInstanceError(StorageError):
     """The bytes read back do not match their SHA-256."""
+
+
+class InconsistentInstanceError(CorruptInstanceError):
+    """The bytes are those that came, and they are not what their header says."""
 
 
 class StorageFullError(StorageError):

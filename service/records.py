@@ -252,6 +252,7 @@ class NewInstance:
     sha256: str
     size_bytes: int
     association_id: str = ""  # by which it came; "" when by none
+    remarks: str = ""  # what of it is not as it should be, and was borne; for the ledger
 
 
 class Receipt(StrEnum):

@@ -95,6 +95,8 @@ class GroupCommit:
         if self._connection is not None:
             try:
                 return self._record_on(self._connection, news)
+            except psycopg.errors.ProgramLimitExceeded:
+                raise  # a value's fault, not the connection's
             except psycopg.OperationalError:
                 self._drop()
         try:
@@ -105,6 +107,8 @@ class GroupCommit:
                 connect_timeout=max(2, int(self._settings.database_timeout_s)),
             )
             return self._record_on(self._connection, news)
+        except psycopg.errors.ProgramLimitExceeded:
+            raise
         except psycopg.OperationalError as exc:
             self._drop()
             raise DatabaseUnavailableError(f"PostgreSQL: {exc}") from exc

@@ -10,6 +10,7 @@ from pydicom.uid import JPEG2000, UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEG
 
 from reporting.dicom.context import ReportContext
 from reporting.source import text
+from service.dicom.progressive import PROGRESSIVE_JPEG
 
 _DS = re.compile(r"(?=.{1,16}$)\d+(\.\d*)?|(?=.{1,16}$)\.\d+")  # PS3.5 section 6.2; a ratio has no sign
 _CS = re.compile(r"[A-Z0-9_ ]{1,16}")
@@ -17,6 +18,7 @@ _CS = re.compile(r"[A-Z0-9_ ]{1,16}")
 _LOSSY = {
     JPEGBaseline8Bit: "ISO_10918_1",
     JPEGExtended12Bit: "ISO_10918_1",
+    PROGRESSIVE_JPEG: "ISO_10918_1",
     JPEGLSNearLossless: "ISO_14495_1",
     JPEG2000: "ISO_15444_1",
 }

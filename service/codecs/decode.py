@@ -21,8 +21,8 @@ def decode_frame(codestream: bytes, geometry: FrameGeometry, pool: CodecPool | N
 
     Args:
         codestream: Of one frame; which of these it is, it says itself.
-        geometry: What the data set says of it; its size must be the code stream's. What is no 8-bit JPEG is
-            decoded whole, whatever reduction is asked for.
+        geometry: What the data set says of it; its size must be the code stream's, rows and columns may be
+            exchanged. What is no 8-bit JPEG is decoded whole, whatever reduction is asked for.
         pool: Who decodes; None for the process's own.
 
     Returns:
@@ -35,6 +35,9 @@ def decode_frame(codestream: bytes, geometry: FrameGeometry, pool: CodecPool | N
         DecoderLostError: It ended the process that decoded it, or took too long.
     """
     found = announced(codestream)
+    if (found.rows, found.columns) == (geometry.columns, geometry.rows):
+        # The sender wrote the data set for the picture as its EXIF orientation turns it.
+        geometry = replace(geometry, rows=found.rows, columns=found.columns)
     check(found, geometry)
     check_complete(codestream)
     if found.family is not Family.JPEG or found.precision != 8:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reporting.fhir.database import persons
+from reporting.holdings.database import holdings
 from service.commands.options import DataDir, settings_of
 from service.config import Settings
 from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox, studies
@@ -84,6 +85,8 @@ def retry(
             chosen = list(dict.fromkeys(d.instance_id for d in deliveries.dead(connection, destination)))
         else:
             chosen = dead_instances(connection)
+            if resting := holdings.retry(connection):
+                sys.stdout.write(f"{resting} headers are read for the index again\n")
     stuck = [each for each in chosen if not _put_back(settings, each)]
     if not chosen:
         sys.stdout.write("nothing was given up\n")
@@ -138,6 +141,7 @@ def _all(connection: Connection) -> dict[str, object]:
             {**asdict(each), "received_at": each.received_at.isoformat(timespec="seconds")}
             for each in instances.quarantine(connection, _NEWEST)
         ],
+        "unindexed": [asdict(each) for each in holdings.unindexed(connection, _NEWEST)],
         "outbox": outbox.waiting(connection),
         "deliveries": [
             {"destination": name, "state": state.value, "objects": number}
@@ -257,6 +261,7 @@ def _print_all(console: Console, found: dict[str, object]) -> None:
         ("identity", "Whose is it: to be decided by somebody"),
         ("missing", "Announced and missing"),
         ("quarantine", "Quarantined: other bytes under a known SOP Instance UID"),
+        ("unindexed", "Headers that queries do not find, or find in part"),
         ("newest", "Newest"),
     ):
         rows = found[key]
