@@ -30,6 +30,7 @@
     │       ├── DestinationBusyError          one that may pass: 0xA7xx and the like
     │       └── ResultNotAcceptedError        one that stays until somebody acts
     ├── QueryError                    a key of a query cannot be matched as it is written
+    ├── AnnouncementError             an HL7 message cannot be followed; answered with AE
     ├── NotificationError             a subscriber did not take a notification; retried
     ├── FhirError                     answered with an OperationOutcome
     │   └── FhirVersionConflictError      the current version is not the expected one
@@ -154,6 +155,10 @@ class ResultNotAcceptedError(DestinationRefusedError):
 
 class QueryError(SemblanceError):
     """A key of a query (C-FIND, QIDO-RS) cannot be matched as it is written."""
+
+
+class AnnouncementError(SemblanceError):
+    """An HL7 version 2 message cannot be followed; its sender is told why."""
 
 
 class NotificationError(SemblanceError):
