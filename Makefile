@@ -42,6 +42,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.document_settings --check
+	$(BIN)/python -m scripts.chart_settings --check
 
 format: $(STAMP)
 	$(BIN)/ruff format .
@@ -50,6 +51,7 @@ format: $(STAMP)
 # Renews what is generated in docs/ from the code.
 docs: $(STAMP)
 	$(BIN)/python -m scripts.document_settings
+	$(BIN)/python -m scripts.chart_settings
 
 # Makes the README's picture anew.
 picture: $(STAMP)

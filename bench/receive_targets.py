@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
+from dicom_node.acceptor.contexts import supported_contexts
 from dicom_node.acceptor.scp import NodeServer, ServerOptions, application_entity
 from dicom_node.encoding.command import StoreCommand
 from dicom_node.intake.ingest import Ingest
 from dicom_node.query.provider import QueryProvider
-from dicom_node.readers import supported_contexts
 from service.commands.program import PROGRAM
 from service.config import Settings
 from service.stack.stack import free_port

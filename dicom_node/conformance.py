@@ -13,16 +13,12 @@ from types import MappingProxyType
 
 from pydicom.uid import UID
 
+from dicom_node.acceptor.contexts import supported_contexts
 from dicom_node.encoding.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.encoding.statuses import StoreStatus
 from dicom_node.query.contexts import RESULT_CLASSES
 from dicom_node.query.statuses import QueryStatus
-from dicom_node.readers import (
-    READERS,
-    STORAGE_COMMITMENT_PUSH_MODEL,
-    TRANSFER_SYNTAXES,
-    supported_contexts,
-)
+from dicom_node.readers import READERS, STORAGE_COMMITMENT_PUSH_MODEL, TRANSFER_SYNTAXES
 from reporting.holdings.attributes import REQUIRED_KEYS, UNIQUE_KEYS, key_of
 
 _MEANINGS: Mapping[StoreStatus, str] = MappingProxyType(

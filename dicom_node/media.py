@@ -21,7 +21,7 @@ from reporting.holdings.database import holdings
 from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.index import catch_up
 from service.audit import events, trail
-from service.audit.codes import MediaType
+from service.audit.codes import EventId, MediaType, Role
 from service.audit.from_ledger import source_of
 from service.audit.message import Participant, ParticipantObject, SopClassCount
 from service.config import Settings
@@ -65,7 +65,16 @@ def import_files(
         DatabaseUnavailableError: The message could not be kept. What came in is in the ledger.
     """
     commit, journal = GroupCommit(settings), Journal(pool)
-    receiver = StowReceiver(settings, Ingest(store=store, pool=pool, commit=commit, journal=journal))
+    receiver = StowReceiver(
+        settings,
+        Ingest(
+            store=store,
+            pool=pool,
+            commit=commit,
+            journal=journal,
+            most_inflated_bytes=settings.dicom_max_inflated_bytes,
+        ),
+    )
     journal.start()
     taken: list[str] = []
     try:
@@ -122,13 +131,12 @@ def _record_import(settings: Settings, pool: Pool, uids: Sequence[str], medium: 
         trail.record(
             connection,
             (
-                events.import_(
+                events.message(
+                    EventId.IMPORT,
                     datetime.now(UTC),
                     source_of(settings),
-                    importer=_user(medium),
-                    medium=medium.kind,
-                    origin=medium.name,
                     objects=_objects(of, chunk),
+                    participants=(_user(medium), events.media(medium.name, medium.kind, Role.SOURCE_MEDIA)),
                 )
                 for of, named in studies.items()
                 for chunk in _chunks(named)
@@ -171,13 +179,15 @@ def export_study(
         trail.record(
             connection,
             (
-                events.export(
+                events.message(
+                    EventId.EXPORT,
                     datetime.now(UTC),
                     source_of(settings),
-                    exporter=_user(medium),
-                    medium=medium.kind,
-                    to=medium.name,
                     objects=_objects((study_instance_uid, *patient), chunk),
+                    participants=(
+                        _user(medium),
+                        events.media(medium.name, medium.kind, Role.DESTINATION_MEDIA),
+                    ),
                 )
                 for chunk in _chunks([(each.sop_class_uid, each.sop_instance_uid) for each in found])
             ),

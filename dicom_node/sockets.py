@@ -70,6 +70,7 @@ class BorderSocket(PromptSocket):
         """
         super().__init__(assoc, client_socket, address)
         self._idle_timeout_s = idle_timeout_s
+        self.deadline: float | None = None  # of the monotonic clock, for everything that is read
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = threading.Lock()  # a number given back may be another connection's by then
         self._ahead = memoryview(bytearray(_AHEAD_BYTES))  # read, and not asked for yet:
@@ -134,6 +135,8 @@ class BorderSocket(PromptSocket):
         if sock is None:
             return 0
         deadline = time.monotonic() + self._idle_timeout_s
+        if self.deadline is not None:
+            deadline = min(deadline, self.deadline)
         filled, wanted = self._take_ahead(view), len(view)
         while filled < wanted:
             if wanted - filled < len(self._ahead):

@@ -87,6 +87,26 @@ def fhir_id(resource_type: str, *parts: str) -> str:
     return str(_derived("fhir", resource_type, *parts))
 
 
+def change_id(before: UUID, after: UUID) -> UUID:
+    """Id of the change between two appraisals, UUIDv5 of both."""
+    return _derived("change", str(before), str(after))
+
+
+def case_id(source: str, *parts: str) -> UUID:
+    """Id of an operation, derived from what names it in its source."""
+    return _derived("procedure-case", source, *parts)
+
+
+def conflict_id(case: UUID, kind: str, window: str, instance_ids: tuple[int, ...]) -> UUID:
+    """Id of a conflict about a case's photographs."""
+    return _derived("conflict", str(case), kind, window, *map(str, sorted(instance_ids)))
+
+
+def signal_id(*parts: str) -> UUID:
+    """Id of a signal, derived from its chart, rule, point and evidence."""
+    return _derived("signal", *parts)
+
+
 def own_patient_id(issuer_of_patient_id: str, patient_id: str, study_instance_uid: str) -> str:
     """Logical id of the Patient of a photograph's own number; without a number it is its study's own.
 
@@ -101,3 +121,8 @@ def own_patient_id(issuer_of_patient_id: str, patient_id: str, study_instance_ui
 
 
 IMPLEMENTATION_CLASS_UID = named_uid("implementation", "semblance")  # (0002,0012)
+
+
+def observation_id_of(appraisal_id: str) -> str:
+    """Logical id of the Observation of an appraisal."""
+    return fhir_id("Observation", appraisal_id)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reporting.dicom.context import ReportContext, ResultObject
 from reporting.dicom.results import build_results
 from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.database.records import Saved
 from reporting.fhir.results import AUTHOR, judge_report, observation_id_of, save_results
 from reporting.fhir.write.withdrawal import withdraw
 from reporting.holdings.database import holdings
+from reporting.outcomes.following.follow import note_photograph
 from reporting.routing import Routed, destinations_of
 from reporting.source import default_zone, read_source
 from service.config import Settings
@@ -57,7 +60,8 @@ def report(context: Context, instance_id: int) -> None:
         due: list[int] = []
         _withdraw_superseded(connection, instance, settings)
         for each in made:
-            save_results(connection, each.context, each.results, settings)
+            saved = save_results(connection, each.context, each.results, settings)
+            _note(connection, each, saved)
             due += _add_deliveries(connection, settings, instance, each)
             _hold(connection, each)
         reported(connection, instance_id, due, _detail(made))
@@ -65,9 +69,10 @@ def report(context: Context, instance_id: int) -> None:
 
 @errand(REPORT_AGAIN)
 def report_again(context: Context, instance_id: int) -> None:
-    """Make the results of a photograph anew after it was found to be somebody else's.
+    """Make the results of a photograph anew: it was found to be somebody else's, or another method judged it.
 
-    Nothing is delivered again: the DICOM objects say what the photograph's own header says.
+    Nothing is delivered again: the DICOM objects say what the photograph's own header says, and destinations
+    got the photograph's results when it came.
 
     Args:
         context: Of the process.
@@ -81,7 +86,8 @@ def report_again(context: Context, instance_id: int) -> None:
     _, made = _make_all(context, instance_id)
     with transaction(context.pool) as connection:
         for each in made:
-            save_results(connection, each.context, each.results, context.settings)
+            _note(connection, each, save_results(connection, each.context, each.results, context.settings))
+            _hold(connection, each)
 
 
 @errand(REPORT_STUDY)
@@ -131,6 +137,13 @@ def _make_all(context: Context, instance_id: int) -> tuple[Instance, list[Report
         )
         for saved in reversed(saved_appraisals)
     ]
+
+
+def _note(connection: Connection, made: Reported, saved: Sequence[Saved]) -> None:
+    """Have the photograph's patient paired."""
+    patients = [each.resource.patient for each in saved if each.resource.patient]
+    if patients:
+        note_photograph(connection, made.context, patients[0])
 
 
 def _make(context: Context, report_context: ReportContext) -> Reported:

@@ -33,9 +33,8 @@ _DATE = re.compile(r"(\d{4})[.\-]?(\d{2})[.\-]?(\d{2})$")  # DA, and its ACR-NEM
 _TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(?:\.(\d{1,6}))?$")
 _DATE_TIME = re.compile(r"(\d{8})(\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?)([+-]\d{4})?$")
 _OFFSET = re.compile(r"([+-])(\d{2})(\d{2})$")
-_ESCAPED_DELIMITERS = {
-    ord(c) for c in "\r\n\t\f\\^="
-}  # each resets a code extension, PS3.5 section 6.1.2.5.3
+# Each resets a code extension, PS3.5 section 6.1.2.5.3.
+TEXT_DELIMITERS = frozenset(ord(c) for c in "\r\n\t\f\\^=")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +165,7 @@ def _decoded(header: Dataset, keyword: str, python_encodings: Sequence[str]) -> 
     if element is None or element.value is None:
         return ""
     if isinstance(element.value, bytes):
-        return decode_bytes(element.value, list(python_encodings), _ESCAPED_DELIMITERS)
+        return decode_bytes(element.value, list(python_encodings), set(TEXT_DELIMITERS))
     if isinstance(element.value, MultiValue):
         return "\\".join(map(str, element.value))
     return str(element.value)

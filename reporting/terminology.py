@@ -97,6 +97,7 @@ OUTCOME_REJECTED = _own("rejected", "Photograph rejected")
 REJECTION_REASON = _own("rejection-reason", "Reason the photograph was rejected")
 EXCLUSION_REASON = _own("exclusion-reason", "Reason the region was left out")
 FACIAL_APPRAISAL = _own("facial-appraisal", "Appraisal of facial difference from a photograph")
+CHANGE = _own("change", "Change of the facial normality score after surgery")
 MIXED_STUDY = _own("mixed-study", "Study that holds photographs of more than one patient")
 COMPARISON_WITH_REFERENCE = _own("comparison", "Comparison with a normal reference of the face")
 
@@ -169,6 +170,13 @@ REGION_SCORES: dict[Region, Concept] = {
 # The z-score of each region, likewise.
 REGION_Z_SCORES: dict[Region, Concept] = {
     region: _own(f"z-{region}", f"z-score of the {region.replace('-', ' ')} in the normal cohort")
+    for region in Region
+}
+
+
+# Change of each region's score from the photograph before surgery to the one after it.
+REGION_CHANGES: dict[Region, Concept] = {
+    region: _own(f"c-{region}", f"Change of the score of the {region.replace('-', ' ')} after surgery")
     for region in Region
 }
 
@@ -259,6 +267,7 @@ OWN_CONCEPTS: tuple[Concept, ...] = (
     REJECTION_REASON,
     FACIAL_APPRAISAL,
     COMPARISON_WITH_REFERENCE,
+    CHANGE,
     MIXED_STUDY,
     QUALITY_FACES,
     QUALITY_INTER_OCULAR,
@@ -282,4 +291,5 @@ OWN_CONCEPTS: tuple[Concept, ...] = (
     *REGION_SCORES.values(),
     *REGION_Z_SCORES.values(),
     *ASYMMETRIES.values(),
+    *REGION_CHANGES.values(),
 )

@@ -7,8 +7,10 @@ setting; a test compares the two.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -25,6 +27,11 @@ from pydantic_settings import (
 from service.errors import ConfigurationError
 
 CONFIG_VARIABLE = "SEMBLANCE_CONFIG"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # hosts that only this machine reaches
+_PREFIX = "SEMBLANCE_"
+_TEST_PREFIX = "SEMBLANCE_TEST_"
+# What is no setting and may be set: the file, and what the node's processes tell their children.
+_OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "SEMBLANCE_NODE_LIFELINE", "SEMBLANCE_NODE_RATES"})
 
 
 def _ae_title(value: str) -> str:
@@ -154,7 +161,7 @@ class Settings(BaseSettings):
     """The product's settings; immutable."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SEMBLANCE_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix=_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
     # --- where state is kept
@@ -183,7 +190,21 @@ class Settings(BaseSettings):
     dicom_max_associations: int = Field(
         32, ge=1, description="Associations each receiving process serves at once."
     )
+    dicom_max_associations_per_address: int = Field(
+        0, ge=0, description="Of these, at most so many from one address; 0: three quarters."
+    )
+    dicom_handshake_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        description="Time a connection has to shake hands by TLS and to request its association.",
+    )
     dicom_max_pdu_bytes: int = Field(262_144, ge=4096, description="Largest PDU accepted, in bytes.")
+    dicom_max_inflated_bytes: int = Field(
+        500_000_000,
+        ge=1_000_000,
+        le=500_000_000,
+        description="Bytes a deflated data set may inflate to; near those of the largest photograph.",
+    )
     dicom_idle_timeout_s: float = Field(
         60.0, gt=0, description="Idle time after which an association is closed."
     )
@@ -235,7 +256,7 @@ class Settings(BaseSettings):
     hl7_port: int = Field(2575, ge=0, le=65535, description="Port of the HL7 listener; 0 picks a free one.")
     hl7_networks: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
         (),
-        description="Addresses or networks that may send HL7 messages, as 10.1.0.0/16; empty: any of this machine.",
+        description="Addresses or networks that may send HL7 messages, as 10.1.0.0/16; empty: this machine.",
     )
 
     # --- delivery and retry
@@ -366,6 +387,32 @@ class Settings(BaseSettings):
         return self.api_base_url.rstrip("/").removesuffix("/fhir") + "/dicom-web"
 
 
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    """Refuse a variable that looks like a setting and is none: it would be passed over in silence.
+
+    Raises:
+        ConfigurationError: With the nearest names.
+    """
+    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(
+        name
+        for name in map(str.upper, environment)
+        if name.startswith(_PREFIX)
+        and name.partition("__")[0] not in known
+        and name not in _OTHER_VARIABLES
+        and not name.startswith(_TEST_PREFIX)
+    )
+    if unknown:
+        raise ConfigurationError(
+            "; ".join(f"{name} is no setting{_nearest(name, known)}" for name in unknown)
+        )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the settings once.
 
@@ -378,10 +425,19 @@ def load_settings(**overrides: object) -> Settings:
     path = os.environ.get(CONFIG_VARIABLE)
     if path and not Path(path).is_file():
         raise ConfigurationError(f"{CONFIG_VARIABLE} names {path!r}, which is not a file")
+    _refuse_unknown(os.environ)
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as exc:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
+        faults = "; ".join(_fault(error["loc"], error["type"], error["msg"]) for error in exc.errors())
         raise ConfigurationError(f"settings: {faults}") from exc
     except (ValueError, OSError) as exc:
         raise ConfigurationError(f"settings: {exc}") from exc
+
+
+def _fault(place: tuple[str | int, ...], kind: str, message: str) -> str:
+    """One fault of a setting in words; a name of the file that is none, with the nearest."""
+    name = ".".join(map(str, place))
+    if kind == "extra_forbidden" and len(place) == 1:
+        return f"{name} is no setting{_nearest(name, Settings.model_fields)}"
+    return f"{name}: {message}"

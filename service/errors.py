@@ -32,6 +32,7 @@
     ├── QueryError                    a key of a query cannot be matched as it is written
     ├── AnnouncementError             an HL7 message cannot be followed; answered with AE
     ├── NotificationError             a subscriber did not take a notification; retried
+    ├── OutcomeError                  an outcome, chart or case would be wrong or misleading; not made
     ├── FhirError                     answered with an OperationOutcome
     │   └── FhirVersionConflictError      the current version is not the expected one
     ├── StackError                    a process of the embedded stack does not start or stay up
@@ -163,6 +164,10 @@ class AnnouncementError(SemblanceError):
 
 class NotificationError(SemblanceError):
     """A subscriber's endpoint did not take a notification; it will be tried again."""
+
+
+class OutcomeError(SemblanceError):
+    """A case, pair, change or chart would be wrong or misleading, and is not made."""
 
 
 class FhirError(SemblanceError):

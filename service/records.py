@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -169,6 +170,22 @@ class MethodIdentity:
     weights_sha256: str  # of the model files used, in manifest order; "" when none
     config_sha256: str  # of the appraisal settings
     calibration: str  # version of the calibration; "" when none
+
+    @property
+    def phase(self) -> str:
+        """Digest of method, weights and settings: scores compare only where it agrees.
+
+        Of the calibration it takes no notice: that changes what a score is called, not the score.
+        """
+        parts = (
+            self.name,
+            self.version,
+            self.normaliser,
+            self.comparator,
+            self.weights_sha256,
+            self.config_sha256,
+        )
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,9 +70,15 @@ class Errand:
 NOTIFY = Errand(task="notify", queue=Queue.IO)
 # Brings a study's DiagnosticReport up to date; its subject is any photograph of the study.
 REPORT_STUDY = Errand(task="report-study", queue=Queue.REPORT)
-# Makes the results of a photograph anew: whose it is is another now.
+# Makes the results of a photograph anew: whose it is is another now, or another method judged it.
 REPORT_AGAIN = Errand(task="report-again", queue=Queue.REPORT)
-ERRANDS = (NOTIFY, REPORT_STUDY, REPORT_AGAIN)
+# Makes the pairs of a patient anew, and of others that wait; its subject is a row of outcome_patient.
+PAIR = Errand(task="pair", queue=Queue.REPORT)
+# Brings the Observation of a change up to date; its subject is a row of outcome_unpublished.
+REPORT_CHANGE = Errand(task="report-change", queue=Queue.REPORT)
+# Appraises an older photograph by the method in force.
+REAPPRAISE = Errand(task="reappraise", queue=Queue.GPU)
+ERRANDS = (NOTIFY, REPORT_STUDY, REPORT_AGAIN, PAIR, REPORT_CHANGE, REAPPRAISE)
 
 # Names that tasks had in messages a broker may still hold; migration 0080 rewrote those in the database.
 FORMER_NAMES = {

@@ -18,7 +18,7 @@ from lxml import etree
 
 from service.database import audit_messages, instances
 from service.database.pool import Pool, transaction
-from tests.integration.test_database import offered
+from tests.records import offered
 
 SCHEMA = etree.RelaxNG(file=str(Path(__file__).with_name("audit_message.rng")))
 

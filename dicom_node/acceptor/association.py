@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pynetdicom.association import Association
 
-from dicom_node.acceptor.upper_layer import AnnouncingQueue, ReceptionFactory, StreamingDul
+from dicom_node.acceptor.upper_layer import AnnouncingQueue, StreamingDul
+from dicom_node.intake.reception import ReceptionFactory
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
@@ -34,15 +36,25 @@ class NodeAssociation(Association):
         """
         super().__init__(ae, mode)
         self.identifier = uuid4().hex  # of this association, in ledger and log
+        self.leave: Callable[[], None] = lambda: None  # called when the connection has ended
+        self.establish: Callable[[], bool] = lambda: True  # takes a slot, if there is one
+        self._serving = 0  # requests being answered
         activity = threading.Event()
         self.dul: StreamingDul = StreamingDul(
-            self, receive=receive, max_pdu_bytes=max_pdu_bytes, activity=activity
+            self,
+            receive=receive,
+            max_pdu_bytes=max_pdu_bytes,
+            activity=activity,
+            ended=self._ended,
         )
         self.dimse.msg_queue = AnnouncingQueue(activity)
         self._reactor_checkpoint = _PacedCheckpoint(activity)
         self._reactor_checkpoint.set()
         self.acse_timeout = self.ae.acse_timeout
         self.network_timeout = self.ae.network_timeout
+
+    def _ended(self) -> None:
+        self.leave()
 
     def run_reactor(self) -> None:
         """Serve requests until the association ends; when serving fails, the connection ends, too."""
@@ -60,7 +72,15 @@ class NodeAssociation(Association):
         """
         while not (self.is_established or self._kill):
             time.sleep(_ESTABLISHED_PAUSE_S)
-        super()._serve_request(msg, context_id)
+        self._serving += 1
+        try:
+            super()._serve_request(msg, context_id)
+        finally:
+            self._serving -= 1
+
+    def silent_since_s(self) -> float | None:
+        """When the peer was heard last, by the monotonic clock; None while anything is under way."""
+        return self.dul.silent_since_s() if not self._serving else None
 
     def kill(self) -> None:
         """End the association's threads."""

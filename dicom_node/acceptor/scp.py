@@ -18,7 +18,9 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from dicom_node.acceptor.association import NodeAssociation
+from dicom_node.acceptor.contexts import supported_contexts
 from dicom_node.acceptor.query_association import QueryAssociation
+from dicom_node.acceptor.slots import Connection, SlotLimits, Slots
 from dicom_node.admission.admission import Admission
 from dicom_node.admission.rates import RateTable
 from dicom_node.admission.security import ServerTls, is_admitted, peer_certificate, server_tls
@@ -26,11 +28,12 @@ from dicom_node.commitment.provider import CommitmentProvider
 from dicom_node.commitment.user import CommitmentUser
 from dicom_node.encoding.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.intake.group_commit import GroupCommit
-from dicom_node.intake.ingest import Ingest, printable, sender_of
+from dicom_node.intake.ingest import Ingest
 from dicom_node.intake.journal import Journal
 from dicom_node.query.contexts import extended_negotiation, settle_roles
 from dicom_node.query.provider import QueryProvider
-from dicom_node.readers import VERIFICATION, supported_contexts
+from dicom_node.readers import VERIFICATION
+from dicom_node.sender import printable, sender_of
 from dicom_node.sockets import BorderSocket
 from reporting.holdings.index import Indexer
 from service.config import Settings
@@ -40,11 +43,13 @@ from service.storage.local import InstanceStore
 
 _log = structlog.get_logger(__name__)
 
-_ACSE_TIMEOUT_S = 30.0  # longest wait for an A-ASSOCIATE-RQ; PS3.8's ARTIM
 _POLL_S = 0.1
 _DRAIN_S = 10.0  # longest wait for objects under way when the node stops
 _BACKLOG = 128
 _CALLING_AE_NOT_RECOGNISED = (0x01, 0x01, 0x03)  # PS3.8 table 9-21: permanent, service user
+_LOCAL_LIMIT_EXCEEDED = (0x02, 0x03, 0x02)  # rejected-transient, by the presentation related provider
+_UNLIMITED = 1 << 30
+_IDLE_S = 5.0  # without a word, after which an association makes room for a new one
 _CONTEXT_REJECTIONS = {
     0x01: "user rejection",
     0x02: "no reason",
@@ -79,6 +84,8 @@ class NodeServer(ThreadedAssociationServer):
             kwargs: Passed on.
         """
         self.options = options
+        self.slots = Slots(_slot_limits(options.settings))
+        self._connections: dict[socket.socket, Connection] = {}  # accepted, and not yet handled
         kwargs["request_handler"] = _Handler
         super().__init__(*args, **kwargs)
 
@@ -87,6 +94,15 @@ class NodeServer(ThreadedAssociationServer):
         if self.options.reuse_port and self.socket is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         super().server_bind()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Take the connection on, before it gets a thread."""
+        self._connections[request] = self.slots.connect(request, str(client_address[0]))
+        return True
+
+    def taken_on(self, request: socket.socket) -> Connection:
+        """What ``verify_request`` has made of a connection."""
+        return self._connections.pop(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what a connection did wrong before its association began."""
@@ -100,15 +116,18 @@ class _Handler(RequestHandler):
 
     def handle(self) -> None:
         """Shake hands, if by TLS, in this connection's own thread and time; then begin the association."""
+        self._connection = self.server.taken_on(self.request)
         tls = self.server.options.tls
         if tls is not None:
-            self.request.settimeout(self.ae.acse_timeout)
+            self.request.settimeout(_handshake_s(self.server.options.settings))
             self.request = tls.context().wrap_socket(
                 self.request, server_side=True, do_handshake_on_connect=False
             )
+            self._connection.socket = self.request
             try:
                 self.request.do_handshake()
             except OSError:
+                self.server.slots.leave(self._connection)
                 self.request.close()
                 raise
         super().handle()
@@ -124,9 +143,14 @@ class _Handler(RequestHandler):
         association.queries = options.queries
         association._server = self.server
         association.name = f"AcceptorThread@{datetime.now(UTC):%Y%m%d%H%M%S}"
-        association.set_socket(
-            BorderSocket(association, self.request, idle_timeout_s=options.settings.dicom_idle_timeout_s)
+        connection = self._connection
+        transport = BorderSocket(
+            association, self.request, idle_timeout_s=options.settings.dicom_idle_timeout_s
         )
+        transport.deadline = connection.begun_s + _handshake_s(options.settings)
+        association.set_socket(transport)
+        association.leave = lambda: self.server.slots.leave(connection)
+        association.establish = lambda: self.server.slots.establish(connection, association)
         acceptor = association.acceptor
         acceptor.maximum_length = self.ae.maximum_pdu_size
         acceptor.ae_title = self.server.ae_title
@@ -188,6 +212,7 @@ class Node:
             commit=self._commit,
             journal=self._journal,
             admission=self._admission,
+            most_inflated_bytes=settings.dicom_max_inflated_bytes,
         )
         self._indexer = Indexer(pool, store)
         queries = QueryProvider(settings, pool, store, self._journal.write)
@@ -227,6 +252,12 @@ class Node:
         self._indexer.start()
 
     @property
+    def slots(self) -> Slots:
+        """Who is connected."""
+        assert isinstance(self._server, NodeServer)  # noqa: S101 -- for mypy; it was made as one
+        return self._server.slots
+
+    @property
     def port(self) -> int:
         """The port listened on."""
         return int(self._server.server_address[1])
@@ -262,7 +293,11 @@ class Node:
             rejection = self._admission.rejection(association, sender.calling_ae_title, sender.peer_address)
         else:
             rejection = _CALLING_AE_NOT_RECOGNISED
+        if rejection is None and isinstance(association, NodeAssociation) and not association.establish():
+            rejection = _LOCAL_LIMIT_EXCEEDED
         if rejection is None:
+            if isinstance(transport, BorderSocket):
+                transport.deadline = None
             return
         association.requestor.ae_title = request.calling_ae_title if request is not None else ""
         association.acse.send_reject(*rejection)
@@ -321,6 +356,20 @@ class Node:
         self._ingest.record_refusal("", sender_of(event.assoc), {"reason": f"association rejected: {reason}"})
 
 
+def _handshake_s(settings: Settings) -> float:
+    return min(settings.dicom_handshake_timeout_s, settings.dicom_idle_timeout_s)
+
+
+def _slot_limits(settings: Settings) -> SlotLimits:
+    """At most three quarters of the slots for one address, so that nobody keeps all others out."""
+    most = settings.dicom_max_associations
+    return SlotLimits(
+        associations=most,
+        of_address=settings.dicom_max_associations_per_address or max(min(most, 4), most * 3 // 4),
+        idle_s=_IDLE_S,
+    )
+
+
 def _user_of(association: Association) -> str:
     """The name of the user who was identified; "" for a token (PS3.7 section D.3.3.7) or nobody."""
     identity = association.requestor.user_identity
@@ -340,8 +389,8 @@ def application_entity(settings: Settings) -> AE:
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.maximum_pdu_size = settings.dicom_max_pdu_bytes
-    entity.maximum_associations = settings.dicom_max_associations
-    entity.acse_timeout = min(_ACSE_TIMEOUT_S, settings.dicom_idle_timeout_s)
+    entity.maximum_associations = _UNLIMITED  # by pynetdicom, which counts threads; see Slots
+    entity.acse_timeout = _handshake_s(settings)
     entity.dimse_timeout = settings.dicom_idle_timeout_s
     entity.network_timeout = settings.dicom_idle_timeout_s
     entity.require_called_aet = settings.dicom_require_called_ae_title

@@ -15,17 +15,19 @@ from __future__ import annotations
 import queue
 import struct
 import threading
-from typing import Any, Protocol
+import time
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.presentation import PresentationContext
 
 from dicom_node.acceptor.monotonic_timer import MonotonicTimer
 from dicom_node.encoding import command
+from dicom_node.intake.reception import Reception, ReceptionFactory
 from dicom_node.sockets import BorderSocket
 
 _log = structlog.get_logger(__name__)
@@ -49,28 +51,7 @@ _UNDECODABLE = (
     struct.error,
 )
 _STOP_WAIT_S = 5.0
-
-
-class Reception(Protocol):
-    """One C-STORE data set being received."""
-
-    def write(self, fragment: memoryview) -> None:
-        """Take the next fragment; must not raise for what the peer did wrong."""
-
-    def finish(self) -> tuple[int, str]:
-        """Take the end of the data set; answer the status and an error comment."""
-
-    def abandon(self, reason: str) -> None:
-        """The association ended first: keep nothing."""
-
-
-class ReceptionFactory(Protocol):
-    """Begins a Reception for each C-STORE request."""
-
-    def __call__(
-        self, association: Association, context: PresentationContext | None, request: command.StoreCommand
-    ) -> Reception:
-        """Begin; ``context`` is None when the presentation context was not accepted."""
+_MOST_TEXT = 200
 
 
 class AnnouncingQueue(queue.Queue[Any]):
@@ -92,9 +73,16 @@ class StreamingDul(DULServiceProvider):
     socket: BorderSocket | None
 
     def __init__(
-        self, assoc: Association, *, receive: ReceptionFactory, max_pdu_bytes: int, activity: threading.Event
+        self,
+        assoc: Association,
+        *,
+        receive: ReceptionFactory,
+        max_pdu_bytes: int,
+        activity: threading.Event,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(assoc)
+        self._ended = ended
         self._idle_timer = MonotonicTimer(self._idle_timer.timeout)
         self.artim_timer = MonotonicTimer(self.artim_timer.timeout)
         self._receive = receive
@@ -107,6 +95,7 @@ class StreamingDul(DULServiceProvider):
         self._quiet = threading.Event()  # no object is under way
         self._quiet.set()
         self._dimse_context: int | None = None  # context of a message with a data set for pynetdicom
+        self._heard_s = time.monotonic()  # when something came last
         self._activity = activity
         self.to_user_queue = AnnouncingQueue(activity)
         self.daemon = True
@@ -120,6 +109,10 @@ class StreamingDul(DULServiceProvider):
         """Queue a primitive for sending, and have it sent now."""
         super().send_pdu(primitive)
         self.wake()
+
+    def silent_since_s(self) -> float | None:
+        """When the peer was heard last, by the monotonic clock; None while an object is under way."""
+        return self._heard_s if self._quiet.is_set() else None
 
     def kill_dul(self) -> None:
         """Stop the thread."""
@@ -154,6 +147,10 @@ class StreamingDul(DULServiceProvider):
         except InvalidEventError:  # as data that came before our answer, which then finds the peer aborted
             _log.warning("event-out-of-place", state=self.state_machine.current_state, peer=self._peer())
             self.give_up()
+        except _UNDECODABLE as exc:  # as a request that decodes and makes no sense
+            fault = f"{type(exc).__name__}: {exc}"[:_MOST_TEXT]
+            _log.warning("association-failed", peer=self._peer(), error=fault)
+            self.give_up()
         except Exception:  # noqa: BLE001 -- an association that fails must not take the node with it
             _log.exception("association-failed", peer=self._peer())
             self.give_up()
@@ -164,6 +161,7 @@ class StreamingDul(DULServiceProvider):
             if sock is not None:
                 sock._shutdown_socket()
                 sock.release()
+            self._ended()
             self._activity.set()
 
     def give_up(self) -> None:
@@ -172,6 +170,7 @@ class StreamingDul(DULServiceProvider):
         self.assoc.is_established = False
         self.assoc._kill = True
         self._kill_thread = True
+        self._end_wait_for_request()
         self.wake()
 
     def _turn(self) -> None:
@@ -200,6 +199,7 @@ class StreamingDul(DULServiceProvider):
         sock = self.socket
         if sock is None:
             return
+        self._heard_s = time.monotonic()
         header = bytearray(6)
         try:
             got = sock.receive_into(memoryview(header))

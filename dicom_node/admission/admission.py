@@ -27,6 +27,8 @@ _log = structlog.get_logger(__name__)
 TEMPORARY_CONGESTION = (0x02, 0x03, 0x01)  # rejected-transient, by the presentation related provider
 NO_REASON_GIVEN = (0x01, 0x01, 0x01)  # rejected-permanent, by the service user
 _USERNAME, _USERNAME_AND_PASSCODE = 1, 2  # PS3.7 table D.3-14
+_GUESSES_OF_ADDRESS = 10  # wrong ones a minute
+_GUESSES_AT_USER = 20
 _LOOK_EVERY_S = 1.0
 _RESUME_AT = 0.9  # of the limit: the queue must shrink a little before more is taken
 
@@ -101,6 +103,10 @@ class Admission:
         self._rates = table = rates if rates is not None else RateTable()
         self._associations = RateLimit(table, "associations", settings.dicom_associations_per_minute)
         self._objects = RateLimit(table, "objects", settings.dicom_objects_per_minute)
+        self._of_address = RateLimit(table, "associations of address", settings.dicom_associations_per_minute)
+        self._objects_of_address = RateLimit(table, "objects of address", settings.dicom_objects_per_minute)
+        self._guesses_of_address = RateLimit(table, "guesses of address", _GUESSES_OF_ADDRESS)
+        self._guesses_at_user = RateLimit(table, "guesses at user", _GUESSES_AT_USER)
         self._queue = BackPressure(pool, settings.dicom_max_waiting)
 
     def close(self) -> None:
@@ -111,7 +117,8 @@ class Admission:
         """Result, source and reason an association request is rejected with; None when it is not."""
         if self._is_required and association.requestor.user_identity is None:
             return NO_REASON_GIVEN
-        return None if self._associations.take(ae_title, address) else TEMPORARY_CONGESTION
+        taken = self._associations.take(ae_title, address) and self._of_address.take(address)
+        return None if taken else TEMPORARY_CONGESTION
 
     def admit_object(self, ae_title: str, address: str) -> None:
         """Let an object in.
@@ -119,7 +126,7 @@ class Admission:
         Raises:
             NodeBusyError: Not now; the sender may try again.
         """
-        if not self._objects.take(ae_title, address):
+        if not (self._objects.take(ae_title, address) and self._objects_of_address.take(address)):
             raise NodeBusyError("too many objects a minute; send it again later")
         if self._queue.is_too_long():
             raise NodeBusyError("too many photographs wait; send it again later")
@@ -137,9 +144,28 @@ class Admission:
             return Identity(user="", is_valid=False)
         with_passcode = asked.user_identity_type == _USERNAME_AND_PASSCODE
         name = (asked.primary_field or b"").decode("utf-8", "replace")
-        valid = self._users.admits(name, (asked.secondary_field or b"") if with_passcode else None)
+        valid = self._admits(
+            name,
+            (asked.secondary_field or b"") if with_passcode else None,
+            association.requestor.address or "",
+        )
         if valid and asked.positive_response_requested:
             response = UserIdentityNegotiation()
             response.server_response = b""
             association.acceptor.add_negotiation_item(response)
         return Identity(user=name, is_valid=valid)
+
+    def _admits(self, name: str, passcode: bytes | None, address: str) -> bool:
+        """Whether a user is who they say; too many wrong guesses by an address, or at a user, are not judged.
+
+        AE titles do not count: a guesser has a new one for every guess.
+        """
+        assert self._users is not None  # noqa: S101 -- for mypy
+        if not (self._guesses_of_address.has(address) and self._guesses_at_user.has(name)):
+            _log.warning("too-many-guesses", peer_address=address)
+            return False
+        if self._users.admits(name, passcode):
+            return True
+        self._guesses_of_address.take(address)
+        self._guesses_at_user.take(name)
+        return False

@@ -44,13 +44,14 @@ class RateTable:
         self._memory = mmap.mmap(descriptor, _TABLE_BYTES)
         self._lock = threading.Lock()  # fcntl's locks do not hold between threads of one process
 
-    def take(self, key: bytes, per_minute: int, now: float) -> bool:
+    def take(self, key: bytes, per_minute: int, now: float, *, tokens_taken: int = 1) -> bool:
         """Take a token if one is left.
 
         Args:
             key: Who, of what; 16 bytes of a digest.
             per_minute: Tokens that come in a minute, and that a full row holds.
             now: Seconds of CLOCK_MONOTONIC, which all processes of a machine have in common.
+            tokens_taken: 0 to look only.
         """
         full = float(per_minute)
         start = int.from_bytes(key[:4], "little") % _BUCKETS * _BUCKET_BYTES
@@ -58,7 +59,7 @@ class RateTable:
             offset, tokens, at = self._find(start, key, full, now)
             tokens = min(full, tokens + max(0.0, now - at) * full / 60.0)
             allowed = tokens >= 1.0
-            _ROW.pack_into(self._memory, offset, key, tokens - allowed, now)
+            _ROW.pack_into(self._memory, offset, key, tokens - allowed * tokens_taken, now)
         return allowed
 
     def _find(self, start: int, key: bytes, full: float, now: float) -> tuple[int, float, float]:
@@ -106,10 +107,20 @@ class RateLimit:
         self._per_minute = per_minute
         self._clock = clock
 
-    def take(self, ae_title: str, address: str) -> bool:
-        """Whether a caller may do one more."""
+    def take(self, *who: str) -> bool:
+        """Whether a caller may do one more.
+
+        Args:
+            who: AE title and address, or whatever else tells callers apart.
+        """
+        return self._ask(who, 1)
+
+    def has(self, *who: str) -> bool:
+        """Whether a caller might do one more; nothing is taken."""
+        return self._ask(who, 0)
+
+    def _ask(self, who: tuple[str, ...], tokens: int) -> bool:
         if not self._per_minute:
             return True
-        who = "\0".join((self._kind, ae_title, address)).encode()
-        key = hashlib.blake2b(who, digest_size=_DIGEST_BYTES).digest()
-        return self._table.take(key, self._per_minute, self._clock())
+        digest = hashlib.blake2b("\0".join((self._kind, *who)).encode(), digest_size=_DIGEST_BYTES).digest()
+        return self._table.take(digest, self._per_minute, self._clock(), tokens_taken=tokens)

@@ -18,8 +18,8 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 
 from dicom_node.delivery.scu import calling_entity, tls_args
-from dicom_node.intake.ingest import printable, sender_of
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL
+from dicom_node.sender import printable, sender_of
 from service.config import Destination, Settings
 from service.database import commitments, instances, ledger
 from service.database.commitments import CommitmentRequest, SopReference

@@ -7,7 +7,6 @@ what it does not is sent again.
 from __future__ import annotations
 
 import threading
-from uuid import uuid4
 
 import structlog
 from pydicom.dataset import Dataset
@@ -17,8 +16,8 @@ from pynetdicom.events import Event
 
 from dicom_node.commitment.provider import WELL_KNOWN_INSTANCE
 from dicom_node.delivery.scu import calling_entity, destination_named, tls_args
-from dicom_node.intake.ingest import printable, sender_of
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL
+from dicom_node.sender import printable, sender_of
 from service.config import Destination, Settings
 from service.database import commitments_wanted, deliveries, instances, ledger, outbox
 from service.database.commitments_wanted import WantedCommitment
@@ -40,11 +39,6 @@ _SUCCESS, _NO_SUCH_INSTANCE, _FAILURE = 0x0000, 0x0112, 0x0110
 _REQUEST_STORAGE_COMMITMENT = 1
 _REPORT_WAIT_S = 5.0  # on the association of the request; afterwards the destination calls us
 _ASK_AGAIN_S = 120.0  # when no report came
-
-
-def new_transaction_uid() -> str:
-    """A Transaction UID (PS3.5 section B.2)."""
-    return f"2.25.{uuid4().int}"
 
 
 class CommitmentUser:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dicom_node.commitment.user import new_transaction_uid
 from dicom_node.delivery.breaker import DestinationGate
 from dicom_node.delivery.scu import destination_named, send, verify
 from dicom_node.delivery.stow_sender import stow
+from dicom_node.encoding.uids import new_transaction_uid
 from service.audit.transfers import record_begin
 from service.database import commitments_wanted, deliveries, destinations
 from service.database.pool import transaction

@@ -14,8 +14,6 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     JPEG2000,
     UID,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSNearLossless,
@@ -31,7 +29,7 @@ from dicom_node.encoding.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATI
 from dicom_node.encoding.statuses import StatusClass, status_class
 from dicom_node.readers import VERIFICATION
 from dicom_node.sockets import PromptSocket
-from reporting.holdings.recoding import recoded_data_set
+from reporting.holdings.recoding import UNCOMPRESSED, recoded_data_set
 from service.config import Destination, Settings
 from service.errors import (
     ConfigurationError,
@@ -41,7 +39,6 @@ from service.errors import (
     ResultNotAcceptedError,
 )
 
-_UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000})
 
 
@@ -177,7 +174,7 @@ def _offered(ds: FileDataset, destination: Destination) -> tuple[UID, ...]:
         named = [each for each in named if not each.is_encapsulated]
     if current in _LOSSY:
         named.insert(0, current)
-    return tuple(dict.fromkeys((*named, current, *_UNCOMPRESSED)))
+    return tuple(dict.fromkeys((*named, current, *UNCOMPRESSED)))
 
 
 def _associate(

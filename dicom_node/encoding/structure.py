@@ -16,6 +16,7 @@ from types import MappingProxyType
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from service.codecs.deflated import MOST_INFLATED_BYTES
 from service.errors import IncompleteInstanceError
 
 # PS3.5 section 7.1.2: these have a 16-bit length; every other VR, also one unknown to us, a 32-bit one.
@@ -26,7 +27,6 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _MAX_DEPTH = 64  # nested sequences of undefined length; real objects have under 10
 _MAX_VALUE_BYTES = 4096  # of a value that is kept
-_MAX_INFLATED_BYTES = 4 * 1024**3  # of a deflated data set; what a 32-bit length can name
 _INFLATE_STEP = 256 * 1024
 
 SPECIFIC_CHARACTER_SET = 0x00080005
@@ -101,9 +101,11 @@ class StructureReader:
 
     Args:
         transfer_syntax_uid: What the data set is encoded in; little endian ones only.
+        most_inflated_bytes: That a deflated data set may inflate to.
     """
 
-    def __init__(self, transfer_syntax_uid: str) -> None:
+    def __init__(self, transfer_syntax_uid: str, most_inflated_bytes: int = MOST_INFLATED_BYTES) -> None:
+        self._most_inflated_bytes = most_inflated_bytes
         self._kept: dict[int, bytes] = {}
         self._implicit = transfer_syntax_uid == ImplicitVRLittleEndian
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if _is_deflated(transfer_syntax_uid) else None
@@ -129,8 +131,10 @@ class StructureReader:
             except zlib.error as exc:
                 raise MalformedDataSetError(f"deflated data set: {exc}") from exc
             self._inflated_bytes += len(plain)
-            if self._inflated_bytes > _MAX_INFLATED_BYTES:
-                raise MalformedDataSetError("deflated data set inflates without end")
+            if self._inflated_bytes > self._most_inflated_bytes:
+                raise MalformedDataSetError(
+                    f"the deflated data set inflates to more than {self._most_inflated_bytes} bytes"
+                )
             self._take(memoryview(plain))
             pending = self._inflate.unconsumed_tail
             if not pending and not plain:

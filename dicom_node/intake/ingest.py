@@ -12,8 +12,6 @@ from pydicom.uid import RE_VALID_UID
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from dicom_node.acceptor.association import NodeAssociation
-from dicom_node.acceptor.upper_layer import Reception
 from dicom_node.admission.admission import Admission
 from dicom_node.encoding import structure
 from dicom_node.encoding.command import StoreCommand
@@ -22,7 +20,10 @@ from dicom_node.encoding.statuses import StoreStatus
 from dicom_node.intake.correction import settle
 from dicom_node.intake.group_commit import GroupCommit
 from dicom_node.intake.journal import Journal
+from dicom_node.intake.reception import Reception
 from dicom_node.readers import READERS
+from dicom_node.sender import Sender, printable, sender_of
+from service.codecs.deflated import MOST_INFLATED_BYTES
 from service.database.pool import Pool
 from service.errors import (
     ConflictingInstanceError,
@@ -57,41 +58,6 @@ STATUSES: tuple[tuple[type[SemblanceError], StoreStatus], ...] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sender:
-    """Who sends."""
-
-    calling_ae_title: str
-    called_ae_title: str
-    peer_address: str
-    association_id: str = ""  # ties its line in the ledger to those of what came by it
-
-    def detail(self) -> dict[str, str]:
-        """For ledger and log."""
-        return {
-            "calling_ae_title": self.calling_ae_title,
-            "called_ae_title": self.called_ae_title,
-            "peer_address": self.peer_address,
-            **({"association": self.association_id} if self.association_id else {}),
-        }
-
-
-def sender_of(association: Association) -> Sender:
-    """Who is at the other end of an association."""
-    request = association.requestor.primitive
-    return Sender(
-        calling_ae_title=printable(request.calling_ae_title if request is not None else ""),
-        called_ae_title=printable(request.called_ae_title if request is not None else ""),
-        peer_address=association.requestor.address or "",
-        association_id=association.identifier if isinstance(association, NodeAssociation) else "",
-    )
-
-
-def printable(text: str, limit: int = 64) -> str:
-    """Text from the network made fit for a log line or a row."""
-    return "".join(c if c.isprintable() else "?" for c in text.strip()[:limit])
-
-
-@dataclass(frozen=True, kw_only=True)
 class Ingest:
     """What every reception of a process shares."""
 
@@ -100,6 +66,7 @@ class Ingest:
     commit: GroupCommit
     journal: Journal
     admission: Admission | None = None  # limits; None for none
+    most_inflated_bytes: int = MOST_INFLATED_BYTES  # of a deflated data set
 
     def begin(
         self, association: Association, context: PresentationContext | None, request: StoreCommand
@@ -177,7 +144,9 @@ class InstanceReception:
             raise UnsupportedInstanceError("SOP class not negotiated in this presentation context")
         require_uid("Affected SOP Instance UID", request.sop_instance_uid)
         self._transfer_syntax_uid = str(context.transfer_syntax[0])
-        self._structure = structure.StructureReader(self._transfer_syntax_uid)
+        self._structure = structure.StructureReader(
+            self._transfer_syntax_uid, self._ingest.most_inflated_bytes
+        )
         self._writer = self._ingest.store.writer()
         self._writer.__enter__()
         self._writer.write(

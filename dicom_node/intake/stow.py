@@ -14,8 +14,9 @@ from pynetdicom.presentation import PresentationContext
 from dicom_node.encoding import structure
 from dicom_node.encoding.command import StoreCommand
 from dicom_node.encoding.statuses import StoreStatus
-from dicom_node.intake.ingest import Ingest, InstanceReception, Sender, printable
+from dicom_node.intake.ingest import Ingest, InstanceReception
 from dicom_node.readers import READERS
+from dicom_node.sender import Sender, printable
 from reporting.dicomweb.call import Stored
 from service.config import Settings
 from service.database import instances

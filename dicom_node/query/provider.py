@@ -10,19 +10,19 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
 from pynetdicom.presentation import PresentationContext
 
-from dicom_node.intake.ingest import Sender, sender_of
 from dicom_node.query.contexts import is_relational
 from dicom_node.query.identifier import Identifier, answer, read_find, read_retrieve
 from dicom_node.query.reply import Exchange, Request
 from dicom_node.query.retrieve import Retrieval, by_get, by_move
 from dicom_node.query.statuses import QueryStatus
+from dicom_node.sender import Sender, sender_of
 from reporting.holdings.answers import attributes_of
 from reporting.holdings.database import holding_queries
 from reporting.holdings.database.holding_records import HeldInstance, HoldingQuery
 from reporting.holdings.index import catch_up
 from reporting.holdings.recoding import Recoder
 from service.audit import events, from_ledger, trail
-from service.audit.codes import Role
+from service.audit.codes import EventId, Role
 from service.audit.message import AuditMessage
 from service.config import Settings
 from service.database.pool import Pool, transaction
@@ -188,7 +188,8 @@ class QueryProvider:
     def _query_message(self, sender: Sender, exchange: Exchange) -> AuditMessage:
         """The audit message of a query, with its identifier (PS3.15 section A.5.3.10)."""
         source = from_ledger.source_of(self._settings)
-        return events.query(
+        return events.message(
+            EventId.QUERY,
             datetime.now(UTC),
             source,
             participants=(
@@ -203,9 +204,9 @@ class QueryProvider:
                     name=source.source_id,
                 ),
             ),
-            sop_class_uid=exchange.sop_class,
-            identifier=exchange.encoded_identifier,
-            transfer_syntax_uid=exchange.transfer_syntax,
+            objects=(
+                events.asked(exchange.sop_class, exchange.encoded_identifier, exchange.transfer_syntax),
+            ),
         )
 
     def _note_retrieval(self, sender: Sender, instance: HeldInstance, destination: str) -> None:

@@ -10,7 +10,7 @@ from alembic import op
 from migrations.rewriting import take_alone
 
 revision = "0101"
-down_revision: str | None = "0100"
+down_revision: str | None = "0140"
 branch_labels: str | None = None
 depends_on: str | None = None
 

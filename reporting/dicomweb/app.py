@@ -11,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 from reporting.dicomweb import rendered, retrieve, search, store
 from reporting.dicomweb.call import PATH, Call, Handler, Receive, Service
@@ -26,6 +26,7 @@ from reporting.fhir.persons.principal import known_person
 from reporting.holdings.database.holding_records import Level
 from reporting.holdings.recoding import Recoder
 from reporting.identifiers import fhir_id
+from reporting.wire.problem import database_unavailable, problem
 from service.database.pool import transaction
 from service.errors import CorruptInstanceError, DatabaseUnavailableError, InstanceNotStoredError
 
@@ -54,7 +55,7 @@ _RETRIEVALS: tuple[tuple[str, Handler], ...] = (
 _MOST_AUDITED = 100  # studies named in one audit event
 
 
-def dicomweb_app(api: Api, receive: Receive | None = None) -> Starlette:
+def dicomweb_app(api: Api, receive: Receive | None = None) -> Mount:
     """Make the application; it is served below PATH.
 
     Args:
@@ -64,13 +65,11 @@ def dicomweb_app(api: Api, receive: Receive | None = None) -> Starlette:
     base_url = api.base_url.removesuffix("/fhir") + PATH
     service = Service(api=api, base_url=base_url, receive=receive, recoder=Recoder(api.store))
     routes = [
-        Route(PATH + path, _endpoint(service, partial(search.search, level=level), "search-type", "s"))
+        Route(path, _endpoint(service, partial(search.search, level=level), "search-type", "s"))
         for path, level in _SEARCHES
     ]
-    routes += [Route(PATH + path, _endpoint(service, handler, "read", "r")) for path, handler in _RETRIEVALS]
-    routes += [
-        Route(PATH + path, _storing(service), methods=["POST"]) for path in ("/studies", "/studies/{study}")
-    ]
+    routes += [Route(path, _endpoint(service, handler, "read", "r")) for path, handler in _RETRIEVALS]
+    routes += [Route(path, _storing(service), methods=["POST"]) for path in ("/studies", "/studies/{study}")]
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(api.settings.dicomweb_allowed_origins),
@@ -78,7 +77,8 @@ def dicomweb_app(api: Api, receive: Receive | None = None) -> Starlette:
         allow_headers=["accept", "authorization", "content-type", "if-none-match", "range"],
         expose_headers=["content-range", "etag", "warning"],
     )
-    return Starlette(routes=routes, middleware=[cors] if api.settings.dicomweb_allowed_origins else [])
+    middleware = [cors] if api.settings.dicomweb_allowed_origins else []
+    return Mount(PATH, app=Starlette(routes=routes, middleware=middleware))
 
 
 def _endpoint(
@@ -142,16 +142,12 @@ _FAILURES = (
 
 def _refusal(error: Exception) -> Response:
     if isinstance(error, DicomwebError | FhirProblemError):
-        return _problem(error.status, str(error), dict(error.headers))
+        return problem(error.status, str(error), dict(error.headers))
     if isinstance(error, DatabaseUnavailableError):
         _log.warning("dicomweb.database_unavailable")
-        return _problem(503, "the database cannot be reached; try again", {"Retry-After": "5"})
+        return database_unavailable()
     _log.error("dicomweb.instance_damaged", error=type(error).__name__)
-    return _problem(500, "the instance's bytes are missing or damaged", {})
-
-
-def _problem(status: int, reason: str, headers: dict[str, str]) -> Response:
-    return JSONResponse({"error": reason}, status_code=status, headers=headers)
+    return problem(500, "the instance's bytes are missing or damaged")
 
 
 def _recorded(

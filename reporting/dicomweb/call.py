@@ -9,7 +9,6 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reporting.dicomweb.accept import Accepted, accepted
 from reporting.dicomweb.problem import DicomwebError, not_found
 from reporting.fhir.access import Principal
 from reporting.fhir.http import Api
@@ -17,6 +16,7 @@ from reporting.holdings.database import holdings
 from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.index import catch_up
 from reporting.holdings.recoding import Recoder
+from reporting.wire.accept import Accepted, accepted
 from service.database.pool import transaction
 
 PATH = "/dicom-web"

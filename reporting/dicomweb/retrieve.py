@@ -12,7 +12,6 @@ from pydicom.encaps import get_frame
 from pydicom.uid import UID, ExplicitVRLittleEndian, ParametricMapStorage
 from starlette.responses import Response, StreamingResponse
 
-from reporting.dicomweb.accept import Accepted
 from reporting.dicomweb.call import Call
 from reporting.dicomweb.conditional import etag, is_known, not_modified, ranged, sliced
 from reporting.dicomweb.media import DICOM, FRAME_TYPES, MADE_FOR, OCTETS, Part, begun, frame_type, multipart
@@ -24,6 +23,7 @@ from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.dicom_json import with_bulk_data_at
 from reporting.holdings.instance_file import InstanceFile
 from reporting.holdings.recoding import TARGETS, recoded_data_set
+from reporting.wire.accept import Accepted
 from service.database.pool import transaction
 from service.errors import InstanceNotStoredError, RecordNotFoundError, ResultError
 

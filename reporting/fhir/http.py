@@ -15,6 +15,7 @@ from reporting.fhir.options import whole_number
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import check_texts, dumps, loads
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
+from reporting.wire.accept import Accepted, accepted, media_range
 from service.config import Settings
 from service.database.pool import Pool
 from service.storage.local import InstanceStore
@@ -111,9 +112,9 @@ class Request:
         Raises:
             FhirProblemError: 415 for another format, 400 when it is no JSON object.
         """
-        given = self.headers.get("content-type", FHIR_JSON).lower()
-        content_type = given.partition(";")[0].strip()
-        if content_type not in _JSON_NAMES or not _is_r4(given):
+        given = self.headers.get("content-type", FHIR_JSON)
+        content_type = media_range(given)
+        if content_type.media_type not in _JSON_NAMES or not _is_r4(content_type):
             raise FhirProblemError(
                 415,
                 IssueType.NOT_SUPPORTED,
@@ -195,17 +196,9 @@ def expected_version(request: Request) -> int | None:
     return whole_number(match["version"], "if-match")
 
 
-def _is_r4(media_type: str) -> bool:
-    """Whether a media type, in lower case, is of FHIR 4.0 or names no version (R4 http, fhirVersion)."""
-    parameters = [part.strip().partition("=") for part in media_type.split(";")]
-    versions = [value for name, _, value in parameters if name == "fhirversion"]
-    return all(version.strip(' "') in ("4.0", "4.0.1") for version in versions)
-
-
-def _is_wanted(media_range: str) -> bool:
-    """Whether a part of Accept, in lower case, asks for R4, and not for anything but that (``q=0``)."""
-    qualities = [part.strip()[2:] for part in media_range.split(";") if part.strip().startswith("q=")]
-    return _is_r4(media_range) and not any(re.fullmatch(r"0(\.0*)?", quality) for quality in qualities)
+def _is_r4(media_type: Accepted) -> bool:
+    """Whether a media type is of FHIR 4.0 or names no version (R4 http, fhirVersion)."""
+    return media_type.parameters.get("fhirversion", "4.0") in ("4.0", "4.0.1")
 
 
 def served_type(request: Request) -> str:
@@ -216,11 +209,10 @@ def served_type(request: Request) -> str:
     """
     if json_format(request.query):
         return FHIR_JSON
-    accept = request.headers.get("accept", "*/*").lower()
-    names = [part.partition(";")[0].strip() for part in accept.split(",") if _is_wanted(part)]
-    if not accept.strip() or FHIR_JSON in names or "*/*" in names or "application/*" in names:
+    names = {each.media_type for each in accepted(request.headers.get("accept", "")) if _is_r4(each)}
+    if names & {FHIR_JSON, "*/*", "application/*"}:
         return FHIR_JSON
-    if _JSON_NAMES & set(names):
+    if _JSON_NAMES & names:
         return PLAIN_JSON
     if NDJSON in names or "application/ndjson" in names:
         return NDJSON

@@ -30,6 +30,7 @@ class IssueType(StrEnum):
     DUPLICATE = "duplicate"
     EXCEPTION = "exception"
     TRANSIENT = "transient"
+    TIMEOUT = "timeout"
     THROTTLED = "throttled"
     INFORMATIONAL = "informational"
 

@@ -34,7 +34,7 @@ from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.subscriptions.rules import announce
 from reporting.fhir.valid.validate import check
 from reporting.fhir.write.withdrawal import ENTERED_IN_ERROR
-from reporting.identifiers import ResultKind, fhir_id
+from reporting.identifiers import ResultKind
 from service.config import Settings
 from service.database import studies
 from service.database.pool import Connection
@@ -178,11 +178,6 @@ def judge_report(connection: Connection, study_instance_uid: str, settings: Sett
 def observation_url(context: ReportContext, settings: Settings) -> str:
     """Where the Observation of an appraisal is read."""
     return f"{settings.fhir_base_url()}/Observation/{observation_id(context)}"
-
-
-def observation_id_of(appraisal_id: str) -> str:
-    """Logical id of the Observation of an appraisal."""
-    return fhir_id("Observation", appraisal_id)
 
 
 def _current(connection: Connection, resource_type: str, resource_id: str) -> Mapping[str, Any] | None:

@@ -24,6 +24,7 @@ import httpx
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OctKey
+from joserfc.jwt import ClaimsOption, JWTClaimsRegistry
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reporting.fhir.access import Principal, parse_scopes
@@ -31,6 +32,7 @@ from reporting.fhir.database import assertions as fhir_assertions
 from reporting.fhir.http import FORM, PLAIN_JSON, Api, Request, Response
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import dumps
+from service.config import LOOPBACK
 from service.database.pool import transaction
 from service.errors import ConfigurationError
 
@@ -43,7 +45,6 @@ _JWKS_SECONDS = 300
 REREAD_SECONDS = 5
 _MOST_JTI = 255
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Keys(BaseModel):
@@ -63,7 +64,7 @@ class Keys(BaseModel):
         if bool(self.jwks_file) == bool(self.jwks_url):
             raise ConfigurationError(f"{owner}: give one of jwks_file and jwks_url")
         parts = urlsplit(self.jwks_url)
-        if self.jwks_url and parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        if self.jwks_url and parts.scheme != "https" and parts.hostname not in LOOPBACK:
             raise ConfigurationError(f"{owner}: jwks_url must be https")
 
 
@@ -146,15 +147,12 @@ class Authorizer:
 
     def _own(self, token: str) -> Principal:
         claims = jwt.decode(token, OctKey.import_key(self.token_key), algorithms=["HS256"]).claims
-        _check_time(claims)
+        _check(claims)
         return Principal(client_id=str(claims["sub"]), scopes=parse_scopes(str(claims["scope"])))
 
     def _foreign(self, token: str, issuer: TrustedIssuer) -> Principal:
         claims = self._verified(token, issuer, ISSUER_ALGORITHMS)
-        _check_time(claims)
-        audience = claims.get("aud")
-        if issuer.audience not in (audience if isinstance(audience, list) else [audience]):
-            raise ValueError("the token is for another audience")
+        _check(claims, aud={"essential": True, "value": issuer.audience})
         scopes = tuple(s for s in parse_scopes(str(claims.get("scope", ""))) if s.patient_level)
         patient = claims.get("patient")
         if scopes and not isinstance(patient, str):
@@ -191,8 +189,8 @@ class Authorizer:
             claimed = _unverified_claims(assertion)
             client = next(c for c in self.registry.clients if c.client_id == claimed.get("iss"))
             claims = self._verified(assertion, client, CLIENT_ALGORITHMS)
-            _check_time(claims)
-            expires, jti = _seconds(claims["exp"]), claims["jti"]
+            _check(claims)
+            expires, jti = float(claims["exp"]), claims["jti"]
             audience = claims["aud"]
         except (JoseError, ValueError, KeyError, TypeError, StopIteration) as exc:
             raise TokenError("invalid_client", "the client assertion is not valid") from exc
@@ -343,17 +341,14 @@ def _json(data: bytes) -> Any:
         raise ValueError("nested too deep") from exc
 
 
-def _seconds(claim: Any) -> float:
-    """A NumericDate (RFC 7519): a number, and one that is some moment."""
-    if isinstance(claim, bool) or not isinstance(claim, int | float) or not math.isfinite(claim):
-        raise ValueError("a time is a number of seconds")
-    return float(claim)
+def _check(claims: Mapping[str, Any], **expected: ClaimsOption) -> None:
+    """Check the registered claims (RFC 7519 section 4.1); a token without an end is none.
 
-
-def _check_time(claims: Mapping[str, Any]) -> None:
-    now = time.time()
-    expires, begins = _seconds(claims["exp"]), _seconds(claims.get("nbf", 0))
-    if expires < now - CLOCK_SKEW_SECONDS:
-        raise ValueError("expired")
-    if begins > now + CLOCK_SKEW_SECONDS:
-        raise ValueError("not valid yet")
+    Raises:
+        JoseError: One is missing, malformed or not what is expected, or the token is not valid now.
+        ValueError: A time that is no moment.
+    """
+    if any(isinstance(time, float) and not math.isfinite(time) for time in claims.values()):
+        raise ValueError("a time is a finite number of seconds")
+    registry = JWTClaimsRegistry(None, CLOCK_SKEW_SECONDS, exp={"essential": True}, **expected)
+    registry.validate(dict(claims))

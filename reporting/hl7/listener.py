@@ -116,8 +116,11 @@ class Listener:
             reason = str(exc)
         except SemblanceError as exc:
             reason = f"cannot be taken: {type(exc).__name__}"
+        except Exception:  # noqa: BLE001 -- the MLLP handler answers whatever happens: nothing was committed
+            _log.exception("hl7-failed", peer_address=address)
+            reason = "cannot be taken; the log says why"
         else:
-            _log.info("hl7-applied", event=said.event.value, control_id=said.control_id, patients=patients)
+            _log.info("hl7-applied", trigger=said.event.value, control_id=said.control_id, patients=patients)
             return acknowledgement(data, "AA", "")
         _log.warning("hl7-refused", peer_address=address, reason=reason)
         return acknowledgement(data, "AE", reason)
@@ -137,7 +140,7 @@ def acknowledgement(data: bytes, code: str, reason: str) -> bytes:
     encoding = fields[1] if fields[0] == b"MSH" and len(fields[1]) >= 4 else b"^~\\&"
     if fields[0] != b"MSH":
         separator, fields = b"|", [b""] * 12
-    event = (fields[8].split(encoding[:1]) + [b""])[1]
+    event = [*fields[8].split(encoding[:1]), b""][1]
     now = datetime.now(UTC).strftime("%Y%m%d%H%M%S").encode()
     header = (
         b"MSH", encoding, fields[4], fields[5], fields[2], fields[3], now, b"",

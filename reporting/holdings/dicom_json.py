@@ -21,6 +21,8 @@ from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
+from reporting.source import TEXT_DELIMITERS
+
 MOST_INLINE_BYTES = 1024  # of a binary value
 _MOST_TEXT_BYTES = 64 * 1024  # of a text value
 _MOST_DEPTH = 32  # of sequences
@@ -36,8 +38,6 @@ _AMBIGUOUS = {"US or SS": "US", "OB or OW": "OW", "US or OW": "OW", "US or SS or
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _PIXEL_REPRESENTATION = 0x00280103
 _SPECIFIC_CHARACTER_SET = 0x00080005
-# Each resets a code extension, PS3.5 section 6.1.2.5.3.
-_DELIMITERS = {ord(c) for c in "\r\n\t\f\\^="}
 
 Element = dict[str, Any]
 
@@ -161,7 +161,7 @@ def _values(vr: str, value: bytes, encodings: Sequence[str]) -> list[Any]:
     if vr in _ASCII_TEXT | _NUMBER_TEXT:
         convert = _decimal(vr) if vr in _NUMBER_TEXT else _stripped
         return [convert(each) for each in value.decode("latin-1").split("\\")]
-    text = decode_bytes(value, list(encodings), _DELIMITERS)
+    text = decode_bytes(value, list(encodings), set(TEXT_DELIMITERS))
     if vr in _ONE_TEXT:
         return [text.replace("\0", "").rstrip() or None]
     return [_name(each) if vr == "PN" else _stripped(each) for each in text.split("\\")]

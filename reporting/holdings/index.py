@@ -68,7 +68,7 @@ def _index(connection: Connection, store: InstanceStore, taken: list[PendingHold
     for pending in taken:
         try:
             ready.append(_holding(connection, store, pending))
-        except StorageError as exc:
+        except (StorageError, MemoryError) as exc:
             _log.warning("not-indexed", sop_instance_uid=pending.sop_instance_uid, error=type(exc).__name__)
             holdings.postpone(connection, pending.sop_instance_uid)
     holdings.add(connection, ready)
@@ -181,5 +181,5 @@ class Indexer:
             try:
                 while not self._stopped.is_set() and not catch_up(self._pool, self._store, 0.0):
                     pass
-            except DatabaseUnavailableError as exc:
-                _log.warning("indexer-waits", error=str(exc))
+            except (DatabaseUnavailableError, MemoryError, OSError) as exc:
+                _log.warning("indexer-waits", error=f"{type(exc).__name__}: {exc}")

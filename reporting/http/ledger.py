@@ -11,12 +11,14 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from reporting.fhir.access import EVERYTHING, Principal
 from reporting.fhir.http import Api
 from reporting.fhir.outcome import FhirProblemError, IssueType
+from reporting.wire.problem import database_unavailable, problem
 from service.audit import events, trail
+from service.audit.codes import EventId
 from service.audit.from_ledger import source_of
 from service.database import instances, ledger
 from service.database.pool import Connection, transaction
@@ -26,7 +28,7 @@ from service.records import LedgerEntry
 PATH = "/ledger"
 
 
-def ledger_app(api: Api) -> Starlette:
+def ledger_app(api: Api) -> Mount:
     """Make the application; it is served below PATH.
 
     Args:
@@ -36,7 +38,7 @@ def ledger_app(api: Api) -> Starlette:
     async def serve(request: Request) -> Response:
         return await run_in_threadpool(_serve, api, request)
 
-    return Starlette(routes=[Route(PATH + "/{uid}", serve)])
+    return Mount(PATH, app=Starlette(routes=[Route("/{uid}", serve)]))
 
 
 def _serve(api: Api, request: Request) -> Response:
@@ -46,13 +48,12 @@ def _serve(api: Api, request: Request) -> Response:
             found = _history(connection, str(request.path_params["uid"]))
             _note_use(connection, api, principal, request)
     except FhirProblemError as exc:
-        return JSONResponse({"error": str(exc)}, status_code=exc.status, headers=dict(exc.headers))
+        return problem(exc.status, str(exc), dict(exc.headers))
     except DatabaseUnavailableError:
-        reason = "the database cannot be reached; try again"
-        return JSONResponse({"error": reason}, status_code=503, headers={"Retry-After": "5"})
+        return database_unavailable()
     headers = {"Cache-Control": "no-store"}
     if not found["ledger"]:
-        return JSONResponse({"error": "nothing is known of that UID"}, status_code=404, headers=headers)
+        return problem(404, "nothing is known of that UID", headers)
     return JSONResponse(found, headers=headers)
 
 
@@ -97,7 +98,11 @@ def _note_use(connection: Connection, api: Api, principal: Principal, request: R
         is_requestor=True,
         name=principal.user or principal.client_id,
     )
-    used = events.audit_log_used(
-        datetime.now(UTC), source_of(api.settings), reader=reader, uri=request.url.path
+    used = events.message(
+        EventId.AUDIT_LOG_USED,
+        datetime.now(UTC),
+        source_of(api.settings),
+        participants=(reader,),
+        objects=(events.security_log(request.url.path),),
     )
     trail.record(connection, [used])

@@ -6,28 +6,28 @@ import json
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 import structlog
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Mount, Router
 
-from reporting.fhir.app import FhirApp
 from reporting.fhir.audit import AuditLog
 from reporting.fhir.database import keys as fhir_keys
 from reporting.fhir.http import Api
 from reporting.fhir.smart import Authorizer, load_registry
 from reporting.fhir.valid.definitions import publish
+from reporting.http.border import Border, served_hosts
+from reporting.http.doors import DoorLimits, Doors, protocol_of
+from reporting.http.fhir_app import FhirApp
 from service.audit.activity import ApplicationActivity
-from service.config import Settings
+from service.config import LOOPBACK, Settings
 from service.database.pool import open_pool, transaction
 from service.errors import ConfigurationError
 from service.logs import configure_logging
 from service.storage.local import open_store
 
 log = structlog.get_logger(__name__)
-
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def make_api(settings: Settings) -> Api:
@@ -75,38 +75,21 @@ class _Announcing(uvicorn.Server):
             sys.stdout.flush()
 
 
-# Makes an application that is served below a path beside the FHIR API, and shares its database and audit.
-MakeApp = Callable[[Api], ASGIApp]
+# Makes what is served below a path beside the FHIR API, and shares its database and audit.
+MakeMount = Callable[[Api], Mount]
 
 
-class _Beside:
-    """Sends each request to the application of its path, all others to the FHIR API."""
-
-    def __init__(self, fhir: FhirApp, others: Mapping[str, ASGIApp]) -> None:
-        self._fhir = fhir
-        self._others = others
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        path = scope.get("path", "")
-        for prefix, app in self._others.items():
-            if path == prefix or path.startswith(f"{prefix}/"):
-                await app(scope, receive, send)
-                return
-        await self._fhir(scope, receive, send)
-
-
-def serve(settings: Settings, beside: Mapping[str, MakeApp]) -> None:
+def serve(settings: Settings, beside: Sequence[MakeMount]) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished.
 
     Args:
         settings: Of the process.
-        beside: Path -> what makes the application served below it.
+        beside: What is served below paths of its own.
 
     Raises:
         ConfigurationError: No authorisation is configured and the address is not loopback.
     """
-    if settings.api_host not in _LOOPBACK and settings.fhir_auth_file is None:
+    if settings.api_host not in LOOPBACK and settings.fhir_auth_file is None:
         raise ConfigurationError(
             f"api_host is {settings.api_host}, but no authorisation is configured: "
             "without it the FHIR API listens on loopback only"
@@ -122,11 +105,19 @@ def serve(settings: Settings, beside: Mapping[str, MakeApp]) -> None:
         settings = settings.model_copy(update={"api_port": port})
         api = make_api(settings)
         try:
-            app = _Beside(FhirApp(api), {path: make(api) for path, make in beside.items()})
+            mounts = [make(api) for make in beside]
+            app = Router(routes=mounts, default=FhirApp(api), redirect_slashes=False)
             config = uvicorn.Config(
-                app, log_level="warning", access_log=False, http="httptools", loop="uvloop",
-                server_header=False, date_header=True, lifespan="on", timeout_graceful_shutdown=30,
-            )  # fmt: skip
+                Border(app, served_hosts(settings)),
+                log_level="warning",
+                access_log=False,
+                http=protocol_of(Doors(DoorLimits())),
+                loop="uvloop",
+                server_header=False,
+                date_header=True,
+                lifespan="on",
+                timeout_graceful_shutdown=30,
+            )
             with ApplicationActivity(settings, api.pool, "api"):
                 _Announcing(config, settings.fhir_base_url()).run(sockets=[listener])
         finally:

@@ -11,7 +11,7 @@ from typing import Self
 import structlog
 
 from service.audit import events
-from service.audit.codes import EventType, Role
+from service.audit.codes import EventId, EventType, Role
 from service.audit.from_ledger import source_of
 from service.audit.message import AuditMessage, Participant
 from service.audit.trail import record
@@ -84,4 +84,6 @@ class ApplicationActivity:
             network_access_point=host,
             access_point_type=events.access_point_type(host),
         )
-        return events.application_activity(at, source, application=application, kind=kind)
+        return events.message(
+            EventId.APPLICATION_ACTIVITY, at, source, kind=kind, participants=(application,)
+        )

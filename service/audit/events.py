@@ -1,9 +1,11 @@
-"""The audit messages of DICOM PS3.15 section A.5.3, one function for each table."""
+"""The audit messages of DICOM PS3.15 section A.5.3: a row for each of its tables, and what they are about."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from service.audit.codes import (
     AccessPoint,
@@ -77,302 +79,132 @@ def access_point_type(address: str) -> AccessPoint:
     return AccessPoint.IP_ADDRESS if is_ip else AccessPoint.MACHINE_NAME
 
 
-def application_activity(
-    at: datetime, source: AuditSource, *, application: Participant, kind: EventType
-) -> AuditMessage:
-    """An application started or stopped (table A.5.3.1-1)."""
-    return AuditMessage(
-        event_id=EventId.APPLICATION_ACTIVITY,
-        event_types=(kind,),
-        action=Action.EXECUTE,
-        at=at,
-        outcome=Outcome.SUCCESS,
-        participants=(application,),
-        source=source,
-    )
+@dataclass(frozen=True, kw_only=True)
+class EventTable:
+    """One table of PS3.15 section A.5.3: what is the same in all its messages."""
+
+    number: str  # of the table
+    action: Action | None  # None: each message says which
+    has_type: bool = False  # whether each message says which kind of the event it is
 
 
-def audit_log_used(at: datetime, source: AuditSource, *, reader: Participant, uri: str) -> AuditMessage:
-    """Somebody read the audit messages or the ledger (table A.5.3.2-1)."""
-    return AuditMessage(
-        event_id=EventId.AUDIT_LOG_USED,
-        action=Action.READ,
-        at=at,
-        outcome=Outcome.SUCCESS,
-        participants=(reader,),
-        source=source,
-        objects=(
-            ParticipantObject(
-                object_id=uri,
-                id_type=ObjectIdType.URI,
-                object_type=ObjectType.SYSTEM_OBJECT,
-                role=ObjectRole.SECURITY_RESOURCE,
-                name="Security Audit Log",
-            ),
-        ),
-    )
+TABLES: Mapping[EventId, EventTable] = MappingProxyType(
+    {
+        # An application started or stopped.
+        EventId.APPLICATION_ACTIVITY: EventTable(number="A.5.3.1-1", action=Action.EXECUTE, has_type=True),
+        # Somebody read the audit messages or the ledger.
+        EventId.AUDIT_LOG_USED: EventTable(number="A.5.3.2-1", action=Action.READ),
+        # Instances of one patient begin to be sent.
+        EventId.BEGIN_TRANSFERRING: EventTable(number="A.5.3.3-1", action=Action.EXECUTE),
+        # Data leave the system's control; the participants are who had it done, and the medium.
+        EventId.EXPORT: EventTable(number="A.5.3.4-1", action=Action.READ),
+        # Data come in from beyond the system's control.
+        EventId.IMPORT: EventTable(number="A.5.3.5-1", action=Action.CREATE),
+        # Instances of one patient were made, used, changed or deleted.
+        EventId.INSTANCES_ACCESSED: EventTable(number="A.5.3.6-1", action=None),
+        # Instances of one patient were sent from one node to another, or were to be: CREATE when the
+        # receiver did not hold them, READ when it did or that is not known.
+        EventId.INSTANCES_TRANSFERRED: EventTable(number="A.5.3.7-1", action=None),
+        # A study and all it holds were deleted.
+        EventId.STUDY_DELETED: EventTable(number="A.5.3.8-1", action=Action.DELETE),
+        # A node attached itself to the network or left it.
+        EventId.NETWORK_ENTRY: EventTable(number="A.5.3.9-1", action=Action.EXECUTE, has_type=True),
+        # A query was asked, by SOURCE of DESTINATION.
+        EventId.QUERY: EventTable(number="A.5.3.10-1", action=Action.EXECUTE),
+        # Something of concern to the node's security; who reports comes before who did it.
+        EventId.SECURITY_ALERT: EventTable(number="A.5.3.11-1", action=Action.EXECUTE, has_type=True),
+        # A user logged in or out, or tried to; the user comes before who checked.
+        EventId.USER_AUTHENTICATION: EventTable(number="A.5.3.12-1", action=Action.EXECUTE, has_type=True),
+    }
+)
 
 
-def begin_transferring(
+def message(
+    event: EventId,
     at: datetime,
     source: AuditSource,
     *,
     participants: Sequence[Participant],
-    objects: Sequence[ParticipantObject],
-) -> AuditMessage:
-    """Instances of one patient begin to be sent (table A.5.3.3-1)."""
-    return AuditMessage(
-        event_id=EventId.BEGIN_TRANSFERRING,
-        action=Action.EXECUTE,
-        at=at,
-        outcome=Outcome.SUCCESS,
-        participants=tuple(participants),
-        source=source,
-        objects=tuple(objects),
-    )
-
-
-def export(
-    at: datetime,
-    source: AuditSource,
-    *,
-    exporter: Participant,
-    medium: MediaType,
-    to: str,
-    objects: Sequence[ParticipantObject],
-) -> AuditMessage:
-    """Data leave the system's control (table A.5.3.4-1).
-
-    Args:
-        at: When.
-        source: Who reports.
-        exporter: The user or process that had it done.
-        medium: On what they leave.
-        to: Its label or URI.
-        objects: Studies and patient.
-    """
-    return AuditMessage(
-        event_id=EventId.EXPORT,
-        action=Action.READ,
-        at=at,
-        outcome=Outcome.SUCCESS,
-        participants=(
-            exporter,
-            Participant(user_id=to, is_requestor=False, role=Role.DESTINATION_MEDIA, medium=medium),
-        ),
-        source=source,
-        objects=tuple(objects),
-    )
-
-
-def import_(
-    at: datetime,
-    source: AuditSource,
-    *,
-    importer: Participant,
-    medium: MediaType,
-    origin: str,
-    objects: Sequence[ParticipantObject],
-) -> AuditMessage:
-    """Data come in from beyond the system's control (table A.5.3.5-1); arguments as of ``export``."""
-    return AuditMessage(
-        event_id=EventId.IMPORT,
-        action=Action.CREATE,
-        at=at,
-        outcome=Outcome.SUCCESS,
-        participants=(
-            importer,
-            Participant(user_id=origin, is_requestor=False, role=Role.SOURCE_MEDIA, medium=medium),
-        ),
-        source=source,
-        objects=tuple(objects),
-    )
-
-
-def instances_accessed(
-    at: datetime,
-    source: AuditSource,
-    *,
-    action: Action,
-    participants: Sequence[Participant],
-    objects: Sequence[ParticipantObject],
-) -> AuditMessage:
-    """Instances of one patient were made, used, changed or deleted (table A.5.3.6-1)."""
-    return AuditMessage(
-        event_id=EventId.INSTANCES_ACCESSED,
-        action=action,
-        at=at,
-        outcome=Outcome.SUCCESS,
-        participants=tuple(participants),
-        source=source,
-        objects=tuple(objects),
-    )
-
-
-def instances_transferred(
-    at: datetime,
-    source: AuditSource,
-    *,
-    action: Action,
-    participants: Sequence[Participant],
-    objects: Sequence[ParticipantObject],
+    objects: Sequence[ParticipantObject] = (),
+    kind: EventType | None = None,
+    action: Action | None = None,
     outcome: Outcome = Outcome.SUCCESS,
     description: str = "",
 ) -> AuditMessage:
-    """Instances of one patient were sent from one node to another, or were to be (table A.5.3.7-1).
+    """Make a message of one of the TABLES.
 
     Args:
-        at: When it ended.
+        event: The table.
+        at: When it happened, or ended.
         source: Who reports.
-        action: CREATE when the receiver did not hold them, READ when it did or that is not known.
-        participants: Sender and receiver, in the roles SOURCE and DESTINATION.
-        objects: Studies and patient.
-        outcome: Of the transfer.
-        description: Why it failed; "" for a success.
+        participants: In the roles the table names.
+        objects: What it is about.
+        kind: Of event, for tables that have kinds.
+        action: For tables that leave it to the message.
+        outcome: Of the event.
+        description: Why it failed; told of failures alone.
+
+    Raises:
+        ValueError: A kind or an action that the table does not leave to the message, or none where it does.
     """
+    table = TABLES[event]
+    if (kind is not None) is not table.has_type or (action is None) is (table.action is None):
+        raise ValueError(f"table {table.number}: kind {kind}, action {action}")
+    chosen = table.action or action
+    assert chosen is not None  # noqa: S101 -- just checked
     return AuditMessage(
-        event_id=EventId.INSTANCES_TRANSFERRED,
-        action=action,
-        at=at,
-        outcome=outcome,
-        outcome_description=description,
-        participants=tuple(participants),
-        source=source,
-        objects=tuple(objects),
-    )
-
-
-def study_deleted(
-    at: datetime,
-    source: AuditSource,
-    *,
-    deleter: Participant,
-    objects: Sequence[ParticipantObject],
-) -> AuditMessage:
-    """A study and all it holds were deleted (table A.5.3.8-1)."""
-    return AuditMessage(
-        event_id=EventId.STUDY_DELETED,
-        action=Action.DELETE,
-        at=at,
-        outcome=Outcome.SUCCESS,
-        participants=(deleter,),
-        source=source,
-        objects=tuple(objects),
-    )
-
-
-def network_entry(
-    at: datetime, source: AuditSource, *, entering: Participant, kind: EventType
-) -> AuditMessage:
-    """A node attached itself to the network or left it (table A.5.3.9-1)."""
-    return AuditMessage(
-        event_id=EventId.NETWORK_ENTRY,
-        event_types=(kind,),
-        action=Action.EXECUTE,
-        at=at,
-        outcome=Outcome.SUCCESS,
-        participants=(entering,),
-        source=source,
-    )
-
-
-def query(
-    at: datetime,
-    source: AuditSource,
-    *,
-    participants: Sequence[Participant],
-    sop_class_uid: str,
-    identifier: bytes,
-    transfer_syntax_uid: str,
-) -> AuditMessage:
-    """A query was asked (table A.5.3.10-1).
-
-    Args:
-        at: When.
-        source: Who reports.
-        participants: Who asks (SOURCE) and who answers (DESTINATION).
-        sop_class_uid: Of the query.
-        identifier: The query's data set, encoded; for DICOMweb the URL.
-        transfer_syntax_uid: In which it is encoded; "" for none.
-    """
-    details = {"TransferSyntax": transfer_syntax_uid.encode("ascii")} if transfer_syntax_uid else {}
-    return AuditMessage(
-        event_id=EventId.QUERY,
-        action=Action.EXECUTE,
-        at=at,
-        outcome=Outcome.SUCCESS,
-        participants=tuple(participants),
-        source=source,
-        objects=(
-            ParticipantObject(
-                object_id=sop_class_uid,
-                id_type=ObjectIdType.SOP_CLASS_UID,
-                object_type=ObjectType.SYSTEM_OBJECT,
-                role=ObjectRole.REPORT,
-                query=identifier,
-                details=details,
-            ),
-        ),
-    )
-
-
-def security_alert(
-    at: datetime,
-    source: AuditSource,
-    *,
-    kind: EventType,
-    participants: Sequence[Participant],
-    subject: str,
-    description: str,
-    outcome: Outcome,
-) -> AuditMessage:
-    """Something of concern to the node's security (table A.5.3.11-1).
-
-    Args:
-        at: When.
-        source: Who reports.
-        kind: Of alert.
-        participants: Who reports, then who did it.
-        subject: Node it is about: its address or name.
-        description: What happened.
-        outcome: SUCCESS for what is only to be known.
-    """
-    return AuditMessage(
-        event_id=EventId.SECURITY_ALERT,
-        event_types=(kind,),
-        action=Action.EXECUTE,
+        event_id=event,
+        event_types=(kind,) if kind is not None else (),
+        action=chosen,
         at=at,
         outcome=outcome,
         outcome_description="" if outcome is Outcome.SUCCESS else description,
         participants=tuple(participants),
         source=source,
-        objects=(
-            ParticipantObject(
-                object_id=subject or "unknown",
-                id_type=ObjectIdType.NODE_ID,
-                object_type=ObjectType.SYSTEM_OBJECT,
-                details={"Alert Description": description.encode()},
-            ),
-        ),
+        objects=tuple(objects),
     )
 
 
-def user_authentication(
-    at: datetime,
-    source: AuditSource,
-    *,
-    user: Participant,
-    authenticator: Participant,
-    kind: EventType,
-    outcome: Outcome,
-) -> AuditMessage:
-    """A user logged in or out, or tried to (table A.5.3.12-1)."""
-    return AuditMessage(
-        event_id=EventId.USER_AUTHENTICATION,
-        event_types=(kind,),
-        action=Action.EXECUTE,
-        at=at,
-        outcome=outcome,
-        participants=(user, authenticator),
-        source=source,
+def media(place: str, medium: MediaType, role: Role) -> Participant:
+    """What data come in from or leave on; ``place`` is its label or URI."""
+    return Participant(user_id=place, is_requestor=False, role=role, medium=medium)
+
+
+def security_log(uri: str) -> ParticipantObject:
+    """The audit messages or the ledger, read at a URI."""
+    return ParticipantObject(
+        object_id=uri,
+        id_type=ObjectIdType.URI,
+        object_type=ObjectType.SYSTEM_OBJECT,
+        role=ObjectRole.SECURITY_RESOURCE,
+        name="Security Audit Log",
+    )
+
+
+def asked(sop_class_uid: str, identifier: bytes, transfer_syntax_uid: str) -> ParticipantObject:
+    """A query.
+
+    Args:
+        sop_class_uid: Of the query.
+        identifier: The query's data set, encoded; for DICOMweb the URL.
+        transfer_syntax_uid: In which it is encoded; "" for none.
+    """
+    details = {"TransferSyntax": transfer_syntax_uid.encode("ascii")} if transfer_syntax_uid else {}
+    return ParticipantObject(
+        object_id=sop_class_uid,
+        id_type=ObjectIdType.SOP_CLASS_UID,
+        object_type=ObjectType.SYSTEM_OBJECT,
+        role=ObjectRole.REPORT,
+        query=identifier,
+        details=details,
+    )
+
+
+def alerted(subject: str, description: str) -> ParticipantObject:
+    """What a security alert is about: a node, by its address or name, and what happened."""
+    return ParticipantObject(
+        object_id=subject or "unknown",
+        id_type=ObjectIdType.NODE_ID,
+        object_type=ObjectType.SYSTEM_OBJECT,
+        details={"Alert Description": description.encode()},
     )

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import structlog
 
 from service.audit import events
-from service.audit.codes import Action, EventType, Outcome, Role
+from service.audit.codes import Action, EventId, EventType, Outcome, Role
 from service.audit.message import (
     AuditMessage,
     AuditSource,
@@ -82,14 +82,20 @@ def _require_texts(detail: object) -> None:
 
 def _untold(row: LedgerRow, settings: Settings) -> AuditMessage:
     """The alert in place of a line's message; nothing of the line's detail goes into it."""
-    return events.security_alert(
+    return events.message(
+        EventId.SECURITY_ALERT,
         row.at,
         source_of(settings),
         kind=EventType.USE_OF_RESTRICTED_FUNCTION,
         participants=(ourselves(settings, role=None, is_requestor=False),),
-        subject=settings.dicom_ae_title,
         description=f"ledger line {row.ledger_id} ({row.event}): no audit message can be made of it",
         outcome=Outcome.SERIOUS_FAILURE,
+        objects=(
+            events.alerted(
+                settings.dicom_ae_title,
+                f"ledger line {row.ledger_id} ({row.event}): no audit message can be made of it",
+            ),
+        ),
     )
 
 
@@ -166,7 +172,8 @@ def _objects(rows: Sequence[LedgerRow], *, results: bool = False) -> tuple[Parti
 def _received(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
     first = rows[0]
     failed = first.event == LedgerEvent.QUARANTINED
-    return events.instances_transferred(
+    return events.message(
+        EventId.INSTANCES_TRANSFERRED,
         max(map(_at, rows)),
         source_of(settings),
         action=Action.CREATE if first.event == LedgerEvent.RECEIVED else Action.READ,
@@ -202,14 +209,15 @@ def destination_participant(settings: Settings, name: str) -> Participant:
 def _sent(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
     first = rows[0]
     failed = first.event == LedgerEvent.DELIVERY_FAILED
-    return events.instances_transferred(
+    return events.message(
+        EventId.INSTANCES_TRANSFERRED,
         max(map(_at, rows)),
-        source_of(settings),
-        action=Action.READ,  # what the destination held before is not known to us
+        source_of(settings),  # what the destination held before is not known to us
         participants=(
             ourselves(settings, role=Role.SOURCE, is_requestor=True),
             destination_participant(settings, first.detail.get("destination", "")),
         ),
+        action=Action.READ,
         objects=_objects(rows, results=True),
         outcome=Outcome.MINOR_FAILURE if failed else Outcome.SUCCESS,
         description=first.detail.get("error", "") if failed else "",
@@ -226,7 +234,8 @@ def _retrieved(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
         if asks_for_itself
         else (destination_participant(settings, to), _caller(first, None, is_requestor=True))
     )
-    return events.instances_transferred(
+    return events.message(
+        EventId.INSTANCES_TRANSFERRED,
         max(map(_at, rows)),
         source_of(settings),
         action=Action.READ,
@@ -237,7 +246,8 @@ def _retrieved(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
 
 def _used(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
     made = rows[0].event == LedgerEvent.REPORTED
-    return events.instances_accessed(
+    return events.message(
+        EventId.INSTANCES_ACCESSED,
         max(map(_at, rows)),
         source_of(settings),
         action=Action.CREATE if made else Action.READ,
@@ -249,13 +259,16 @@ def _used(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
 def _associated(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
     row = rows[0]
     if row.detail.get("user"):
-        return events.user_authentication(
+        return events.message(
+            EventId.USER_AUTHENTICATION,
             _at(row),
             source_of(settings),
-            user=_caller(row, None, is_requestor=True),
-            authenticator=ourselves(settings, role=None, is_requestor=False),
             kind=EventType.LOGIN,
             outcome=Outcome.SUCCESS,
+            participants=(
+                _caller(row, None, is_requestor=True),
+                ourselves(settings, role=None, is_requestor=False),
+            ),
         )
     return _alert(row, settings, "association accepted", Outcome.SUCCESS)
 
@@ -275,7 +288,8 @@ def _refused(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
 def _alert(row: LedgerRow, settings: Settings, description: str, outcome: Outcome) -> AuditMessage:
     """An association or an object that we judged; the alert names node, reason, and severity."""
     kind = EventType.USE_OF_RESTRICTED_FUNCTION if row.sop_instance_uid else EventType.NODE_AUTHENTICATION
-    return events.security_alert(
+    return events.message(
+        EventId.SECURITY_ALERT,
         _at(row),
         source_of(settings),
         kind=kind,
@@ -285,9 +299,9 @@ def _alert(row: LedgerRow, settings: Settings, description: str, outcome: Outcom
             ),
             _caller(row, None, is_requestor=False),
         ),
-        subject=row.detail.get("peer_address", ""),
         description=description,
         outcome=outcome,
+        objects=(events.alerted(row.detail.get("peer_address", ""), description),),
     )
 
 

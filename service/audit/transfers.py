@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from service.audit import events
-from service.audit.codes import Role
+from service.audit.codes import EventId, Role
 from service.audit.from_ledger import destination_participant, ourselves, source_of
 from service.audit.message import SopClassCount
 from service.audit.trail import record
@@ -29,7 +29,8 @@ def record_begin(connection: Connection, delivery: Delivery, settings: Settings)
         number_of_instances=1,
         sop_instance_uids=(delivery.sop_instance_uid,),
     )
-    message = events.begin_transferring(
+    message = events.message(
+        EventId.BEGIN_TRANSFERRING,
         datetime.now(UTC),
         source_of(settings),
         participants=(

@@ -16,7 +16,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from service.errors import UndecodablePhotographError
 
 MOST_INFLATED_BYTES = 500_000_000  # of a data set; as much as the largest photograph, with its header
-_MOST_VALUE_BYTES = 32 << 20  # read at once, while a header is read
+_MOST_HEADER_BYTES = 64 << 20  # before the pixel data
 _STEP_BYTES = 1 << 18
 _SOURCE_STEP_BYTES = 1 << 16
 _PIXEL_DATA = {0x7FE00008, 0x7FE00009, 0x7FE00010}
@@ -38,8 +38,7 @@ class InflatingFile(io.BufferedIOBase):
         """
         self._source = source
         self._start = source.tell()
-        self._most_bytes = most_bytes
-        self.most_value_bytes = most_bytes  # that one read may ask for
+        self.most_bytes = most_bytes
         self._restart()
 
     def _restart(self) -> None:
@@ -88,8 +87,8 @@ class InflatingFile(io.BufferedIOBase):
             InflatesTooFarError: More comes out than may, or is asked for at once than may be.
             zlib.error: It is no deflated stream.
         """
-        wanted = self._most_bytes if size is None or size < 0 else size
-        if size is not None and size > self.most_value_bytes:
+        wanted = self.most_bytes if size is None or size < 0 else size
+        if wanted > self.most_bytes:
             raise InflatesTooFarError(f"one value of a deflated data set has {size} bytes")
         parts: list[bytes] = []
         while wanted > 0:
@@ -118,15 +117,16 @@ class InflatingFile(io.BufferedIOBase):
                 self._source.seek(self._source_at)
                 self._pending = self._source.read(_SOURCE_STEP_BYTES)
                 self._source_at += len(self._pending)
-                if not self._pending:
-                    return False
+            is_last = not self._pending
             piece = self._inflate.decompress(self._pending, _STEP_BYTES)
             self._pending = self._inflate.unconsumed_tail
+            if is_last and not piece:
+                return False
             if piece:
                 self._now_at += len(self._now)
                 self._before, self._now = self._now, piece
-                if self._now_at + len(piece) > self._most_bytes:
-                    raise InflatesTooFarError(f"the data set inflates to more than {self._most_bytes} bytes")
+                if self._now_at + len(piece) > self.most_bytes:
+                    raise InflatesTooFarError(f"the data set inflates to more than {self.most_bytes} bytes")
                 return True
         return False
 
@@ -147,9 +147,9 @@ def read_header(stream: BinaryIO) -> tuple[FileDataset, BinaryIO]:
     inflated = _inflating(stream)
     if inflated is None:
         return dcmread(stream, stop_before_pixels=True), stream
-    inflated.most_value_bytes = _MOST_VALUE_BYTES
+    inflated.most_bytes = _MOST_HEADER_BYTES
     header = _data_set(stream, inflated, whole=False)
-    inflated.most_value_bytes = MOST_INFLATED_BYTES
+    inflated.most_bytes = MOST_INFLATED_BYTES
     return header, cast(BinaryIO, inflated)
 
 

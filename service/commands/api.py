@@ -8,9 +8,7 @@ from dicom_node.intake.ingest import Ingest
 from dicom_node.intake.journal import Journal
 from dicom_node.intake.stow import StowReceiver
 from reporting.dicomweb.app import dicomweb_app
-from reporting.dicomweb.call import PATH
 from reporting.holdings.index import Indexer
-from reporting.http.ledger import PATH as LEDGER_PATH
 from reporting.http.ledger import ledger_app
 from reporting.http.server import serve
 from service.config import Settings
@@ -36,12 +34,13 @@ def run(settings: Settings) -> None:
             commit=commit,
             journal=journal,
             admission=admission,
+            most_inflated_bytes=settings.dicom_max_inflated_bytes,
         )
         receiver = StowReceiver(settings, ingest)
         journal.start()
         indexer.start()
         try:
-            serve(settings, {PATH: lambda api: dicomweb_app(api, receiver.begin), LEDGER_PATH: ledger_app})
+            serve(settings, [lambda api: dicomweb_app(api, receiver.begin), ledger_app])
         finally:
             indexer.stop()
             journal.stop()

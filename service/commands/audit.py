@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.audit import events
+from service.audit.codes import EventId
 from service.audit.from_ledger import source_of
 from service.audit.trail import Verdict, record, verify
 from service.commands.options import DataDir, settings_of
@@ -110,7 +111,13 @@ def _note_use(connection: Connection, settings: Settings) -> None:
     reader = events.node(
         "", host, role=None, is_requestor=True, name=f"{getpass.getuser()}@{host}/{os.getpid()}"
     )
-    used = events.audit_log_used(datetime.now(UTC), source_of(settings), reader=reader, uri="semblance:audit")
+    used = events.message(
+        EventId.AUDIT_LOG_USED,
+        datetime.now(UTC),
+        source_of(settings),
+        participants=(reader,),
+        objects=(events.security_log("semblance:audit"),),
+    )
     record(connection, [used])
 
 

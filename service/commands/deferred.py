@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from typer._click.core import Command as ClickCommand
     from typer._click.core import Context
+    from typer._click.formatting import HelpFormatter
 
 _Loaded = Callable[..., None] | typer.Typer
 
@@ -29,6 +30,7 @@ class Panel(StrEnum):
     RESULTS = "Results"
     DATA = "Data in and out"
     SCIENCE = "Photographs and methods, without a server"
+    OUTCOMES = "Surgical outcomes"
     AUDIT = "Audit"
 
 
@@ -192,6 +194,24 @@ def _quarantine() -> _Loaded:
     return quarantine_app
 
 
+def _outcomes() -> _Loaded:
+    from service.commands.outcomes.charts import outcomes_app
+
+    return outcomes_app
+
+
+def _procedures() -> _Loaded:
+    from service.commands.outcomes.procedures import procedures_app
+
+    return procedures_app
+
+
+def _simulate() -> _Loaded:
+    from service.commands.outcomes.simulate import simulate_command
+
+    return simulate_command
+
+
 def _audit() -> _Loaded:
     from service.commands.audit import audit_app
 
@@ -229,7 +249,9 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             summary="Run the HL7 listener: merges and updates of patients by ADT messages over MLLP. "
             "Needs PostgreSQL.",
         ),
-        "worker": Command(panel=Panel.RUN, load=_worker, summary="Run a worker."),
+        "worker": Command(
+            panel=Panel.RUN, load=_worker, summary="Run a worker: appraisals, result objects, deliveries."
+        ),
         "demo-pacs": Command(
             panel=Panel.RUN, load=_demo_pacs, summary="Run the small PACS of the demonstration.", hidden=True
         ),
@@ -324,6 +346,19 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             load=_train,
             summary="Make the weights of the methods (CPU or one GPU; resumable).",
         ),
+        "procedures": Command(
+            panel=Panel.OUTCOMES, load=_procedures, summary="Operations: bring them in from a file."
+        ),
+        "outcomes": Command(
+            panel=Panel.OUTCOMES,
+            load=_outcomes,
+            summary="Surgical outcomes: pairs, charts, risk models and reports.",
+        ),
+        "simulate": Command(
+            panel=Panel.OUTCOMES,
+            load=_simulate,
+            summary="Make up five years of cases with things planted in them, and say what the charts find.",
+        ),
         "audit": Command(
             panel=Panel.AUDIT, load=_audit, summary="Audit messages: list them, verify them and the ledger."
         ),
@@ -332,7 +367,22 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
 
 
 class DeferringGroup(TyperGroup):
-    """A group that puts the real command in its row's place when that is called."""
+    """A group that puts the real command in its row's place when that is called.
+
+    Its help is plain text: to load what draws boxes takes longer than all the rest.
+    """
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the commands by panel."""
+        del ctx
+        for panel in Panel:
+            rows = [
+                (name, each.summary)
+                for name, each in COMMANDS.items()
+                if each.panel is panel and not each.hidden
+            ]
+            with formatter.section(panel.value):
+                formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: Context, args: list[str]
@@ -345,7 +395,7 @@ class DeferringGroup(TyperGroup):
 def loaded(name: str) -> ClickCommand:
     """Load a command of the table."""
     found = COMMANDS[name].load()
-    family = typer.Typer(rich_markup_mode="markdown")
+    family = typer.Typer(rich_markup_mode="rich")
     family.callback()(_announced)
     if isinstance(found, typer.Typer):
         family.add_typer(found, name=name)
@@ -359,9 +409,7 @@ def loaded(name: str) -> ClickCommand:
 def announce(app: typer.Typer) -> None:
     """Name the commands to an app made with ``cls=DeferringGroup``, in the table's order."""
     for name, command in COMMANDS.items():
-        app.command(name, help=command.summary, rich_help_panel=command.panel.value, hidden=command.hidden)(
-            _announced
-        )
+        app.command(name, help=command.summary, hidden=command.hidden)(_announced)
 
 
 def _announced() -> None:

@@ -17,7 +17,9 @@ from service.steps import Queue
 
 
 def node() -> None:
-    """Run the DICOM node: receives photographs and sends nothing. Needs PostgreSQL and the store.
+    """Run the DICOM node: receives photographs and sends nothing.
+
+    Needs PostgreSQL and the store.
 
     Example: `SEMBLANCE_DICOM_PORT=11112 semblance node`.
     """
@@ -27,7 +29,9 @@ def node() -> None:
 
 
 def api() -> None:
-    """Run the FHIR API and DICOMweb. Needs PostgreSQL and the store.
+    """Run the FHIR API and DICOMweb.
+
+    Needs PostgreSQL and the store.
 
     Example: `SEMBLANCE_API_PORT=8080 semblance api`.
     """
@@ -42,6 +46,7 @@ def relay() -> None:
     Example: `SEMBLANCE_BROKER_URL=amqp://localhost semblance relay`.
     """
     from reporting.fhir.subscriptions.notifications import SWEEP, forget_received
+    from reporting.outcomes.following.follow import ask
     from service.audit.activity import ApplicationActivity
     from service.audit.processes import AuditThreads
     from service.database.pool import open_pool
@@ -53,7 +58,7 @@ def relay() -> None:
     configure_logging(settings)
     with open_pool(settings) as pool:
         publisher = CeleryPublisher(make_app(settings))
-        moving = Relay(settings, pool, publisher, sweeps=(SWEEP,), chores=(forget_received,))
+        moving = Relay(settings, pool, publisher, sweeps=(SWEEP,), chores=(forget_received, ask))
         audit = AuditThreads(settings, pool)
 
         def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -102,7 +107,9 @@ def worker(
     *,
     concurrency: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
 ) -> None:
-    """Run a worker. One process per GPU for `gpu`; threads are for `report` and `io`.
+    """Run a worker: appraisals, result objects, deliveries.
+
+    One process per GPU for `gpu`; threads are for `report` and `io`.
 
     Example: `semblance worker gpu` beside `semblance worker report io --concurrency 4`.
     """
@@ -117,9 +124,10 @@ def worker(
 def declare_tasks(queues: list[Queue]) -> None:
     """Import the modules that declare the tasks of these queues, and no others: only ``gpu`` needs torch."""
     if Queue.GPU in queues:
-        from service.pipeline import appraise  # noqa: F401
+        from service.pipeline import appraise, reappraise  # noqa: F401
     if Queue.REPORT in queues:
         from reporting import report  # noqa: F401
+        from reporting.outcomes.following import follow, publish  # noqa: F401
     if Queue.IO in queues:
         from dicom_node.delivery import deliver  # noqa: F401
         from reporting.fhir.subscriptions import notifications  # noqa: F401

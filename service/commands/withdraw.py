@@ -12,8 +12,8 @@ import typer
 from reporting.fhir.audit import withdrawal
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.render import draft_of
-from reporting.fhir.results import observation_id_of
 from reporting.fhir.write.withdrawal import withdraw
+from reporting.identifiers import observation_id_of
 from service.commands.options import By, DataDir, settings_of, user
 from service.config import Settings
 from service.database import appraisals, instances

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -161,3 +162,15 @@ def superseded(connection: Connection, instance_id: int) -> list[SavedAppraisal]
         (instance_id,),
     )
     return [_saved(row) for row in rows]
+
+
+def for_instances(connection: Connection, instance_ids: Sequence[int]) -> dict[int, list[SavedAppraisal]]:
+    """Every appraisal of some instances, newest first, by instance."""
+    rows = connection.execute(
+        _SELECT + " WHERE instance_id = ANY(%s) AND NOT is_superseded ORDER BY created_at DESC, appraisal_id",
+        (list(instance_ids),),
+    )
+    found: dict[int, list[SavedAppraisal]] = {}
+    for row in rows:
+        found.setdefault(row["instance_id"], []).append(_saved(row))
+    return found

@@ -59,17 +59,14 @@ def appraise(context: Context, instance_id: int) -> None:
         instance = instances.get(connection, instance_id)
         is_known_result = deliveries.is_result(connection, instance.sop_instance_uid)
     content = context.store.read(instance.sha256)
-    settings = context.settings
-    derived_too = {instance.calling_ae_title, "*"} & set(settings.appraise_derived_from)
+    derived_too = {instance.calling_ae_title, "*"} & set(context.settings.appraise_derived_from)
     reason = kept_reason(content, is_known_result=is_known_result, derived_too=bool(derived_too))
     if reason is not None:
         with transaction(context.pool) as connection:
             kept(connection, instance_id, {"reason": reason.value})
         return
-    with _ONE_AT_A_TIME:
-        appraiser = _appraiser(settings.method, settings.model_dir, settings.device)
-        outcome = appraiser.appraise_bytes(content, sop_instance_uid=instance.sop_instance_uid)
-    heatmap_sha256, difference_map_sha256 = _keep_maps(context.store, outcome)
+    outcome = appraised_by_method(context, content, instance.sop_instance_uid)
+    heatmap_sha256, difference_map_sha256 = keep_maps(context.store, outcome)
     with transaction(context.pool) as connection:
         if instances.lock(connection, instance_id).version != instance.version:
             return  # corrected meanwhile: its new version is appraised by a message of its own
@@ -85,7 +82,19 @@ def appraise(context: Context, instance_id: int) -> None:
         appraised(connection, instance_id, _event(outcome), _detail(outcome))
 
 
-def _keep_maps(store: InstanceStore, outcome: Appraised) -> tuple[str, str]:
+def appraised_by_method(context: Context, content: bytes, sop_instance_uid: str) -> Appraised:
+    """Appraise a stored photograph by the method in force.
+
+    Raises:
+        ModelError: The method's models are at fault.
+    """
+    settings = context.settings
+    with _ONE_AT_A_TIME:
+        appraiser = _appraiser(settings.method, settings.model_dir, settings.device)
+        return appraiser.appraise_bytes(content, sop_instance_uid=sop_instance_uid)
+
+
+def keep_maps(store: InstanceStore, outcome: Appraised) -> tuple[str, str]:
     """Keep heatmap and difference map; returns their SHA-256, "" for a rejected photograph."""
     if outcome.maps is None:
         return "", ""

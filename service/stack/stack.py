@@ -19,6 +19,7 @@ from service.database.migrate import migrate
 from service.errors import StackError
 from service.stack.servers import EmbeddedPostgres, EmbeddedRedis
 from service.stack.supervisor import ChildSpec, Supervisor
+from service.storage.file_systems import open_private, private_directory
 
 _DATABASE = "semblance"
 _STATE_FILE = "stack.json"
@@ -68,7 +69,7 @@ class Stack:
         self._data_dir = options.data_dir.resolve()
         self.postgres = EmbeddedPostgres(self._data_dir / "postgres")
         self.redis = EmbeddedRedis() if not options.broker_url else None
-        self.supervisor = Supervisor({}, log_dir=self._data_dir / "log")
+        self.supervisor = Supervisor({}, log_dir=self._data_dir / "log", umask=0o077)
         self._lock: TextIO | None = None
 
     def start(self, tell: Callable[[str], None] = lambda _: None) -> StackFacts:
@@ -130,7 +131,8 @@ class Stack:
             pacs_directory=str(self._data_dir / "pacs") if self._options.demo_pacs else "",
             pids=self.supervisor.pids | ({"redis": self.redis.pid} if self.redis and self.redis.pid else {}),
         )
-        (self._data_dir / _STATE_FILE).write_text(json.dumps(asdict(facts), indent=2))
+        with open(self._data_dir / _STATE_FILE, "w", opener=open_private) as file:
+            json.dump(asdict(facts), file, indent=2)
         return facts
 
     def _environment(self, database_url: str, broker_url: str, api_port: int) -> dict[str, str]:
@@ -144,6 +146,7 @@ class Stack:
             "SEMBLANCE_DICOM_PORT": str(self._options.dicom_port or free_port()),
             "SEMBLANCE_API_PORT": str(api_port),
             "PYTHONUNBUFFERED": "1",
+            "PYTHONSAFEPATH": "1",
         }
 
     def _start_pacs(self) -> None:
@@ -173,8 +176,12 @@ class Stack:
         return [ChildSpec(name=name, command=(*self._program, *of)) for name, of in started.items()]
 
     def _take_lock(self) -> None:
-        self._data_dir.mkdir(parents=True, exist_ok=True)
-        lock = (self._data_dir / "lock").open("w")
+        # PostgreSQL does not run as root: its own user has to pass through
+        private_directory(self._data_dir, 0o711 if os.geteuid() == 0 else 0o700)
+        for name in ("store", "pacs", "log"):
+            if (self._data_dir / name).is_dir():
+                private_directory(self._data_dir / name)
+        lock = open(self._data_dir / "lock", "w", opener=open_private)  # noqa: SIM115
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:

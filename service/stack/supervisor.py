@@ -16,6 +16,7 @@ from typing import TextIO
 import structlog
 
 from service.errors import StackError
+from service.storage.file_systems import open_private, private_directory
 
 _log = structlog.get_logger(__name__)
 
@@ -53,6 +54,7 @@ class Supervisor:
         environment: Mapping[str, str],
         *,
         log_dir: Path | None = None,
+        umask: int = -1,
         stopping: threading.Event | None = None,
     ) -> None:
         """Nothing runs before ``start``.
@@ -60,16 +62,18 @@ class Supervisor:
         Args:
             environment: The whole environment of the children.
             log_dir: Gets ``<name>.log`` for each child; None: they log where this process does.
+            umask: Of the children; -1: as of this process.
             stopping: Ends ``watch`` when it is set; None: one of its own.
         """
         self._log_dir = log_dir
         self._environment = dict(environment)
+        self._umask = umask
         self._children: dict[str, _Child] = {}
         self._deaths: queue.Queue[_Child] = queue.Queue()
         self._death_times: dict[str, list[float]] = {}
         self._stopping = stopping or threading.Event()
         if log_dir is not None:
-            log_dir.mkdir(parents=True, exist_ok=True)
+            private_directory(log_dir)
 
     def set_environment(self, name: str, value: str) -> None:
         """Change the environment of the children started from now on."""
@@ -153,6 +157,7 @@ class Supervisor:
                 stderr=log,
                 text=True,
                 pass_fds=spec.pass_fds,
+                umask=self._umask,
                 start_new_session=True,  # Ctrl-C is for us; we tell them in good order
             )
         child = _Child(spec=spec, process=process)
@@ -179,7 +184,7 @@ class Supervisor:
     def _log(self, name: str) -> AbstractContextManager[TextIO | None]:
         if self._log_dir is None:
             return nullcontext()
-        return (self._log_dir / f"{name}.log").open("a", encoding="utf-8")
+        return open(self._log_dir / f"{name}.log", "a", encoding="utf-8", opener=open_private)
 
     def _restart(self, child: _Child) -> None:
         name, now = child.spec.name, time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from pathlib import Path
 
 _SYNC_FILE_RANGE_WRITE = 2
 
@@ -35,3 +36,23 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def private_directory(path: Path, mode: int = 0o700) -> None:
+    """Make a directory that only its owner reads; one that is there, and ours, becomes so.
+
+    Args:
+        path: Of the directory; those above it are made as ever.
+        mode: Of it; 0o711 lets others pass through, and see nothing.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
+    if path.stat().st_uid == os.geteuid():
+        path.chmod(mode)
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file, making it readable to its owner alone; an opener for ``open``."""
+    return os.open(path, flags, 0o600)

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from service.config import Settings
 from service.errors import CorruptInstanceError, InstanceNotStoredError, StorageError, StorageFullError
-from service.storage.file_systems import begin_writing, sync_directory
+from service.storage.file_systems import begin_writing, open_private, private_directory, sync_directory
 
 _CHUNK_BYTES = 1 << 20
 _WRITE_OUT_BYTES = 1 << 20  # of a large object, after which the kernel is told to begin writing
@@ -102,9 +102,10 @@ class LocalStore:
         self._incoming = self._root / "incoming"
         self._low_watermark_bytes = low_watermark_bytes
         try:
-            self._incoming.mkdir(parents=True, exist_ok=True)
+            private_directory(self._root)
+            private_directory(self._incoming)
             for number in range(256):
-                (self._root / f"{number:02x}").mkdir(exist_ok=True)
+                (self._root / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
             sync_directory(self._root)
             sync_directory(self._root.parent)
         except OSError as exc:
@@ -204,7 +205,7 @@ class LocalWriter:
     def __enter__(self) -> Self:
         """Open the temporary file."""
         try:
-            self._file = self._temporary.open("xb")
+            self._file = open(self._temporary, "xb", opener=open_private)
         except OSError as exc:
             raise StorageError(f"instance store: {exc}") from exc
         return self

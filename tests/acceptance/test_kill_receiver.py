@@ -6,11 +6,8 @@ and disk are compared with that. Zero lost, zero half.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
-import re
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -20,12 +17,10 @@ import pytest
 from dicom_node.acceptor.scp import Node
 from service.config import Settings
 from service.database.migrate import migrate
-from service.database.pool import open_pool, transaction
 from service.stack.servers import EmbeddedPostgres
-from service.storage.local import LocalStore
 from tests.acceptance.receiver_process import Receiver
+from tests.acceptance.sending import compare, send
 from tests.dicom_objects import photograph, save
-from tests.peers import find_peer
 
 ROUNDS = 200
 FILES = 3
@@ -43,16 +38,6 @@ def make_batches(directory: Path) -> list[list[tuple[str, Path]]]:
             batch.append((str(ds.SOPInstanceUID), save(ds, directory / f"{number}-{each}.dcm")))
         batches.append(batch)
     return batches
-
-
-def send(port: int, batch: list[tuple[str, Path]]) -> list[str]:
-    """UIDs the sender was told are stored."""
-    program = find_peer("storescu")
-    assert program is not None
-    command = [program, "-v", "-xy", "127.0.0.1", str(port), *(str(path) for _, path in batch)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    told = len(re.findall(r"Received Store Response \(Success\)", done.stdout + done.stderr))
-    return [uid for uid, _ in batch[:told]]
 
 
 @pytest.mark.peers("storescu")
@@ -88,26 +73,3 @@ def test_nothing_acknowledged_is_lost_and_nothing_half_is_kept(
         print("\n" + json.dumps(result))  # noqa: T201 -- the figure this test is for
     assert (result["lost"], result["half"]) == (0, 0)
     assert ROUNDS * FILES * 0.05 < len(told) < ROUNDS * FILES * 0.95  # the kills did hit the middle
-
-
-def compare(settings: Settings, told: list[str]) -> dict[str, int]:
-    """What was acknowledged against database, ledger, outbox and disk."""
-    store = LocalStore(settings.storage_dir)
-    with open_pool(settings) as pool, transaction(pool) as connection:
-        rows = connection.execute(
-            "SELECT i.sop_instance_uid, i.sha256, i.size_bytes,"
-            " (SELECT count(*) FROM ledger l WHERE l.instance_id = i.instance_id) AS events,"
-            " (SELECT count(*) FROM outbox o WHERE o.subject_id = i.instance_id::text) AS messages"
-            " FROM instance i"
-        ).fetchall()
-    whole = {
-        row["sop_instance_uid"]
-        for row in rows
-        if store.contains(row["sha256"])
-        and len(store.read(row["sha256"])) == row["size_bytes"]
-        and row["events"] >= 1
-        and row["messages"] == 1
-    }
-    kept = [path for path in settings.storage_dir.glob("??/*") if path.is_file()]
-    damaged = [path for path in kept if hashlib.sha256(path.read_bytes()).hexdigest() != path.name]
-    return {"lost": len(set(told) - whole), "half": len(rows) - len(whole) + len(damaged), "kept": len(rows)}

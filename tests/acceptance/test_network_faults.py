@@ -19,7 +19,7 @@ from service.records import LedgerEvent
 from service.stack.waiting import wait_until
 from service.storage.local import InstanceStore
 from tests.acceptance.cutting_proxy import Cut, CuttingProxy
-from tests.acceptance.test_kill_receiver import compare, send
+from tests.acceptance.sending import compare, send
 from tests.dicom_objects import photograph, save
 
 ROUNDS = 48

@@ -26,8 +26,8 @@ from service.pipeline.context import Context
 from service.records import AppraisalStatus, InstanceState, LedgerEvent, NewInstance
 from service.steps import APPRAISE, REPORT
 from service.storage.local import InstanceStore
-from tests.integration.test_database import offered
 from tests.photographs import face, faceless, photograph
+from tests.records import offered
 from tests.unit.appraisal.photographs import encoded
 
 

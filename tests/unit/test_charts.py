@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import helm_python
 import kubernetes_validate
 import psycopg
 import pytest
-import yaml
 from helm_python.chart import Chart, lint
 
 from service.config import Settings
+from tests.unit.rendering import CHART, pod_specs, rendered
 
-CHART = Path(__file__).resolve().parents[2] / "charts" / "semblance"
 COMPONENTS = {"node", "api", "relay", "worker-gpu", "worker-report", "worker-io"}
 KUBERNETES = ("1.27", "1.37")  # oldest the chart admits, and the newest there is a schema of
 AUTOSCALED = {
@@ -64,33 +62,9 @@ ON_ONE_MACHINE = {
 VALUES = {"default": {}, "production": PRODUCTION, "autoscaled": AUTOSCALED, "one machine": ON_ONE_MACHINE}
 
 
-def rendered(values: dict[str, Any], name: str = "demo") -> list[dict[str, Any]]:
-    """The Kubernetes objects a release would consist of."""
-    with Chart.load(CHART) as chart:
-        texts = chart.render(values, name=name, namespace="faces")
-    return [
-        manifest
-        for path, text in texts.items()
-        if path.endswith(".yaml")
-        for manifest in yaml.safe_load_all(text)
-        if manifest
-    ]
-
-
 def of_kind(manifests: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
     """The objects of a kind by name."""
     return {each["metadata"]["name"]: each for each in manifests if each["kind"] == kind}
-
-
-def pod_specs(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Every pod's spec, by the name of what makes it."""
-    return {
-        each["metadata"]["name"]: each["spec"]["template"]["spec"]
-        if "template" in each["spec"]
-        else each["spec"]
-        for each in manifests
-        if each["kind"] in ("Deployment", "Job", "Pod")
-    }
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
@@ -274,6 +248,10 @@ def test_an_autoscaled_worker_leaves_its_replicas_to_keda(database_url: str) -> 
         {"replicaCount": 3},
         {"settings": {"database_url": "postgresql://elsewhere"}},
         {"settings": {"Dicom-Port": 104}},
+        {"settings": {"methdo": "symmetry"}},
+        {"settings": {"dicom_max_associations": "many"}},
+        {"settings": {"log_level": "LOUD"}},
+        {"settings": {"destinations": [{"name": "pacs", "hots": "pacs.example"}]}},
         {"image": {"repository": ""}},
         {"api": {"authorisation": {"existingSecret": ""}}},
         {"node": {"service": {"port": 70000}}},

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -118,23 +119,133 @@ def test_a_gate_of_make_check_fails_on_a_fault(tmp_path: Path, command: list[str
     assert "fault.py" in gate.stdout + gate.stderr
 
 
-def test_an_import_against_the_layers_breaks_a_contract(tmp_path: Path) -> None:
-    for package in ("service", "reporting", "dicom_node", "migrations"):
-        shutil.copytree(
-            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.npy")
-        )
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    with (tmp_path / "service" / "storage.py").open("a") as module:
-        module.write("\nimport reporting.identifiers\n")
+# What an import of this module in that one breaks.
+AGAINST = {
+    "the node imports the shell": (
+        "dicom_node/readers.py",
+        "service.commands.options",
+        "the shell over the node over the results over the core",
+    ),
+    "the core imports the results": (
+        "service/storage/local.py",
+        "reporting.identifiers",
+        "the shell over the node over the results over the core",
+    ),
+    "the science imports training": (
+        "service/appraisal/score.py",
+        "service.training.schedule",
+        "layers of the core",
+    ),
+    "the science imports the database": (
+        "service/appraisal/score.py",
+        "service.database.pool",
+        "the science knows no database, no settings and no Celery",
+    ),
+    "the node imports torch": (
+        "dicom_node/readers.py",
+        "torch",
+        "torch and mediapipe belong to the science alone",
+    ),
+    "the settings import torch": (
+        "service/config.py",
+        "torch",
+        "torch and mediapipe belong to the science alone",
+    ),
+    "the API imports mediapipe": (
+        "reporting/http/server.py",
+        "mediapipe",
+        "torch and mediapipe belong to the science alone",
+    ),
+    "intake imports the acceptor": (
+        "dicom_node/intake/ingest.py",
+        "dicom_node.acceptor.scp",
+        "rooms of the node",
+    ),
+    "holdings import FHIR": (
+        "reporting/holdings/names.py",
+        "reporting.fhir.outcome",
+        "rooms of the results",
+    ),
+    "a search imports writing": (
+        "reporting/fhir/search/criteria.py",
+        "reporting.fhir.write.writing",
+        "rooms of FHIR: a search never climbs",
+    ),
+    "FHIR's SQL imports a room above it": (
+        "reporting/fhir/database/rows.py",
+        "reporting.fhir.outcome",
+        "rooms of FHIR: a search never climbs",
+    ),
+    "the judgement of change imports numpy": (
+        "service/appraisal/change.py",
+        "numpy",
+        "what outcomes use of the science needs none of it",
+    ),
+    "the node imports a foreign decoder": (
+        "dicom_node/readers.py",
+        "gdcm",
+        "foreign decoders belong to the child that decodes",
+    ),
+    "migrations import the core": (
+        "migrations/rewriting.py",
+        "service.records",
+        "migrations import nothing of ours",
+    ),
+}
 
-    gate = subprocess.run(
-        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
-        cwd=tmp_path,
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages and their contracts, to be spoilt."""
+    to = tmp_path_factory.mktemp("house")
+    unread = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.npy", "*.json")
+    for package in ("service", "reporting", "dicom_node", "migrations"):
+        shutil.copytree(ROOT / package, to / package, ignore=unread)
+    shutil.copy(ROOT / "pyproject.toml", to)
+    return to
+
+
+def contracts_of(house: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).parent / "lint-imports"],
+        cwd=house,
         check=False,
         capture_output=True,
         text=True,
-        env={"PATH": os.defpath, "PYTHONPATH": str(tmp_path)},
+        env={"PATH": os.defpath, "PYTHONPATH": str(house)},
     )
 
+
+@pytest.mark.parametrize(("file", "imported", "contract"), AGAINST.values(), ids=AGAINST)
+def test_an_import_against_a_contract_breaks_it(
+    copied: Path, file: str, imported: str, contract: str
+) -> None:
+    module = copied / file
+    before = module.read_text()
+    module.write_text(f"{before}\nimport {imported}\n")
+    try:
+        gate = contracts_of(copied)
+    finally:
+        module.write_text(before)
+
     assert gate.returncode == 1
-    assert "dicom_node over reporting over service BROKEN" in gate.stdout
+    assert f"{contract} BROKEN" in gate.stdout
+
+
+@pytest.mark.parametrize("package", ["service", "dicom_node", "reporting", "reporting/fhir"])
+def test_a_room_without_a_floor_breaks_a_contract(copied: Path, package: str) -> None:
+    """The layers are exhaustive: what is new has to be given its place."""
+    new = copied / package / "elsewhere.py"
+    new.write_text("")
+    try:
+        gate = contracts_of(copied)
+    finally:
+        new.unlink()
+
+    assert gate.returncode == 1
+    assert "elsewhere" in gate.stdout
+
+
+def test_each_contract_is_seen_to_fail() -> None:
+    configured = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    assert {each["name"] for each in configured} == {contract for _, _, contract in AGAINST.values()}

@@ -11,7 +11,7 @@ import yaml
 
 from service.commands.deferred import COMMANDS
 from service.config import Settings
-from tests.unit.test_charts import pod_specs, rendered
+from tests.unit.rendering import pod_specs, rendered
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())

@@ -12,6 +12,7 @@ from typing import cast
 
 from reporting.fhir.database import comparisons as compare
 from reporting.fhir.database import components
+from reporting.fhir.database.person_criteria import PATIENT_IDENTIFIER
 from reporting.fhir.database.records import (
     ChainValue,
     CompositeValue,
@@ -194,7 +195,24 @@ def _sparse_tokens(
 ) -> str:
     parameters.append(number)
     match = _token_match(values, "x.system", "x.code", parameters)
+    if number == PATIENT_IDENTIFIER:
+        return _identified(number, values, match, row_id, parameters)
     return f"EXISTS (SELECT 1 FROM {table} x WHERE x.resource_id = {row_id} AND x.param = %s AND {match})"
+
+
+def _identified(
+    number: int, values: Sequence[TokenValue], match: str, row_id: str, parameters: list[object]
+) -> str:
+    """Condition that a Patient has an identifier, or stands for one of the same person that has it."""
+    parameters.append(number)
+    again = _token_match(values, "x.system", "x.code", parameters)
+    return (
+        f"{row_id} IN (SELECT x.resource_id FROM fhir_token x WHERE x.param = %s AND {match}"
+        " UNION ALL SELECT s.resource_id FROM fhir_token x JOIN fhir_resource m USING (resource_id)"
+        " JOIN fhir_person p ON p.patient = m.id"
+        " JOIN fhir_resource s ON s.type = 'Patient' AND s.id = p.person"
+        f" WHERE x.param = %s AND {again})"
+    )
 
 
 def _references(
@@ -237,14 +255,24 @@ def _chain(
     if parameter.column:
         # the aliases of the subquery hide those outside, so the column is compared by IN
         parameters.extend((value.target_type, *inner))
-        return f"{parameter.column} IN (SELECT b.id FROM {source} WHERE b.type = %s AND {match})"
+        return f"{parameter.column} IN (SELECT {_ids(value)} FROM {source} WHERE b.type = %s AND {match})"
     outer.append(parameter.number)
     outer.append(value.target_type)
     parameters.extend((*outer, value.target_type, *inner))
     return (
         f"EXISTS (SELECT 1 FROM fhir_reference f WHERE f.resource_id = {row_id} AND f.param = %s "
         f"AND f.target_type = %s AND f.target_id IN "
-        f"(SELECT b.id FROM {source} WHERE b.type = %s AND {match}))"
+        f"(SELECT {_ids(value)} FROM {source} WHERE b.type = %s AND {match}))"
+    )
+
+
+def _ids(value: ChainValue) -> str:
+    """What refers to a resource that a chain finds: its id; of a Patient, those of all of the person."""
+    if value.target_type != "Patient":
+        return "b.id"
+    return (
+        "unnest(b.id || ARRAY(SELECT every.patient FROM fhir_person one JOIN fhir_person every"
+        " USING (person) WHERE one.patient = b.id))"
     )
 
 
@@ -259,6 +287,10 @@ def _has(value: HasValue, parameters: list[object], vocabulary: Vocabulary) -> s
     if value.reference.column:
         parameters.extend((value.source_type, *inner))
         column = value.reference.column
+        if value.target_type == "Patient":  # and who stands for it
+            column = (
+                f"unnest({column} || ARRAY(SELECT p.person FROM fhir_person p WHERE p.patient = {column}))"
+            )
         return f"b.id IN (SELECT {column} FROM {source} WHERE b.type = %s AND {match})"
     parameters.extend((value.reference.number, value.target_type, value.source_type, *inner))
     return (

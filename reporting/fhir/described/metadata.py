@@ -22,6 +22,7 @@ OPTIONS = frozenset({"mode"})
 RELEASE_DATE = "2026-11-21"  # of the capabilities, not of the process
 
 _PATIENT_EXPORT = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/patient-export"
+_EVALUATE_MEASURE = "http://hl7.org/fhir/OperationDefinition/Measure-evaluate-measure"
 _EXPORT = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
 
 # Operations, their definitions in R4, and the types they are of; () for every type.
@@ -62,7 +63,10 @@ def capability_statement(api: Api) -> dict[str, Any]:
                 "mode": "server",
                 "resource": [_resource(row) for row in RESOURCE_TYPES.values()],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}],
-                "operation": [{"name": "export", "definition": _EXPORT}],
+                "operation": [
+                    {"name": "export", "definition": _EXPORT},
+                    {"name": "evaluate-measure", "definition": _EVALUATE_MEASURE},
+                ],
                 **_security(api),
             }
         ],

@@ -39,6 +39,15 @@ def openapi(api: Api) -> Json:
         "/Observation/{id}/$withdraw": {
             "post": _operation("withdraw", "200", parameters=[_path("id")], body=FHIR_JSON)
         },
+        "/Measure/facial-change": {"get": _operation("measure", "200")},
+        "/Measure/facial-change/$evaluate-measure": {
+            "get": _operation(
+                "evaluate-measure",
+                "200",
+                parameters=[_query("code"), _query("periodStart"), _query("periodEnd")],
+            ),
+            "post": _operation("post-evaluate-measure", "200", body=FHIR_JSON),
+        },
         "/Patient/{id}/$everything": {
             "get": _operation("everything", "200", parameters=[_path("id"), _query("start"), _query("end")]),
             "post": _operation("post-everything", "200", parameters=[_path("id")], body=FHIR_JSON),

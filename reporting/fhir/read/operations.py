@@ -19,13 +19,13 @@ from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.read.reading import visible
 from reporting.fhir.render import dumps
-from reporting.fhir.results import observation_id_of
 from reporting.fhir.search.bundles import bundle, link, outcome_entry, search_entry, subset, url_with
 from reporting.fhir.search.paging import PAGE_PARAMETER, opened, seal
 from reporting.fhir.search.restrict import may_chain, restriction
 from reporting.fhir.search.search_request import DEFAULT_COUNT, MOST_COUNT, parse
 from reporting.fhir.search.searching import included_with
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
+from reporting.identifiers import observation_id_of
 from service.database import appraisals
 from service.database.pool import transaction
 from service.errors import FhirError, RecordNotFoundError

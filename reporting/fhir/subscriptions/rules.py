@@ -24,7 +24,7 @@ from reporting.fhir.render import draft_of, loads
 from reporting.fhir.search.restrict import may_chain
 from reporting.fhir.search.search_request import RESULT_PARAMETERS, parse
 from reporting.fhir.search_table import RESOURCE_TYPES
-from service.config import Settings
+from service.config import LOOPBACK, Settings
 from service.database import outbox
 from service.database.pool import Connection
 from service.errors import RecordNotFoundError
@@ -32,7 +32,6 @@ from service.steps import NOTIFY
 
 TOLD_OF = "Observation"  # the only type that is subscribed to
 _PAYLOADS = ("", "application/fhir+json", PLAIN_JSON)
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _ID = RESOURCE_TYPES[TOLD_OF].parameters["_id"]
 _MASK = "***"
 _HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[\x20-\x7e]*)\Z")
@@ -144,7 +143,7 @@ def is_allowed(endpoint: str, allowed: Sequence[str]) -> bool:
         place = (asked.scheme, asked.hostname, asked.port)
     except ValueError:
         return False
-    if asked.scheme != "https" and not (asked.scheme == "http" and asked.hostname in _LOOPBACK):
+    if asked.scheme != "https" and not (asked.scheme == "http" and asked.hostname in LOOPBACK):
         return False
     steps = unquote(asked.path).split("/")
     if asked.username is not None or asked.fragment or ".." in steps or not endpoint.isprintable():

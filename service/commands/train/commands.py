@@ -268,8 +268,9 @@ def site(
     Photographs in one subfolder are of one person. The shipped network is trained further on three
     fifths of the people and calibrated on the others; with --steps 0 it is calibrated on all of them.
     OUT/model is what SEMBLANCE_MODEL_DIR may then name; the rest of OUT holds faces, keep it as
-    patient data. To be free of the licences of the shipped weights, train from ImageNet's encoder
-    with `semblance train default` on the archive written here.
+    patient data. Weights adapted from the shipped ones stay under the licence of those: for research
+    that is not commercial. To be free of it, train from ImageNet's encoder with `semblance train
+    default` and `train close-up` on the archive written here.
 
     Exit codes: 0 done; 1 a model file is at fault; 2 too few usable faces, or wrong usage.
 
@@ -282,7 +283,8 @@ def site(
     from service.training.localised.release import enough_to_calibrate
     from service.training.localised.train import TrainingPlan
 
-    weights = ModelStore(model_dir).path(MODEL)
+    store = ModelStore(model_dir)
+    weights, licence = store.path(MODEL), store.entry(MODEL).licence
     with Progress(console=_console) as progress:
         task = progress.add_task("aligning", total=None)
 
@@ -306,7 +308,10 @@ def site(
             workers=workers,
         )
         weights = stages.network(plan, out)
-    stages.calibrated(weights, None, out, out / "model", faces, "site", 5, everyone=not steps)
+    stages.calibrated(
+        weights, None, out, out / "model", faces, "site", 5, everyone=not steps, started_from=licence
+    )
+    _console.print(f"licence of these weights: {licence}", highlight=False, soft_wrap=True)
     _console.print(f"to use it: SEMBLANCE_MODEL_DIR={out / 'model'}", highlight=False, soft_wrap=True)
 
 

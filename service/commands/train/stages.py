@@ -171,6 +171,7 @@ def calibrated(  # noqa: PLR0917
     seed: int,
     *,
     everyone: bool = False,
+    started_from: str = "",
 ) -> tuple[Path, ...]:
     """Calibrate both networks; see ``release``."""
     from service.appraisal.face.finder import MediapipeFaceFinder
@@ -192,5 +193,6 @@ def calibrated(  # noqa: PLR0917
             line=line,
             seed=seed,
             everyone=everyone,
+            started_from=started_from,
             tell=tell,
         )

@@ -6,9 +6,7 @@ face carried along by the displacement, so that the branch learns where a displa
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +34,7 @@ from service.training.localised import augmentation
 from service.training.localised.examples import in_square, mirrored, placed
 from service.training.localised.losses import landmark_loss
 from service.training.localised.morphs import stranger
-from service.training.schedule import follow, share_done, write_row
+from service.training.loop import Course, Limits, Progress, cosine, run
 
 _PAINTED = frozenset({"random-blob", "random-texture", "random-line", "random-seam", "random-swap"})
 _MOVES = tuple(name for name in RANDOM if name not in _PAINTED)
@@ -45,6 +43,8 @@ _ANY = 0.5  # share of all moves; the rest is of those along landmarks
 _UNMOVED = 0.15  # share of faces left as they are
 _TRIES = 4  # to find a displacement in the view
 _CHECKPOINT = "landmarks.pt"
+_WARM_UP = 100  # steps
+_LAST_RATE = 0.02  # of the peak
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,62 +167,23 @@ class DisplacedFaces(IterableDataset[LandmarkBatch]):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _State:
-    """What a checkpoint holds."""
-
-    branch: LandmarkBranch
-    average: LandmarkBranch
-    optimiser: torch.optim.Optimizer
-    step: int
-
-
-def _begin(network: AnomalyNetwork, plan: LandmarkPlan) -> _State:
+def _begin(network: AnomalyNetwork, plan: LandmarkPlan) -> Course[LandmarkBranch]:
     network.to(plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval().requires_grad_(False)
     branch = network.points.requires_grad_(True)
-    average = copy.deepcopy(branch).requires_grad_(False)
     optimiser = torch.optim.AdamW(branch.parameters(), lr=0.0, weight_decay=0.01)
-    checkpoint, step = plan.out / _CHECKPOINT, 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=plan.device, weights_only=True)
-        branch.load_state_dict(saved["branch"])
-        average.load_state_dict(saved["average"])
-        optimiser.load_state_dict(saved["optimiser"])
-        step = int(saved["step"])
-    return _State(branch=branch, average=average, optimiser=optimiser, step=step)
+    return Course(branch, optimiser, plan.out / _CHECKPOINT, name="branch")
 
 
-def _save(plan: LandmarkPlan, state: _State, step: int) -> None:
-    partial = plan.out / "landmarks.part"
-    torch.save(
-        {
-            "branch": state.branch.state_dict(),
-            "average": state.average.state_dict(),
-            "optimiser": state.optimiser.state_dict(),
-            "step": step,
-        },
-        partial,
-    )
-    partial.replace(plan.out / _CHECKPOINT)
-
-
-def _step(network: AnomalyNetwork, state: _State, batch: LandmarkBatch, rate: float) -> float:
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate
-    state.branch.train()
+def _loss(network: AnomalyNetwork, branch: LandmarkBranch, batch: LandmarkBatch) -> Tensor:
+    branch.train()
     device = network.mean.device
     images = batch.images.to(device).float().div(255).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, dtype=torch.bfloat16):
         with torch.no_grad():
             features = network.encode(images)
-        found = state.branch(*features)
-    loss = landmark_loss(found, batch.landmarks.to(device), batch.moved.to(device))
-    state.optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(state.branch.parameters(), 5.0)
-    state.optimiser.step()
-    return float(loss.detach())
+        found = branch(*features)
+    return landmark_loss(found, batch.landmarks.to(device), batch.moved.to(device))
 
 
 def train_landmarks(
@@ -230,7 +191,7 @@ def train_landmarks(
     plan: LandmarkPlan,
     pool: FacePool,
     *,
-    progress: Callable[[int, int, Mapping[str, float]], None] | None = None,
+    progress: Progress | None = None,
 ) -> AnomalyNetwork:
     """Train the branch of a network, continuing from the checkpoint in ``plan.out`` if there is one.
 
@@ -248,34 +209,22 @@ def train_landmarks(
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
     cv2.setNumThreads(1)  # a forked worker would wait for OpenCV threads that it does not have
-    state = _begin(network, plan)
+    course = _begin(network, plan)
     stream = DisplacedFaces(
         pool,
         faces_per_batch=plan.faces_per_batch,
-        first_step=state.step,
+        first_step=course.step,
         seed=plan.seed,
         view=plan.view,
     )
     batches = iter(DataLoader(stream, batch_size=None, num_workers=plan.workers))
-    recent: list[float] = []
-    began = time.monotonic()
-    for step in range(state.step, plan.steps):
-        batch = next(batches)
-        done = share_done(step + 1, plan.steps, state.step, time.monotonic() - began, plan.minutes)
-        warm = min(1.0, (step + 1) / 100)
-        rate = plan.learning_rate * warm * (0.02 + 0.49 * (1 + float(np.cos(np.pi * done))))
-        recent.append(_step(network, state, batch, rate))
-        follow(state.average, state.branch, step)
-        last = done >= 1.0
-        if (step + 1) % 50 == 0 or last:
-            figures = {"landmarks": float(np.mean(recent)), "seconds": time.monotonic() - began}
-            write_row(plan.out / "landmarks.csv", step + 1, figures)
-            recent.clear()
-            if progress is not None:
-                progress(step + 1, plan.steps, figures)
-        if (step + 1) % plan.save_every == 0 or last:
-            _save(plan, state, step + 1)
-        if last:
-            break
-    state.branch.load_state_dict(state.average.state_dict())
+
+    def learn(step: int, done: float) -> Mapping[str, float]:
+        loss = _loss(network, course.module, next(batches))
+        course.learn(loss, cosine(done, step + 1, peak=plan.learning_rate, last=_LAST_RATE, warm_up=_WARM_UP))
+        return {"landmarks": float(loss.detach())}
+
+    limits = Limits(steps=plan.steps, minutes=plan.minutes, save_every=plan.save_every)
+    run(course, limits, learn, log=plan.out / "landmarks.csv", progress=progress)
+    course.module.load_state_dict(course.average.state_dict())
     return network.eval()

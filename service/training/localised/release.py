@@ -26,6 +26,7 @@ from service.evaluation.benchmark.measures import auroc
 from service.training.faces import FacePool, Split, open_pool
 from service.training.localised.calibrate import Sample, collect, fit
 from service.training.localised.cohort import cohort
+from service.training.localised.provenance import licence_of
 from service.training.localised.shape import FEWEST, fit_shape
 from service.training.model_card import as_toml, card, entry_of, put_rows
 from service.training.schedule import save_halves
@@ -33,10 +34,8 @@ from service.training.schedule import save_halves
 FEWEST_FACES = 10
 _STRONG = 0.5
 CALIBRATION = "default-1"
-_LICENCE = {
-    "research": "Non-commercial research use only; includes CC-BY-NC-SA-4.0 material",
-    "site": "The site's own; where adapted from research weights, their terms apply too",
-}
+_RESEARCH_LICENCE = "Non-commercial research use only; includes CC-BY-NC-SA-4.0 material"
+_LINES = ("research", SITE_LINE)
 
 
 def release(
@@ -50,6 +49,7 @@ def release(
     line: str,
     seed: int,
     everyone: bool = False,
+    started_from: str = "",
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Path, ...]:
     """Calibrate a network and write everything the product needs of it.
@@ -68,6 +68,7 @@ def release(
         line: "research" or "site".
         seed: of all chance.
         everyone: use every face, where the network was trained on none of them.
+        started_from: licence of the weights the training began with; "" where it began from free ones.
         tell: told how many of how many faces are done.
 
     Returns:
@@ -76,8 +77,8 @@ def release(
     Raises:
         ConfigurationError: unknown line, no archive, or too few faces.
     """
-    if line not in _LICENCE:
-        raise ConfigurationError(f"no line {line!r}; there are: {', '.join(_LICENCE)}")
+    if line not in _LINES:
+        raise ConfigurationError(f"no line {line!r}; there are: {', '.join(_LINES)}")
     pool = open_pool(data, None if everyone else Split.CALIBRATION)
     enough_to_calibrate(pool)
     out.mkdir(parents=True, exist_ok=True)
@@ -94,9 +95,12 @@ def release(
     save_file({k: v.contiguous() for k, v in fusion.tensors().items()}, fused)
     for path in (network, fused):
         path.chmod(0o644)
+    licence = _RESEARCH_LICENCE
+    if line == SITE_LINE:
+        licence = licence_of(tensors, started_from=started_from, shipped_fusion=known is not None)
     entries = (
-        _entry(MODEL, network, line, "Anomaly network of the default method (docs/method.md)."),
-        _entry(FUSION_MODEL, fused, line, "Calibration of the default method's difference map."),
+        _entry(MODEL, network, line, licence, "Anomaly network of the default method (docs/method.md)."),
+        _entry(FUSION_MODEL, fused, line, licence, "Calibration of the default method's difference map."),
     )
     if line == SITE_LINE:
         made = _for_site(entries, samples, fusion, min(faces, len(pool)), out)
@@ -136,7 +140,7 @@ def _for_site(
     calibration = replace(cohort(samples, fusion, version=version, basis=basis), weights_sha256=bound)
     kept = save_calibration(calibration, out)
     use = "What the default method's scores mean at this site."
-    rows = (*entries, _entry(calibration_id(calibration.method), kept, SITE_LINE, use))
+    rows = (*entries, _entry(calibration_id(calibration.method), kept, SITE_LINE, entries[0].licence, use))
     about = out / "model-card.md"
     about.write_text(
         card(
@@ -170,8 +174,8 @@ def enough_to_calibrate(pool: FacePool) -> None:
         )
 
 
-def _entry(model: str, path: Path, line: str, use: str) -> ModelEntry:
-    return entry_of(model, path, line=line, licence=_LICENCE[line], intended_use=use)
+def _entry(model: str, path: Path, line: str, licence: str, use: str) -> ModelEntry:
+    return entry_of(model, path, line=line, licence=licence, intended_use=use)
 
 
 def _auroc(samples: Sequence[Sample], fusion: Fusion) -> float:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import cv2
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from service.appraisal.anomalies import RANDOM, Maker
@@ -24,9 +21,11 @@ from service.training.faces import FacePool
 from service.training.localised.examples import PER_FACE, Batch, Examples
 from service.training.localised.losses import Losses, losses
 from service.training.localised.steering import SteeringSet, steer
-from service.training.schedule import follow, save_halves, share_done, write_row
+from service.training.loop import Course, Limits, Progress, cosine, run
+from service.training.schedule import save_halves, write_row
 
-Progress = Callable[[int, int, Mapping[str, float]], None]
+_WARM_UP = 200  # steps
+_LAST_RATE = 0.03  # of the peak
 FROZEN_LAYERS = 5  # of the encoder: edges and colours are as good for faces as for ImageNet
 
 
@@ -52,16 +51,6 @@ class TrainingPlan:
     steer_every: int = 600
 
 
-@dataclass(frozen=True, kw_only=True)
-class _State:
-    """What a checkpoint holds."""
-
-    network: AnomalyNetwork
-    average: AnomalyNetwork
-    optimiser: torch.optim.Optimizer
-    step: int
-
-
 def load_encoder(network: AnomalyNetwork, path: Path) -> None:
     """Start the encoder from SqueezeNet 1.1 weights under torchvision's names."""
     weights = load_file(path)
@@ -70,7 +59,7 @@ def load_encoder(network: AnomalyNetwork, path: Path) -> None:
     )
 
 
-def _fresh(plan: TrainingPlan, device: torch.device) -> _State:
+def _begin(plan: TrainingPlan, device: torch.device) -> Course[AnomalyNetwork]:
     torch.manual_seed(plan.seed)
     network = AnomalyNetwork(plan.view)
     if plan.start is not None:
@@ -92,38 +81,7 @@ def _fresh(plan: TrainingPlan, device: torch.device) -> _State:
         ],
         weight_decay=0.02,
     )
-    average = copy.deepcopy(network).requires_grad_(False)
-    state = _State(network=network, average=average, optimiser=optimiser, step=0)
-    checkpoint = plan.out / "checkpoint.pt"
-    if not checkpoint.exists():
-        return state
-    saved = torch.load(checkpoint, map_location=device, weights_only=True)
-    network.load_state_dict(saved["network"])
-    average.load_state_dict(saved["average"])
-    optimiser.load_state_dict(saved["optimiser"])
-    return _State(network=network, average=average, optimiser=optimiser, step=saved["step"])
-
-
-def _save(plan: TrainingPlan, state: _State, step: int) -> None:
-    partial = plan.out / "checkpoint.part"
-    torch.save(
-        {
-            "network": state.network.state_dict(),
-            "average": state.average.state_dict(),
-            "optimiser": state.optimiser.state_dict(),
-            "step": step,
-        },
-        partial,
-    )
-    partial.replace(plan.out / "checkpoint.pt")
-    save_halves(state.average.state_dict(), plan.out / "network.safetensors")
-
-
-def _rate(step: int, done: float, plan: TrainingPlan) -> float:
-    """Warm-up over 200 steps, then a cosine down to 3 %."""
-    if step < 200:
-        return plan.learning_rate * (step + 1) / 200
-    return plan.learning_rate * (0.03 + 0.97 * 0.5 * (1 + float(np.cos(np.pi * done))))
+    return Course(network, optimiser, plan.out / "checkpoint.pt")
 
 
 def train(
@@ -151,66 +109,60 @@ def train(
     keep_freed_memory()
     torch.set_num_threads(plan.threads)
     cv2.setNumThreads(1)  # a forked worker would wait for OpenCV threads that it does not have
-    state = _fresh(plan, device)
+    course = _begin(plan, device)
     stream = Examples(
         pool,
         makers,
         faces_per_batch=plan.faces_per_batch,
-        first_step=state.step,
+        first_step=course.step,
         curriculum_steps=plan.curriculum_steps,
         seed=plan.seed,
         view=plan.view,
     )
     batches = iter(DataLoader(stream, batch_size=None, num_workers=plan.workers))
-    recent: list[dict[str, float]] = []
-    began = time.monotonic()
-    for step in range(state.step, plan.steps):
+    weights = plan.out / "network.safetensors"
+    shown: list[tuple[Batch, NetworkOutput]] = []  # the newest batch
+
+    def learn(step: int, done: float) -> Mapping[str, float]:
         batch = next(batches)
-        done = share_done(step + 1, plan.steps, state.step, time.monotonic() - began, plan.minutes)
         turn = slice(step % PER_FACE, None, PER_FACE)
-        parts, output = _step(state, batch, turn, _rate(step, done, plan), device)
-        follow(state.average, state.network, step)
-        recent.append({f.name: float(getattr(parts, f.name).detach()) for f in fields(parts)})
-        if (step + 1) % 50 == 0:
-            means = {k: float(np.mean([r[k] for r in recent])) for k in recent[0]}
-            means["seconds"] = time.monotonic() - began
-            write_row(plan.out / "log.csv", step + 1, means)
-            recent.clear()
+        rate = cosine(done, step + 1, peak=plan.learning_rate, last=_LAST_RATE, warm_up=_WARM_UP)
+        parts, output = _step(course, batch, turn, rate, device)
+        shown[:] = [(batch, output)]
+        return {f.name: float(getattr(parts, f.name).detach()) for f in fields(parts)}
+
+    def look(step: int) -> None:
+        _contact_sheet(plan.out / f"sheet-{step:06d}.png", *shown[0])
+        if held is not None:
+            course.average.eval()
+            figures = steer(course.average, held, device)
+            write_row(plan.out / "steering.csv", step, figures)
             if progress is not None:
-                progress(step + 1, plan.steps, means)
-        last = done >= 1.0
-        if (step + 1) % plan.save_every == 0 or last:
-            _save(plan, state, step + 1)
-        if (step + 1) % plan.steer_every == 0 or last:
-            _contact_sheet(plan.out / f"sheet-{step + 1:06d}.png", batch, output)
-            if held is not None:
-                state.average.eval()
-                figures = steer(state.average, held, device)
-                write_row(plan.out / "steering.csv", step + 1, figures)
-                if progress is not None:
-                    progress(step + 1, plan.steps, figures)
-        if last:
-            break
-    return plan.out / "network.safetensors"
+                progress(step, plan.steps, figures)
+
+    run(
+        course,
+        Limits(steps=plan.steps, minutes=plan.minutes, save_every=plan.save_every),
+        learn,
+        log=plan.out / "log.csv",
+        saved=lambda: save_halves(course.average.state_dict(), weights),
+        looks=((plan.steer_every, look),),
+        progress=progress,
+    )
+    return weights
 
 
 def _step(
-    state: _State, batch: Batch, landmarks_of: slice, rate: float, device: torch.device
+    course: Course[AnomalyNetwork], batch: Batch, landmarks_of: slice, rate: float, device: torch.device
 ) -> tuple[Losses, NetworkOutput]:
     """One optimiser step; landmarks are learnt from some of the images, for they cost a third of all."""
-    state.network.train()
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate * group["relative"]
+    course.module.train()
     batch = Batch(**{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
     images = batch.images.float().div(255).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, dtype=torch.bfloat16):
-        output = state.network(images, landmarks_of)
+        output = course.module(images, landmarks_of)
     parts = losses(output, batch, landmarks_of)
-    total: Tensor = parts.total()
-    state.optimiser.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
-    state.optimiser.step()
+    course.learn(parts.total(), rate)
     return parts, output
 
 

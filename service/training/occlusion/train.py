@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import time
 from collections import deque
 from collections.abc import Callable
@@ -27,15 +26,17 @@ from service.appraisal.anomalies import RANDOM, named_types, read_lip_shapes
 from service.appraisal.gates.occlusion_network import ENCODER_LAYERS, OcclusionNetwork
 from service.appraisal.models import ModelStore
 from service.training.faces import Split, open_pool
+from service.training.loop import Course, cosine
 from service.training.occlusion.occluders.stage import Field, Image
 from service.training.occlusion.occlusion_examples import Batch, Scene, SceneMaker, collate
 from service.training.occlusion.occlusion_release import release
-from service.training.schedule import save_halves
+from service.training.schedule import save_halves, write_row
 
 _ENCODER = "squeezenet1_1-imagenet"
 _FROZEN_LAYERS = 5  # of the encoder: edges and colours
 _HARDEST = 24  # cells of each picture whose loss counts once more
 _WARM_UP = 60
+_LAST_RATE = 0.02  # of the peak
 _KEPT_SCENES = 600
 _DOUBTED = 0.5  # probability from which an unlabelled natural pixel counts little in the first round
 
@@ -68,112 +69,84 @@ def _encoder_weights(path: Path) -> dict[str, Tensor]:
 
 
 class OcclusionTrainer:
-    """The network with its optimiser, running average and clock."""
+    """The network on its way, in rounds that each have their time of the processor."""
 
     def __init__(self, plan: OcclusionPlan) -> None:
         """Start anew, or from the checkpoint in ``plan.out``."""
         torch.set_num_threads(plan.threads)
         torch.manual_seed(plan.seed)
         self._plan = plan
-        self.network = OcclusionNetwork()
-        self.network.encoder.load_state_dict(_encoder_weights(plan.encoder))
-        self.network.to(memory_format=torch.channels_last)
-        self.network.encoder[: ENCODER_LAYERS if plan.frozen else _FROZEN_LAYERS].requires_grad_(False)
-        self.average = torch.optim.swa_utils.AveragedModel(
-            self.network,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995),  # type: ignore[no-untyped-call]
-            use_buffers=True,
-        )
-        encoder = [p for p in self.network.encoder.parameters() if p.requires_grad]
-        own = {id(p) for p in self.network.encoder.parameters()}
-        rest = [p for p in self.network.parameters() if id(p) not in own]
-        self._optimiser = torch.optim.AdamW(
+        network = OcclusionNetwork()
+        network.encoder.load_state_dict(_encoder_weights(plan.encoder))
+        network.to(memory_format=torch.channels_last)
+        network.encoder[: ENCODER_LAYERS if plan.frozen else _FROZEN_LAYERS].requires_grad_(False)
+        encoder = [p for p in network.encoder.parameters() if p.requires_grad]
+        own = {id(p) for p in network.encoder.parameters()}
+        rest = [p for p in network.parameters() if id(p) not in own]
+        optimiser = torch.optim.AdamW(
             [{"params": rest, "relative": 1.0}, {"params": encoder, "relative": plan.encoder_rate}],
             lr=plan.learning_rate,
             weight_decay=0.02,
         )
-        self.step, self.round, self.spent_s = 0, 0, 0.0
-        self._restore()
+        self._course = Course(network, optimiser, plan.out / "checkpoint.pt")
+        self._course.more = {"round": 0, "spent_s": 0.0, **self._course.more}
 
     @property
-    def _checkpoint(self) -> Path:
-        return self._plan.out / "checkpoint.pt"
+    def average(self) -> OcclusionNetwork:
+        """The network with the average of its weights."""
+        return self._course.average
 
-    def _restore(self) -> None:
-        if not self._checkpoint.exists():
-            return
-        saved = torch.load(self._checkpoint, weights_only=True)
-        self.network.load_state_dict(saved["network"])
-        self.average.load_state_dict(saved["average"])
-        self._optimiser.load_state_dict(saved["optimiser"])
-        self.step, self.round, self.spent_s = saved["step"], saved["round"], saved["spent_s"]
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self._course.step
+
+    @property
+    def round(self) -> int:
+        """Rounds that are done."""
+        return int(self._course.more["round"])
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights in half precision."""
-        partial = self._plan.out / "checkpoint.part"
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimiser": self._optimiser.state_dict(),
-                "step": self.step,
-                "round": self.round,
-                "spent_s": self.spent_s,
-            },
-            partial,
-        )
-        partial.replace(self._checkpoint)
-        save_halves(self.average.module.state_dict(), self._plan.out / "network.safetensors")
+        self._course.save()
+        save_halves(self.average.state_dict(), self._plan.out / "network.safetensors")
 
     def run(self, maker: SceneMaker) -> None:
         """Train one round; continues where a checkpoint of this round left off."""
+        more = self._course.more
         limit_s = 60 * self._plan.minutes[self.round]
         rng = np.random.default_rng((self._plan.seed, self.step))
         recent: list[float] = []
         kept: deque[Scene] = deque(maxlen=_KEPT_SCENES)
-        while self.spent_s < limit_s:
+        while more["spent_s"] < limit_s:
             began = time.process_time()
             fresh = [maker.draw(rng) for _ in range(self._plan.scenes)]
             again = [kept[int(i)] for i in rng.integers(len(kept), size=self._plan.again)] if kept else []
             kept.extend(fresh)
-            recent.append(self._learn(collate(fresh + again), self.spent_s / limit_s))
-            self.spent_s += time.process_time() - began
-            self.step += 1
+            recent.append(self._learn(collate(fresh + again), more["spent_s"] / limit_s))
+            more["spent_s"] += time.process_time() - began
+            self._course.count()
             if self.step % self._plan.save_every == 0:
-                self._log(float(np.mean(recent)))
+                figures = {"round": more["round"], "seconds": more["spent_s"], "loss": float(np.mean(recent))}
+                write_row(self._plan.out / "log.csv", self.step, figures)
                 recent.clear()
                 self.save()
-        self.round, self.spent_s = self.round + 1, 0.0
+        more["round"], more["spent_s"] = self.round + 1, 0.0
         self.save()
 
     def _learn(self, batch: Batch, done: float) -> float:
         peak = self._plan.learning_rate * (1.0 if self.round == 0 else 0.6)
-        rate = peak * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(done, 1.0)))))
-        rate *= min(1.0, (self.step + 1) / _WARM_UP)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate * group["relative"]
-        self.network.train()
+        network = self._course.module
+        network.train()
         images = batch.images.float().div(255).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             with torch.set_grad_enabled(not self._plan.frozen):
-                features = self.network.encode(images)
-            logits = self.network.decode(features)
+                features = network.encode(images)
+            logits = network.decode(features)
         value = loss(logits, batch, lenient=self.round == 0 and self.step > 3 * _WARM_UP)
-        self._optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self._optimiser.step()
-        self.average.update_parameters(self.network)
+        rate = cosine(done, self.step + 1, peak=peak, last=_LAST_RATE, warm_up=_WARM_UP)
+        self._course.learn(value, rate)
         return float(value.detach())
-
-    def _log(self, value: float) -> None:
-        path = self._plan.out / "log.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="") as stream:
-            writer = csv.writer(stream)
-            if fresh:
-                writer.writerow(["step", "round", "seconds", "loss"])
-            writer.writerow([self.step, self.round, f"{self.spent_s:.0f}", f"{value:.5f}"])
 
 
 def loss(logits: Tensor, batch: Batch, *, lenient: bool) -> Tensor:
@@ -231,7 +204,7 @@ def train(plan: OcclusionPlan, data: Path, lip_shapes: Path) -> Path:
     anomalies = {**named_types(read_lip_shapes(lip_shapes)), **RANDOM}
     trainer = OcclusionTrainer(plan)
     while trainer.round < len(plan.minutes):
-        look = looker(copy.deepcopy(trainer.average.module)) if trainer.round else None
+        look = looker(copy.deepcopy(trainer.average)) if trainer.round else None
         trainer.run(SceneMaker(pool=pool, anomalies=anomalies, look=look))
     return plan.out / "network.safetensors"
 

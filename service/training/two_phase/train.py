@@ -6,9 +6,7 @@ what is there from what surrounds it.
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +29,13 @@ from service.appraisal.methods.two_phase.discrepancy_network import (
 )
 from service.training.faces import FacePool, NormalFace
 from service.training.localised import augmentation
-from service.training.schedule import follow, save_halves, share_done, write_row
+from service.training.loop import Course, Limits, Progress, cosine, run
+from service.training.schedule import save_halves
 
-Progress = Callable[[int, int, Mapping[str, float]], None]
 _WARM_UP = 100
 _LAST_RATE = 0.02  # of the peak
 _PICTURE_WEIGHT = 1.0
-_LOG_EVERY, _SHEET_EVERY = 50, 500
+_SHEET_EVERY = 500
 _SHEET_FACES = 6
 
 
@@ -55,16 +53,6 @@ class DiscrepancyPlan:
     threads: int = 1
     seed: int = 2
     save_every: int = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class _State:
-    """What a checkpoint holds."""
-
-    student: Student
-    average: Student
-    optimiser: torch.optim.Optimizer
-    step: int
 
 
 def hide(rng: np.random.Generator) -> NDArray[np.float32]:
@@ -145,73 +133,50 @@ def train_discrepancy(
     torch.set_num_threads(plan.threads)
     device = torch.device(plan.device)
     teacher = load_teacher(plan.teacher).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = _fresh(plan, device)
-    rng = np.random.default_rng((plan.seed, state.step))
+    course = _begin(plan, device)
+    rng = np.random.default_rng((plan.seed, course.step))
     shown = np.linspace(0, len(held) - 1, min(_SHEET_FACES, len(held))).astype(int)
     watched = as_batch(
         [as_seen(held.face(int(number), INPUT_SIZE), rng, plain=True) for number in shown], device
     )
-    recent: list[dict[str, float]] = []
-    began = time.monotonic()
-    for step in range(state.step + 1, plan.steps + 1):
-        done = share_done(step, plan.steps, state.step, time.monotonic() - began, plan.minutes)
-        recent.append(_learn(plan, state, teacher, pool, rng, step, done))
-        follow(state.average, state.student, step)
-        last = done >= 1.0
-        if step % _LOG_EVERY == 0 or last:
-            figures = {name: float(np.mean([row[name] for row in recent])) for name in recent[0]}
-            figures["seconds"] = time.monotonic() - began
-            recent.clear()
-            write_row(plan.out / "log.csv", step, figures)
-            if progress is not None:
-                progress(step, plan.steps, figures)
-        if step % plan.save_every == 0 or last:
-            _save(plan, state, step)
-        if step % _SHEET_EVERY == 0 or last:
-            _contact_sheet(plan.out / f"sheet-{step:06d}.png", teacher, state.average, watched)
-        if last:
-            break
-    return plan.out / "student.safetensors"
+    weights = plan.out / "student.safetensors"
+
+    def learn(step: int, done: float) -> Mapping[str, float]:
+        rate = cosine(done, step + 1, peak=plan.learning_rate, last=_LAST_RATE, warm_up=_WARM_UP)
+        return _learn(plan, course, teacher, pool, rng, rate=rate)
+
+    def look(step: int) -> None:
+        _contact_sheet(plan.out / f"sheet-{step:06d}.png", teacher, course.average, watched)
+
+    run(
+        course,
+        Limits(steps=plan.steps, minutes=plan.minutes, save_every=plan.save_every),
+        learn,
+        log=plan.out / "log.csv",
+        saved=lambda: save_halves(course.average.state_dict(), weights),
+        looks=((_SHEET_EVERY, look),),
+        progress=progress,
+    )
+    return weights
 
 
-def _fresh(plan: DiscrepancyPlan, device: torch.device) -> _State:
+def _begin(plan: DiscrepancyPlan, device: torch.device) -> Course[Student]:
     torch.manual_seed(plan.seed)
     student = Student().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(student).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(student.parameters(), lr=0.0, weight_decay=0.01)
-    step, checkpoint = 0, plan.out / "checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        student.load_state_dict(saved["student"])
-        average.load_state_dict(saved["average"])
-        optimiser.load_state_dict(saved["optimiser"])
-        step = int(saved["step"])
-    return _State(student=student, average=average, optimiser=optimiser, step=step)
+    course = Course(student, optimiser, plan.out / "checkpoint.pt", name="student")
+    course.average.eval()
+    return course
 
 
-def _save(plan: DiscrepancyPlan, state: _State, step: int) -> None:
-    partial = plan.out / "checkpoint.part"
-    torch.save(
-        {
-            "student": state.student.state_dict(),
-            "average": state.average.state_dict(),
-            "optimiser": state.optimiser.state_dict(),
-            "step": step,
-        },
-        partial,
-    )
-    partial.replace(plan.out / "checkpoint.pt")
-    save_halves(state.average.state_dict(), plan.out / "student.safetensors")
-
-
-def _learn(  # noqa: PLR0917
+def _learn(
     plan: DiscrepancyPlan,
-    state: _State,
+    course: Course[Student],
     teacher: Teacher,
     pool: FacePool,
     rng: np.random.Generator,
-    step: int,
-    done: float,
+    *,
+    rate: float,
 ) -> dict[str, float]:
     """One step; its losses."""
     device = torch.device(plan.device)
@@ -220,23 +185,16 @@ def _learn(  # noqa: PLR0917
     hidden = torch.zeros(len(faces), 1, SIDES[0], SIDES[0], device=device)
     for index in range(whole, len(faces)):
         hidden[index, 0] = torch.from_numpy(hide(rng))
-    rate = plan.learning_rate * (_LAST_RATE + (1 - _LAST_RATE) * 0.5 * (1 + float(np.cos(np.pi * done))))
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate * min(1.0, step / _WARM_UP)
-    state.student.train()
+    course.module.train()
     with torch.autocast(device.type, dtype=torch.bfloat16):
         wanted: Features = teacher(faces)
         seen = teacher(faces[whole:], hidden[whole:]) if whole < len(faces) else ()
         known = [torch.cat([w[:whole], s]) for w, s in zip(wanted, seen, strict=True)] if seen else wanted
-        given, picture = state.student((known[0], known[1], known[2]), hidden)
+        given, picture = course.module((known[0], known[1], known[2]), hidden)
     parts = [part.mean() for part in distances(wanted, given)]
     target = torch.nn.functional.avg_pool2d(faces, INPUT_SIZE // PICTURE_SIZE)
     painted = (picture - target).abs().mean()
-    loss = torch.stack(parts).sum() + _PICTURE_WEIGHT * painted
-    state.optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    torch.nn.utils.clip_grad_norm_(state.student.parameters(), 5.0)
-    state.optimiser.step()
+    course.learn(torch.stack(parts).sum() + _PICTURE_WEIGHT * painted, rate)
     names = [f"distance{side}" for side in SIDES]
     return {
         **{name: float(part.detach()) for name, part in zip(names, parts, strict=True)},

@@ -30,9 +30,9 @@ from service.records import BreakerState, DeliveryState, InstanceState
 from service.steps import DELIVER
 from service.storage.local import InstanceStore
 from tests.dicom_objects import photograph
-from tests.integration.dicom_node.delivery.test_scu import part10
-from tests.integration.test_database import judged, offered
+from tests.part10 import part10
 from tests.peers import find_peer
+from tests.records import judged, offered
 from tests.waiting import wait_until
 
 

@@ -41,8 +41,9 @@ def _moved(appraisal, by):
 @pytest.mark.parametrize(
     ("by", "verdict"),
     [
-        (0.31, Verdict.BETTER),
-        (-0.31, Verdict.WORSE),
+        (0.35, Verdict.BETTER),  # of two regions: p .022, under .025
+        (-0.35, Verdict.WORSE),
+        (0.31, Verdict.WITHIN_ERROR),  # beyond it for one region, not for one of two
         (0.29, Verdict.WITHIN_ERROR),
         (-0.29, Verdict.WITHIN_ERROR),
         (0.0, Verdict.WITHIN_ERROR),
@@ -54,6 +55,34 @@ def test_a_change_is_real_beyond_the_smallest_detectable_one(appraisal, by, verd
     assert by_region[Region.FACE].verdict is by_region[Region.NOSE].verdict is verdict
     assert by_region[Region.FACE].difference == pytest.approx(by)
     assert by_region[Region.UPPER_LIP].verdict is Verdict.UNKNOWN
+
+
+def test_the_primary_region_is_judged_alone_and_the_others_after_it(appraisal):
+    known = _repeatability(appraisal.method, 0.3)
+    small = compare_appraisals(appraisal, _moved(appraisal, 0.31), known, primary=Region.FACE)
+    by_region = {row.region: row.verdict for row in small}
+    assert (by_region[Region.FACE], by_region[Region.NOSE]) == (Verdict.BETTER, Verdict.BETTER)
+    unmoved = replace(
+        appraisal,
+        regions=tuple(
+            replace(p, score=p.score + (2 if p.region is Region.NOSE else 0)) for p in appraisal.regions
+        ),
+    )
+    closed = compare_appraisals(appraisal, unmoved, known, primary=Region.FACE)
+    assert {row.verdict for row in closed if row.region in (Region.FACE, Region.NOSE)} == {
+        Verdict.WITHIN_ERROR
+    }
+    together = {row.region: row.verdict for row in compare_appraisals(appraisal, unmoved, known)}
+    assert (together[Region.FACE], together[Region.NOSE]) == (Verdict.WITHIN_ERROR, Verdict.BETTER)
+
+
+def test_another_calibration_of_the_same_scores_is_no_other_method(appraisal):
+    rated = replace(appraisal, method=replace(appraisal.method, calibration="symmetry-ratings-2"))
+    assert compare_appraisals(appraisal, rated, None)
+    with pytest.raises(ConfigurationError, match="compare only"):
+        compare_appraisals(
+            appraisal, replace(appraisal, method=replace(appraisal.method, config_sha256="0" * 64)), None
+        )
 
 
 def test_what_is_not_known_is_not_called_a_change(appraisal):

@@ -18,7 +18,7 @@ from service.errors import ConfigurationError, ModelNotFoundError
 from service.exit_codes import ExitCode
 from service.training.model_card import entry_of, put_rows
 from tests.unit.appraisal.photographs import portrait
-from tests.unit.training.test_faces import write_archive
+from tests.unit.training.archives import write_archive
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHOD = ["score", "--method", "symmetry+patchcore", "--output", "jsonl"]

@@ -24,8 +24,8 @@ from service.records import InstanceState, LedgerEvent
 from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import photograph, save
-from tests.integration.test_database import offered
 from tests.peers import find_peer
+from tests.records import offered
 from tests.waiting import wait_until
 
 StartNode = Callable[..., Node]
@@ -246,3 +246,35 @@ def test_a_sender_that_retries_gets_through_once_the_queue_is_short(
     assert "0x0000" in said
     with transaction(pool) as connection:
         assert instances.by_uid(connection, ds.SOPInstanceUID) is not None
+
+
+def test_one_address_does_not_multiply_its_rate_by_ae_titles(start: StartNode) -> None:
+    node = start(dicom_associations_per_minute=3)
+    context = (Verification, ExplicitVRLittleEndian)
+    answers = [dicom_objects.associate(node.port, context, calling=f"C{n}") for n in range(6)]
+    assert sum(each.is_established for each in answers) == 3
+    for each in answers:
+        if each.is_established:
+            each.release()
+
+
+def test_guesses_are_few_whatever_ae_title_they_come_under(start: StartNode, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text(f"camera1:{digest_of(b'secret')}\n")
+    node = start(dicom_users_file=users, dicom_require_user_identity=True)
+    for number in range(12):
+        assert not is_admitted(node, f"guess{number}".encode(), calling=f"GUESS{number}")
+    # the right passcode, after too many wrong ones from this address
+    assert not is_admitted(node, b"secret", calling="CAMERA")
+
+
+def is_admitted(node: Node, passcode: bytes, calling: str) -> bool:
+    ae = AE(ae_title=calling)
+    ae.add_requested_context(Verification, ExplicitVRLittleEndian)
+    item = UserIdentityNegotiation()
+    item.user_identity_type, item.primary_field, item.secondary_field = 2, b"camera1", passcode
+    association = ae.associate("127.0.0.1", node.port, ext_neg=[item])
+    admitted = bool(association.is_established)
+    if admitted:
+        association.release()
+    return admitted

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom import dcmread, dcmwrite
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -37,8 +37,9 @@ from service.errors import (
     ResultNotAcceptedError,
 )
 from tests.dicom_objects import photograph
+from tests.jpeg_files import jpeg
 from tests.orthanc import Orthanc
-from tests.unit.dicom_node.delivery.test_location import jpeg
+from tests.part10 import part10
 
 StartPacs = Callable[..., Destination]
 
@@ -69,12 +70,6 @@ def pacs() -> Iterator[StartPacs]:
 @pytest.fixture
 def quick(settings: Settings) -> Settings:
     return settings.model_copy(update={"delivery_timeout_s": 10.0})
-
-
-def part10(ds: Dataset) -> bytes:
-    buffer = BytesIO()
-    dcmwrite(buffer, ds, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def result(transfer_syntax: str = ExplicitVRLittleEndian) -> Dataset:

@@ -17,7 +17,7 @@ from reporting.report import report
 from service.database.pool import transaction
 from service.pipeline.context import Context
 from tests.integration.reporting.dicomweb.conftest import BASE_URL, Web
-from tests.integration.reporting.test_report import judge, keep_npy, keep_png
+from tests.integration.reporting.judging import judge, keep_npy, keep_png
 from tests.unit.reporting.photographs import SOP_UID, STUDY_UID, appraised
 
 JSON = "application/dicom+json"

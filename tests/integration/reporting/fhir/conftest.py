@@ -15,10 +15,10 @@ from uuid import UUID, uuid5
 import pytest
 
 from reporting.dicom.context import ReportContext, ResultObject
-from reporting.fhir.app import FhirApp
 from reporting.fhir.database.records import Saved
 from reporting.fhir.http import Api
 from reporting.fhir.results import save_results
+from reporting.http.fhir_app import FhirApp
 from reporting.http.server import make_api
 from reporting.identifiers import ResultKind, result_uid
 from service.config import Settings

@@ -19,10 +19,10 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
 from reporting.fhir import smart
-from reporting.fhir.app import FhirApp
 from reporting.fhir.http import Api
 from reporting.fhir.outcome import FhirProblemError
 from reporting.fhir.smart import Authorizer, Registry, TrustedIssuer, load_registry
+from reporting.http.fhir_app import FhirApp
 from reporting.http.server import make_api
 from reporting.identifiers import fhir_id
 from service.config import Settings

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from reporting.fhir.access import Principal, parse_scopes
-from reporting.fhir.app import FhirApp
 from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database.persons import ConflictKind
 from reporting.fhir.http import Api
+from reporting.http.fhir_app import FhirApp
 from reporting.identifiers import fhir_id
 from service.database import ledger
 from service.database.pool import transaction

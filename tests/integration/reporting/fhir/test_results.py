@@ -6,7 +6,9 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from reporting.fhir.database.records import SaveOutcome
 from reporting.fhir.http import Api
@@ -31,6 +33,36 @@ def test_an_appraisal_is_eight_resources_that_can_be_read(client: Client, save: 
         assert answer.status == 200
         assert answer.content.decode() == each.resource.body
         assert answer.json()["meta"]["versionId"] == "1"
+
+
+def test_the_picture_of_the_references_is_what_is_saved(save: Save) -> None:
+    """The diagram in docs/fhir.md; the two Media are told apart by what they hold."""
+    page = (Path(__file__).resolve().parents[4] / "docs" / "fhir.md").read_text()
+    drawn = re.findall(r"^    (\w+)(?:\[[^]]*\])? -->\|([\w.]+)\| (\w+)$", page, re.MULTILINE)
+    bodies = [json.loads(s.resource.body) for s in save()]
+    names = {
+        f"{body['resourceType']}/{body['id']}": {
+            "image/png": "Heatmap",
+            "application/dicom": "Photograph",
+        }.get(body.get("content", {}).get("contentType"), body["resourceType"])
+        for body in bodies
+    }
+
+    def references(node: object, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+        for key, value in node.items() if isinstance(node, dict) else ():
+            if key == "reference":
+                yield ".".join(path), names[value]
+            for part in value if isinstance(value, list) else [value]:
+                yield from references(part, (*path, key))
+
+    saved = {
+        (names[f"{body['resourceType']}/{body['id']}"], *found)
+        for body in bodies
+        for found in references(body, ())
+    }
+
+    assert set(drawn) == saved
+    assert len(drawn) == len(saved)
 
 
 def test_saving_again_makes_no_version(save: Save) -> None:

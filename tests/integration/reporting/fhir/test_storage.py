@@ -19,7 +19,7 @@ from reporting.fhir.http import Api
 from service.database.migrate import migrate
 from service.database.pool import transaction
 from tests.integration.reporting.fhir.conftest import Client, Save
-from tests.integration.reporting.fhir.write.test_withdrawal import observation_of, withdraw
+from tests.integration.reporting.fhir.write.withdrawing import observation_of, withdraw
 
 
 def component(code: str, value: str | None, unit: str | None = "1") -> ComponentEntry:

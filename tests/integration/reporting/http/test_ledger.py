@@ -18,7 +18,7 @@ from service.database.pool import Pool, transaction
 from service.records import LedgerEvent
 from tests.audit import faults
 from tests.integration.reporting.dicomweb.conftest import Http
-from tests.integration.test_database import offered
+from tests.records import offered
 
 UID = "1.2.3"
 

@@ -15,7 +15,7 @@ from service.database import instances
 from service.database.pool import Pool, transaction
 from service.exit_codes import ExitCode
 from tests.audit import faults
-from tests.integration.test_database import offered
+from tests.records import offered
 
 
 @pytest.fixture

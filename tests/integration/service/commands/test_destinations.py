@@ -18,7 +18,7 @@ from service.errors import ConfigurationError
 from service.pipeline.completeness import note_received
 from service.records import BreakerState, DeliveryState, InstanceState, StudyState
 from service.steps import DELIVER
-from tests.integration.test_database import judged, offered
+from tests.records import judged, offered
 
 Run = Callable[..., str]
 

@@ -25,7 +25,7 @@ from service.pipeline.sweeper import sweep
 from service.records import InstanceState, LedgerEvent, NewInstance, StudyState
 from service.steps import APPRAISE, REPORT_STUDY, Queue
 from service.storage.local import InstanceStore
-from tests.integration.test_database import offered
+from tests.records import offered
 from tests.unit.reporting.photographs import STUDY_UID, photograph, rejected
 
 CLASS = "1.2.840.10008.5.1.4.1.1.77.1.4"

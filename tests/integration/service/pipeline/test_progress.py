@@ -23,7 +23,7 @@ from service.records import InstanceState, LedgerEvent
 from service.stack.servers import EmbeddedRedis
 from service.steps import APPRAISE, DELIVER, Queue
 from service.storage.local import InstanceStore
-from tests.integration.test_database import delivery, offered
+from tests.records import delivery, offered
 from tests.waiting import wait_until
 
 

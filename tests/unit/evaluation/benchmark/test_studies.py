@@ -21,7 +21,7 @@ from service.evaluation.benchmark.studies import StudyTable, as_json, as_markdow
 from service.evaluation.benchmark.summary import Figure
 from service.evaluation.benchmark.trial import Judged
 from tests.unit.evaluation.benchmark.shown import sheet, subject
-from tests.unit.evaluation.benchmark.test_trial import MAKERS, subjects
+from tests.unit.evaluation.benchmark.trials import MAKERS, subjects
 
 NAN = float("nan")
 

@@ -13,7 +13,7 @@ from service.evaluation.benchmark.subgroups import FEWEST, Portrayed, age_band, 
 from service.evaluation.benchmark.trial import Judged
 from service.records import QualityMeasures
 from tests.unit.evaluation.benchmark.shown import SIZE, sheet, subject
-from tests.unit.evaluation.benchmark.test_trial import MAKERS, subjects
+from tests.unit.evaluation.benchmark.trials import MAKERS, subjects
 
 
 class Judge:

@@ -4,15 +4,12 @@ import re
 import numpy as np
 import pytest
 
-from service.appraisal.anomalies import NAMED
 from service.evaluation.benchmark.judges import OracleJudge
 from service.evaluation.benchmark.report import write_report
 from service.evaluation.benchmark.studies import as_json, rejection_table, trial_table
 from service.evaluation.benchmark.summary import summarise
-from service.evaluation.benchmark.trial import Judged, Subject, trial
-from tests.unit.appraisal.drawn_face import drawn_face
-
-MAKERS = {name: NAMED[name] for name in ("droop", "nevus")}
+from service.evaluation.benchmark.trial import Judged, trial
+from tests.unit.evaluation.benchmark.trials import MAKERS, subjects
 
 
 class Constant:
@@ -34,15 +31,6 @@ class Refuser:
             return Judged(anomaly=0.0, difference=np.zeros(image.shape[:2], np.float32))
         why = ("too-dark", "no-face") if image.mean() > self.first.mean() else ("no-face",)
         return Judged(anomaly=None, difference=None, reasons=why)
-
-
-def subjects(count=3):
-    face = drawn_face(128)
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        grain = rng.integers(-4, 5, face.image.shape)
-        image = np.clip(face.image.astype(int) + grain, 0, 255).astype(np.uint8)
-        yield Subject(identity=str(number), group="", image=image, landmarks=face.landmarks)
 
 
 def run(judge, keep=lambda sheet: None):

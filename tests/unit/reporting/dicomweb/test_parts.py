@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from reporting.dicomweb.accept import accepted
 from reporting.dicomweb.conditional import sliced
 from reporting.dicomweb.media import Part, _body
 from reporting.dicomweb.problem import DicomwebError
 from reporting.dicomweb.window import window_of
+from reporting.wire.accept import accepted
 
 
 def test_media_ranges() -> None:

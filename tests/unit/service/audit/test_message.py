@@ -34,18 +34,32 @@ OBJECTS = (
     events.patient("4711", "HOSPITAL"),
 )
 MESSAGES: dict[str, AuditMessage] = {
-    "application activity": events.application_activity(
-        AT, SOURCE, application=NODE, kind=EventType.APPLICATION_START
+    "application activity": events.message(
+        EventId.APPLICATION_ACTIVITY, AT, SOURCE, kind=EventType.APPLICATION_START, participants=(NODE,)
     ),
-    "audit log used": events.audit_log_used(AT, SOURCE, reader=CAMERA, uri="semblance:audit"),
-    "begin transferring": events.begin_transferring(AT, SOURCE, participants=(CAMERA, NODE), objects=OBJECTS),
-    "accessed": events.instances_accessed(
-        AT, SOURCE, action=Action.READ, participants=(NODE,), objects=OBJECTS
+    "audit log used": events.message(
+        EventId.AUDIT_LOG_USED,
+        AT,
+        SOURCE,
+        participants=(CAMERA,),
+        objects=(events.security_log("semblance:audit"),),
     ),
-    "transferred": events.instances_transferred(
-        AT, SOURCE, action=Action.CREATE, participants=(CAMERA, NODE), objects=OBJECTS
+    "begin transferring": events.message(
+        EventId.BEGIN_TRANSFERRING, AT, SOURCE, participants=(CAMERA, NODE), objects=OBJECTS
     ),
-    "not transferred": events.instances_transferred(
+    "accessed": events.message(
+        EventId.INSTANCES_ACCESSED, AT, SOURCE, action=Action.READ, participants=(NODE,), objects=OBJECTS
+    ),
+    "transferred": events.message(
+        EventId.INSTANCES_TRANSFERRED,
+        AT,
+        SOURCE,
+        action=Action.CREATE,
+        participants=(CAMERA, NODE),
+        objects=OBJECTS,
+    ),
+    "not transferred": events.message(
+        EventId.INSTANCES_TRANSFERRED,
         AT,
         SOURCE,
         action=Action.READ,
@@ -54,38 +68,50 @@ MESSAGES: dict[str, AuditMessage] = {
         outcome=Outcome.MINOR_FAILURE,
         description="disk low",
     ),
-    "study deleted": events.study_deleted(AT, SOURCE, deleter=NODE, objects=OBJECTS),
-    "export": events.export(
-        AT, SOURCE, exporter=NODE, medium=MediaType.URI, to="https://ehr.example", objects=OBJECTS
+    "study deleted": events.message(EventId.STUDY_DELETED, AT, SOURCE, objects=OBJECTS, participants=(NODE,)),
+    "export": events.message(
+        EventId.EXPORT,
+        AT,
+        SOURCE,
+        objects=OBJECTS,
+        participants=(NODE, events.media("https://ehr.example", MediaType.URI, Role.DESTINATION_MEDIA)),
     ),
-    "import": events.import_(
-        AT, SOURCE, importer=NODE, medium=MediaType.CD, origin="disc 7", objects=OBJECTS
+    "import": events.message(
+        EventId.IMPORT,
+        AT,
+        SOURCE,
+        objects=OBJECTS,
+        participants=(NODE, events.media("disc 7", MediaType.CD, Role.SOURCE_MEDIA)),
     ),
-    "network entry": events.network_entry(AT, SOURCE, entering=NODE, kind=EventType.ATTACH),
-    "query": events.query(
+    "network entry": events.message(
+        EventId.NETWORK_ENTRY, AT, SOURCE, kind=EventType.ATTACH, participants=(NODE,)
+    ),
+    "query": events.message(
+        EventId.QUERY,
         AT,
         SOURCE,
         participants=(CAMERA, NODE),
-        sop_class_uid="1.2.840.10008.5.1.4.1.2.2.1",
-        identifier=b"\x08\0\x52\0CS\x06\0STUDY ",
-        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        objects=(
+            events.asked("1.2.840.10008.5.1.4.1.2.2.1", b"\x08\0\x52\0CS\x06\0STUDY ", "1.2.840.10008.1.2.1"),
+        ),
     ),
-    "security alert": events.security_alert(
+    "security alert": events.message(
+        EventId.SECURITY_ALERT,
         AT,
         SOURCE,
         kind=EventType.NODE_AUTHENTICATION,
         participants=(NODE, CAMERA),
-        subject="10.1.2.3",
         description="calling AE title not recognised",
         outcome=Outcome.SERIOUS_FAILURE,
+        objects=(events.alerted("10.1.2.3", "calling AE title not recognised"),),
     ),
-    "user authentication": events.user_authentication(
+    "user authentication": events.message(
+        EventId.USER_AUTHENTICATION,
         AT,
         SOURCE,
-        user=CAMERA,
-        authenticator=NODE,
         kind=EventType.LOGIN,
         outcome=Outcome.SUCCESS,
+        participants=(CAMERA, NODE),
     ),
 }
 
@@ -149,22 +175,18 @@ def test_codes_and_meanings_are_those_of_the_standard() -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40), st.binary(max_size=40))
 def test_no_text_from_outside_breaks_a_message(text: str, query: bytes) -> None:
-    alert = events.security_alert(
+    alert = events.message(
+        EventId.SECURITY_ALERT,
         AT,
         SOURCE,
         kind=EventType.NODE_AUTHENTICATION,
         participants=(Participant(user_id=text, is_requestor=False, user_name=text, ae_title=text),),
-        subject=text,
         description=text,
         outcome=Outcome.SERIOUS_FAILURE,
+        objects=(events.alerted(text, text),),
     )
-    asked = events.query(
-        AT,
-        SOURCE,
-        participants=(CAMERA,),
-        sop_class_uid="1.2.3",
-        identifier=query,
-        transfer_syntax_uid="",
+    asked = events.message(
+        EventId.QUERY, AT, SOURCE, participants=(CAMERA,), objects=(events.asked("1.2.3", query, ""),)
     )
     assert faults(alert.xml()) == []
     assert faults(asked.xml()) == []

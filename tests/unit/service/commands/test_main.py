@@ -26,7 +26,7 @@ from service.records import InstanceState, LedgerEvent
 from service.stack.stack import Stack, StackOptions, running_stack
 from service.steps import APPRAISE
 from tests.command import semblance
-from tests.integration.test_database import offered
+from tests.records import offered
 
 DOCS = Path(__file__).resolve().parents[4] / "docs" / "cli.md"
 Run = Callable[..., tuple[int, str]]

@@ -12,8 +12,8 @@ from service.training.faces import Split, open_pool
 from service.training.localised.close_up import seen_from
 from service.training.localised.examples import PER_FACE, Examples
 from service.training.localised.train import train
-from tests.unit.training.localised.test_train import plan
-from tests.unit.training.test_faces import write_archive
+from tests.unit.training.archives import write_archive
+from tests.unit.training.localised.plans import plan
 
 
 def stream(tmp_path, view, makers=("random-bumps", "random-line")):

@@ -9,7 +9,7 @@ from service.appraisal.methods.localised.views import CLOSE_UP, LANDMARKS
 from service.training.faces import Split, open_pool
 from service.training.localised.landmarks import DisplacedFaces, LandmarkPlan, train_landmarks
 from service.training.localised.losses import landmark_loss
-from tests.unit.training.test_faces import write_archive
+from tests.unit.training.archives import write_archive
 
 
 @pytest.fixture

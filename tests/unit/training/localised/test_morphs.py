@@ -7,7 +7,7 @@ import pytest
 from service.appraisal.anomalies.anatomy import CHIN, LIPS
 from service.training.faces import Split, open_pool
 from service.training.localised.morphs import between, stranger
-from tests.unit.training.test_faces import write_archive
+from tests.unit.training.archives import write_archive
 
 
 @pytest.fixture

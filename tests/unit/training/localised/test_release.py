@@ -17,9 +17,10 @@ from service.appraisal.site import at_site
 from service.errors import ConfigurationError
 from service.training.localised.calibrate import Sample, fit
 from service.training.localised.cohort import cohort
+from service.training.localised.provenance import OWN, licence_of
 from service.training.localised.release import release
 from tests.unit.appraisal.drawn_face import drawn_mesh
-from tests.unit.training.test_faces import write_archive
+from tests.unit.training.archives import write_archive
 
 SIZE = 256
 CHIN = [LANDMARKS.index(point) for point in (148, 152, 377)]
@@ -154,6 +155,38 @@ def test_a_release_for_a_site_is_a_model_directory(tmp_path, weights):
     row = at_site(METHODS["default"], store)
     assert row.calibration == f"default-site-{store.sha256(['default-face', 'default-fusion'])[:8]}"
     assert row.calibration in (out / "model-card.md").read_text()
+
+
+@pytest.mark.parametrize("started", [True, False], ids=["train site --steps 0", "calibrate --line site"])
+def test_shipped_weights_stay_under_their_licence_at_a_site(tmp_path, started):
+    """Byte for byte the research network: calling it the site's frees nobody."""
+    store = ModelStore()
+    write_archive(tmp_path, 256, ["site"] * 40)
+    licence = store.entry("default-face").licence
+    release(
+        store.path("default-face"),
+        tmp_path,
+        tmp_path / "out",
+        Mesh(),
+        faces=12,
+        line="site",
+        seed=0,
+        started_from=licence if started else "",
+    )
+    rows = tomllib.loads((tmp_path / "out" / "models_manifest.toml").read_text())["model"]
+    assert all(licence in row["licence"] for row in rows)
+    assert licence in (tmp_path / "out" / "model-card.md").read_text()
+
+
+def test_a_network_of_nothing_shipped_is_the_sites_own():
+    both = together(AnomalyNetwork().state_dict(), AnomalyNetwork(CLOSE_UP).state_dict())
+    assert licence_of(both) == OWN
+    shipped = ModelStore().tensors("default-face")
+    near = of_close_up(shipped)
+    assert licence_of(together(AnomalyNetwork().state_dict(), near)) != OWN, "the close-up is the shipped one"
+    assert licence_of(both, shipped_fusion=True) != OWN
+    again = licence_of(both, started_from=licence_of(shipped))
+    assert again == licence_of(shipped)
 
 
 def test_a_release_for_research_is_rows_for_the_products_manifest(tmp_path, weights):

@@ -13,8 +13,9 @@ from service.training.faces import Split, open_pool
 from service.training.localised.examples import PER_FACE, Examples
 from service.training.localised.losses import losses
 from service.training.localised.steering import auroc, steering_set
-from service.training.localised.train import TrainingPlan, train
-from tests.unit.training.test_faces import write_archive
+from service.training.localised.train import train
+from tests.unit.training.archives import write_archive
+from tests.unit.training.localised.plans import plan
 
 MAKERS = {name: RANDOM[name] for name in ("random-bumps", "random-blob")}
 
@@ -31,21 +32,6 @@ def start(tmp_path):
     path = tmp_path / "start.safetensors"
     save_file({k: v.contiguous() for k, v in AnomalyNetwork().state_dict().items()}, path)
     return path
-
-
-def plan(tmp_path, start, steps):
-    return TrainingPlan(
-        out=tmp_path / "run",
-        encoder=None,
-        start=start,
-        steps=steps,
-        faces_per_batch=1,
-        curriculum_steps=10,
-        threads=1,
-        workers=0,
-        save_every=2,
-        steer_every=2,
-    )
 
 
 def test_batches_are_trios_of_sham_subtle_and_plain(pool):

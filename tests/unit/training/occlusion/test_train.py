@@ -25,7 +25,7 @@ from service.training.occlusion.occlusion_examples import (
 from service.training.occlusion.occlusion_release import CALIBRATION, release
 from service.training.occlusion.occlusion_trials import PLAIN, Seen, by_kind, choose, figures, trials
 from service.training.occlusion.train import OcclusionPlan, OcclusionTrainer, loss, train
-from tests.unit.training.test_faces import write_archive
+from tests.unit.training.archives import write_archive
 
 GIVEN = OcclusionCalibration(
     version="v", model="m", basis="", probability=0.5, min_area=0.005, max_region=0.2, max_face=0.9

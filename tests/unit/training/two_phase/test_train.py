@@ -25,7 +25,7 @@ from service.training.model_card import entry_of, put_rows
 from service.training.two_phase.discrepancy_release import release_discrepancy
 from service.training.two_phase.train import DiscrepancyPlan, as_seen, hide, train_discrepancy
 from tests.unit.appraisal.photographs import portrait
-from tests.unit.training.test_faces import write_archive
+from tests.unit.training.archives import write_archive
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hypothesis
 import schemathesis
 
-from reporting.fhir.app import FhirApp
 from reporting.fhir.http import Api
-from reporting.fhir.router import ROUTES
 from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.http.fhir_app import FhirApp
+from reporting.http.fhir_routes import ROUTES
 from tests.integration.reporting.fhir.conftest import Client, Save
 
 EXAMPLES = 6  # of each operation

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from reporting.fhir.app import FhirApp
 from reporting.fhir.read import export
+from reporting.http.fhir_app import FhirApp
 from tests.integration.reporting.fhir.conftest import Answer, Client, Save
 
 

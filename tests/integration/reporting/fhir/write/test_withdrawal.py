@@ -10,26 +10,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from reporting.fhir.database.records import Saved
 from reporting.fhir.http import Api
 from reporting.fhir.valid.validate import issues_of
 from service.database import appraisals, instances
 from service.database.pool import transaction
 from service.records import NewInstance
 from tests.command import semblance
-from tests.integration.reporting.fhir.conftest import Answer, Client, Save
+from tests.integration.reporting.fhir.conftest import Client, Save
+from tests.integration.reporting.fhir.write.withdrawing import observation_of, withdraw
 from tests.unit.reporting.photographs import SOP_UID, appraised
 
 STUDY = {"StudyInstanceUID": "2.25.77"}
-
-
-def observation_of(saved: list[Saved]) -> str:
-    return next(s.resource.resource_id for s in saved if s.resource.resource_type == "Observation")
-
-
-def withdraw(client: Client, observation_id: str, reason: str = "wrong patient") -> Answer:
-    body = {"resourceType": "Parameters", "parameter": [{"name": "reason", "valueString": reason}]}
-    return client.ask("POST", f"Observation/{observation_id}/$withdraw", body)
 
 
 def test_a_result_is_taken_back_with_its_heatmap(client: Client, save_photograph: Save) -> None:

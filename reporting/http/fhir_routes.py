@@ -15,6 +15,7 @@ from reporting.fhir.persons.principal import known_person
 from reporting.fhir.read import export, operations, reading
 from reporting.fhir.search import searching
 from reporting.fhir.write import transactions, validation, withdrawal, writing
+from reporting.outcomes.measure import MEASURE_ID, evaluate_measure, measure
 from service.errors import DatabaseUnavailableError, FhirError
 
 
@@ -70,6 +71,8 @@ ROUTES: tuple[Route, ...] = (
         handler=withdrawal.withdraw_operation,
         name="$withdraw",
     ),
+    Route(method="GET", pattern=("Measure", MEASURE_ID), handler=measure, name="read"),
+    *_asked_either_way(("Measure", MEASURE_ID, "$evaluate-measure"), evaluate_measure, "$evaluate-measure"),
     *_asked_either_way(("Patient", "{id}", "$everything"), operations.everything, "$everything"),
     Route(
         method="POST",

@@ -28,8 +28,9 @@ from reporting.fhir.http import (
 )
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome, status_of
 from reporting.fhir.render import dumps, loads
-from reporting.fhir.router import handle
-from service.database.pool import transaction
+from reporting.http.body import MOST_OPEN_BYTES, Bodies, Body
+from reporting.http.fhir_routes import handle, route_of
+from service.database.pool import connect
 from service.errors import DatabaseUnavailableError, FhirError, FhirVersionConflictError
 
 Scope = MutableMapping[str, Any]
@@ -54,17 +55,48 @@ class FhirApp:
         self.api = api
         workers = max(2, api.settings.database_pool_size)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="fhir")
+        self._health_thread = ThreadPoolExecutor(1, thread_name_prefix="health")
+        self._bodies = Bodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
-        body = await _body(receive)
-        loop = asyncio.get_running_loop()
         request_id = str(uuid4())
-        response = await loop.run_in_executor(self._threads, self.serve, scope, body, request_id)
-        await self._send(scope, response, request_id, receive, send)
+        if scope["path"] == "/healthz":
+            loop = asyncio.get_running_loop()
+            response = await loop.run_in_executor(self._health_thread, self._health)
+            await self._send(scope, response, request_id, receive, send)
+            return
+        with self._bodies.holding((scope.get("client") or ("", 0))[0]) as body:
+            response = await self._served(scope, body, request_id, receive)
+            await self._send(scope, response, request_id, receive, send)
+
+    async def _served(self, scope: Scope, body: Body, request_id: str, receive: Receive) -> Response:
+        """Read the body, of who may send one, and answer."""
+        loop = asyncio.get_running_loop()
+        content = b""
+        if _announces_body(scope):
+            most = await loop.run_in_executor(self._threads, self._most_body_bytes, scope)
+            try:
+                content = await body.read(receive, most) if most else b""
+            except FhirError as exc:
+                return _refusal(exc)
+        return await loop.run_in_executor(self._threads, self.serve, scope, content, request_id)
+
+    def _most_body_bytes(self, scope: Scope) -> int:
+        """How much of a body is read: nothing of who is refused by the headers alone."""
+        if self.api.authorizer is None:
+            return MOST_BODY_BYTES
+        request = self._request({**scope, "query_string": b""}, b"")
+        try:
+            if route_of(request.method, request.path)[0].public:
+                return MOST_OPEN_BYTES
+            self.api.authorizer.principal(request.headers)
+        except FhirError:
+            return 0
+        return MOST_BODY_BYTES
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -73,13 +105,12 @@ class FhirApp:
                 await send({"type": "lifespan.startup.complete"})
             else:
                 self._threads.shutdown(wait=True)
+                self._health_thread.shutdown(wait=True)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    def serve(self, scope: Scope, body: bytes | None, request_id: str) -> Response:
+    def serve(self, scope: Scope, body: bytes, request_id: str) -> Response:
         """Answer one request; every failure becomes an OperationOutcome."""
-        if scope["path"] == "/healthz":
-            return self._health()
         try:
             return self._answer(scope, body)
         except FhirError as exc:
@@ -93,12 +124,10 @@ class FhirApp:
             text = f"failed; quote request {request_id}"
             return _problem(500, (Issue(code=IssueType.EXCEPTION, diagnostics=text, severity="fatal"),))
 
-    def _answer(self, scope: Scope, body: bytes | None) -> Response:
+    def _answer(self, scope: Scope, body: bytes) -> Response:
         path = scope["path"]
         if path != "/fhir" and not path.startswith("/fhir/"):
             raise FhirProblemError(404, IssueType.NOT_FOUND, "the API is at /fhir", "http.path")
-        if body is None:
-            raise FhirProblemError(413, IssueType.TOO_LONG, f"at most {MOST_BODY_BYTES} bytes", "http.body")
         request = self._request(scope, body)
         # a picture or a token is not FHIR: its handler looks at Accept itself
         content_type = FHIR_JSON if request.path[:1] in _OWN_FORMATS else served_type(request)
@@ -131,7 +160,7 @@ class FhirApp:
 
     def _health(self) -> Response:
         try:
-            with transaction(self.api.pool, timeout_s=2) as connection:
+            with connect(self.api.settings) as connection:  # beside the pool, which may be busy
                 connection.execute("SELECT 1")
         except DatabaseUnavailableError:
             return Response(status=503, body=b'{"status":"database unavailable"}', content_type=PLAIN_JSON)
@@ -192,18 +221,12 @@ def _gzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield packer.flush()
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """Read the request's body; None when it is too long."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        part = message.get("body", b"")
-        size += len(part)
-        if size <= MOST_BODY_BYTES:
-            parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts) if size <= MOST_BODY_BYTES else None
+def _announces_body(scope: Scope) -> bool:
+    """Whether a request has a body, by its headers (RFC 9112 section 6.3)."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
+        for name, value in scope["headers"]
+    )
 
 
 def _query(raw: bytes) -> tuple[tuple[str, str], ...]:

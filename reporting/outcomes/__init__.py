@@ -1,0 +1,1 @@
+"""Surgical outcomes: a patient over time, in pairs of photographs, changes and charts."""

@@ -1,0 +1,1 @@
+"""Outcomes out of the house: CSV, NDJSON, SVG, PDF, and FHIR MeasureReports."""

@@ -1,0 +1,1 @@
+"""Control charts, funnels and risk adjustment over plain arrays; no database, no files."""

@@ -1,0 +1,1 @@
+"""What FHIR, DICOMweb and the ledger have alike on the wire: media types that are accepted, refusals."""

@@ -1,0 +1,58 @@
+"""Older photographs appraised by the method in force; what was found before stays beside it."""
+
+from __future__ import annotations
+
+from service.database import appraisals, instances, outbox, reappraisals
+from service.database.pool import transaction
+from service.errors import ModelError, SemblanceError
+from service.pipeline.appraise import appraised_by_method, keep_maps
+from service.pipeline.celery_app import errand
+from service.pipeline.context import Context
+from service.steps import REAPPRAISE, REPORT_AGAIN
+
+
+@errand(REAPPRAISE)
+def reappraise(context: Context, instance_id: int) -> None:
+    """Appraise a photograph again, for every method it waits for; only that in force can be served.
+
+    Args:
+        context: Of the process.
+        instance_id: Of a photograph that was appraised before.
+
+    Raises:
+        RecordNotFoundError: No such instance.
+        DatabaseUnavailableError: It is asked for again.
+    """
+    with transaction(context.pool) as connection:
+        instance = instances.get(connection, instance_id)
+        wanted = reappraisals.open_phases(connection, instance_id)
+    if not wanted:
+        return
+    most = context.settings.step_max_attempts
+    try:
+        content = context.store.read(instance.sha256)
+        outcome = appraised_by_method(context, content, instance.sop_instance_uid)
+        heatmap, difference_map = keep_maps(context.store, outcome)
+    except ModelError:
+        raise  # of this worker, not of the photograph: it is asked for again
+    except SemblanceError as exc:
+        with transaction(context.pool) as connection:
+            for phase in wanted:
+                reappraisals.mark_failed(connection, instance_id, phase, type(exc).__name__, most)
+        return
+    phase = outcome.appraisal.method.phase
+    with transaction(context.pool) as connection:
+        appraisals.save(
+            connection,
+            instance_id=instance_id,
+            appraisal=outcome.appraisal,
+            heatmap_sha256=heatmap,
+            difference_map_sha256=difference_map,
+        )
+        for each in wanted:
+            if each == phase:
+                reappraisals.mark_done(connection, instance_id, each)
+            else:
+                reappraisals.mark_failed(connection, instance_id, each, "the method in force is another", 1)
+        outbox.put(connection, REPORT_AGAIN.task, REPORT_AGAIN.queue, instance_id)
+        outbox.nudge(connection)
