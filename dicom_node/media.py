@@ -55,9 +55,11 @@ class Taken:
 
 
 def import_files(
-    settings: Settings, pool: Pool, store: InstanceStore, paths: Iterable[Path], medium: Medium
+    settings: Settings, pool: Pool, store: InstanceStore, paths: Sequence[Path], medium: Medium
 ) -> Iterator[Taken]:
-    """Take in Part 10 files; folders are gone through. What is no DICOM file is passed over.
+    """Take in Part 10 files; folders are gone through, and what is no DICOM file in them is passed over.
+
+    A file that was named and is none, and a folder without one, are told as errors.
 
     The audit message of what came in is kept at the end, however that comes about.
 
@@ -78,6 +80,8 @@ def import_files(
     journal.start()
     taken: list[str] = []
     try:
+        for path in paths:
+            yield from _without_any(path)
         for path in _dicom_files(paths):
             found = _take(receiver, path, medium)
             if not found.error:
@@ -94,6 +98,13 @@ def _dicom_files(paths: Iterable[Path]) -> Iterator[Path]:
         for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if each.is_file() and each.name != "DICOMDIR" and _may_be_dicom(each):
                 yield each
+
+
+def _without_any(path: Path) -> Iterator[Taken]:
+    """Say so of a path that holds nothing to be taken in."""
+    if next(_dicom_files([path]), None) is None:
+        what = "holds no DICOM file" if path.is_dir() else "is no DICOM file"
+        yield Taken(path=path, sop_instance_uid="", error=what)
 
 
 def _may_be_dicom(path: Path) -> bool:

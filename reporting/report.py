@@ -9,9 +9,10 @@ from reporting.dicom.context import ReportContext, ResultObject
 from reporting.dicom.results import build_results
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Saved
-from reporting.fhir.results import AUTHOR, judge_report, observation_id_of, save_results
+from reporting.fhir.results import AUTHOR, judge_report, save_results
 from reporting.fhir.write.withdrawal import withdraw
 from reporting.holdings.database import holdings
+from reporting.identifiers import observation_id_of
 from reporting.outcomes.following.follow import note_photograph
 from reporting.routing import Routed, destinations_of
 from reporting.source import default_zone, read_source

@@ -15,9 +15,11 @@ from rich.table import Table
 
 from reporting.fhir.database import persons
 from service.commands.options import DataDir, settings_of
+from service.config import Settings
 from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox, studies
 from service.database.pool import Connection, connect
 from service.database.studies import Study
+from service.errors import ConfigurationError
 from service.exit_codes import ExitCode
 from service.pipeline.retry import dead_instances, retry_instance
 from service.records import Instance, LedgerEntry
@@ -78,6 +80,7 @@ def retry(
         if uid is not None:
             chosen = [_find(connection, uid).instance_id]
         elif destination is not None:
+            _require_destination(settings, connection, destination)
             chosen = list(dict.fromkeys(d.instance_id for d in deliveries.dead(connection, destination)))
         else:
             chosen = dead_instances(connection)
@@ -88,6 +91,19 @@ def retry(
         sys.stdout.write(f"{instance.sop_instance_uid} goes back to {step.task}\n")
     if not chosen:
         sys.stdout.write("nothing was given up\n")
+
+
+def _require_destination(settings: Settings, connection: Connection, name: str) -> None:
+    """Refuse a name that neither the settings nor any delivery knows.
+
+    Raises:
+        ConfigurationError: With those there are.
+    """
+    known = {each.name for each in settings.destinations}
+    known |= {destination for destination, _ in deliveries.counts_by_destination(connection)}
+    if name not in known:
+        listed = ", ".join(sorted(known)) or "none"
+        raise ConfigurationError(f"no destination {name!r}; there are: {listed}")
 
 
 def _find(connection: Connection, uid: str) -> Instance:

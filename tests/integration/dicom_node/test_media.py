@@ -132,3 +132,14 @@ def test_a_study_that_is_not_held_is_not_exported(settings: Settings, pool: Pool
     assert done.returncode == 2
     assert told(pool, "110106") == []
     assert not (tmp_path / "to").exists()
+
+
+def test_what_is_no_dicom_file_is_said(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("not DICOM", encoding="utf-8")
+    picture = tmp_path / "photo.jpg"
+    picture.write_bytes(b"\xff\xd8\xff\xd9")
+    done = run(settings, "import", str(picture), str(tmp_path / "folder"))
+    assert done.returncode == 1
+    assert f"{picture}: is no DICOM file" in done.stdout
+    assert f"{tmp_path / 'folder'}: holds no DICOM file" in done.stdout

@@ -169,3 +169,11 @@ def test_status_shows_studies_and_what_of_them_is_missing(run: Run, pool: Pool) 
     assert (study["state"], study["missing"]) == ("incomplete", ["1.7"])
     assert [each["sop_instance_uid"] for each in study["photographs"]] == ["1.1"]
     assert "incomplete" in run("status", "1.2.3.4")
+
+
+def test_a_destination_that_nobody_knows_is_not_retried(run: Run, pool: Pool) -> None:
+    deliver(pool, "1.2.3", "former")
+    assert "nothing was given up" in run("retry", "--destination", "pacs")
+    assert "nothing was given up" in run("retry", "--destination", "former")
+    with pytest.raises(ConfigurationError, match="no destination 'nowhere'; there are: former, pacs"):
+        run("retry", "--destination", "nowhere")
