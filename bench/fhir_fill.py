@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
 from typing import TypeVar
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from reporting.fhir.database.templates import pack
 from reporting.fhir.database.texts import SEPARATOR
 from reporting.fhir.database.vocabulary import lay
 from reporting.fhir.render import draft_of
+from reporting.fhir.site import Site
 from reporting.identifiers import fhir_id
 from tests.unit.reporting.photographs import CREATED_AT, STUDY_UID, appraised, context
 
@@ -38,6 +40,7 @@ _AT_ONCE = 50_000
 _WRITERS = 2
 _BODIES = 1000
 _PATIENT = "a-patient"
+_SITE = Site(base_url="http://127.0.0.1/fhir", zone=UTC)
 _FILLED = "filled by bench.fhir"
 _DRAWN = (
     "date_trunc('second', timestamptz '2016-01-01 00:00Z' + random() * interval '3900 days') AS moment,"
@@ -152,7 +155,7 @@ def _sample() -> Draft:
     study, report = fhir_id("ImagingStudy", STUDY_UID), fhir_id("DiagnosticReport", STUDY_UID)
     owner = Owner(patient=_PATIENT, members=(_PATIENT,), study=study, report=report, is_unknown=False)
     resource = build_observation(context(saved=saved), owner)
-    return draft_of(resource, base_url="http://127.0.0.1/fhir")
+    return draft_of(resource, site=_SITE)
 
 
 def _quoted(text: str) -> str:

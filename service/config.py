@@ -300,6 +300,17 @@ class Settings(BaseSettings):
     api_base_url: str = Field(
         "", description="Base URL the API is reached under; empty: http://<api_host>:<api_port>/fhir."
     )
+    api_trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        (),
+        description="Addresses or networks of proxies whose X-Forwarded-Host, -Proto and -Prefix are"
+        " believed, as 10.1.0.0/16; not needed where api_base_url is set.",
+    )
+    api_statement_timeout_s: float = Field(
+        20.0, gt=0, description="Longest time a statement of the FHIR API may take in PostgreSQL."
+    )
+    fhir_allowed_origins: tuple[str, ...] = Field(
+        (), description="Origins of web applications that may use the FHIR API from a browser (CORS)."
+    )
     dicomweb_url: str = Field(
         "",
         description="Base URL of the DICOMweb service FHIR links to; empty: ours, if api_base_url is set.",
@@ -314,6 +325,12 @@ class Settings(BaseSettings):
     fhir_identifier_systems: dict[str, str] = Field(
         default_factory=dict,
         description="FHIR identifier system of patient IDs by Issuer of Patient ID, as the EHR names them.",
+    )
+
+    fhir_ehr_base_urls: dict[str, str] = Field(
+        default_factory=dict,
+        description="FHIR base URLs of the EHR, each with the identifier system its ids are in, or an "
+        "empty one where its resources have the same ids here. References below them are understood.",
     )
 
     # --- audit messages (DICOM PS3.15 annex A.5)
@@ -378,7 +395,9 @@ class Settings(BaseSettings):
 
     def fhir_base_url(self) -> str:
         """Base URL written into FHIR links, without a trailing slash."""
-        return (self.api_base_url or f"http://{self.api_host}:{self.api_port}/fhir").rstrip("/")
+        host = "127.0.0.1" if self.api_host in ("0.0.0.0", "::", "") else self.api_host  # noqa: S104
+        host = f"[{host}]" if ":" in host else host
+        return (self.api_base_url or f"http://{host}:{self.api_port}/fhir").rstrip("/")
 
     def dicomweb_base_url(self) -> str:
         """Base URL of the DICOMweb service that FHIR links to: the archive's, else ours; "" if not known."""

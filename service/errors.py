@@ -39,6 +39,8 @@
     ├── BrokerUnavailableError        the Celery broker cannot be reached; retried
     ├── AuditServerError              the syslog server did not take audit messages; retried
     ├── DatabaseUnavailableError      PostgreSQL cannot be reached or ended the transaction; retried
+    │   ├── TransactionConflictError      another transaction got in the way: deadlock, serialisation
+    │   └── StatementTimeoutError         a statement took longer than it may
     ├── RecordNotFoundError           no such row
     └── UnknownStepError              no step of the pipeline has that name
 """
@@ -175,7 +177,16 @@ class FhirError(SemblanceError):
 
 
 class FhirVersionConflictError(FhirError):
-    """The current version of a resource is not the one the writer expects."""
+    """The current version of a resource is not the one the writer expects.
+
+    Args:
+        message: What is wrong.
+        reference: Of the resource, as Type/id.
+    """
+
+    def __init__(self, message: str, reference: str = "") -> None:
+        self.reference = reference
+        super().__init__(message)
 
 
 class StackError(SemblanceError):
@@ -192,6 +203,14 @@ class AuditServerError(SemblanceError):
 
 class DatabaseUnavailableError(SemblanceError):
     """PostgreSQL cannot be reached or ended the transaction for a reason that passes."""
+
+
+class TransactionConflictError(DatabaseUnavailableError):
+    """Another transaction got in the way: a deadlock or a failed serialisation; run again it may pass."""
+
+
+class StatementTimeoutError(DatabaseUnavailableError):
+    """A statement took longer than this process lets one take."""
 
 
 class RecordNotFoundError(SemblanceError):

@@ -266,7 +266,7 @@ def run(settings: Settings, stack: Stack, photographs: dict[str, Path], console:
     """Send, wait, collect and show.
 
     Raises:
-        SemblanceError: Not everything came about.
+        SemblanceError: Part of the results did not arrive.
     """
     columns = (
         SpinnerColumn(),

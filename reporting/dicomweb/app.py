@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -20,6 +21,7 @@ from reporting.dicomweb.problem import DicomwebError
 from reporting.fhir import http as fhir_http
 from reporting.fhir.access import EVERYTHING, NOBODY
 from reporting.fhir.database import persons as fhir_persons
+from reporting.fhir.guard import base_url_of
 from reporting.fhir.http import Api
 from reporting.fhir.outcome import FhirProblemError
 from reporting.fhir.persons.principal import known_person
@@ -28,7 +30,12 @@ from reporting.holdings.recoding import Recoder
 from reporting.identifiers import fhir_id
 from reporting.wire.problem import database_unavailable, problem
 from service.database.pool import transaction
-from service.errors import CorruptInstanceError, DatabaseUnavailableError, InstanceNotStoredError
+from service.errors import (
+    CorruptInstanceError,
+    DatabaseUnavailableError,
+    InstanceNotStoredError,
+    RecordNotFoundError,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -92,10 +99,11 @@ def _endpoint(
 
 def _serve(service: Service, request: Request, handler: Handler, interaction: str, access: str) -> Response:
     call = None
+    service = _called(service, request)
     try:
         call = _call(service, request, access)
         response = handler(call)
-    except _FAILURES as exc:
+    except Exception as exc:  # noqa: BLE001 - the border: what fails is answered, and recorded as what it was
         response = _refusal(exc)
     return _recorded(service, request, call, interaction, response)
 
@@ -104,15 +112,23 @@ def _storing(service: Service) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
         call = None
         try:
-            call = await run_in_threadpool(_call, service, request, "c")
+            call = await run_in_threadpool(_call, _called(service, request), request, "c")
             if call.patients is not None:
-                raise DicomwebError(403, "a patient's token does not store")
-            response = await store.receive(call)
-        except _FAILURES as exc:
+                response = _refusal(DicomwebError(403, "a patient's token does not store"))
+            else:
+                response = await store.receive(call)
+        except Exception as exc:  # noqa: BLE001 - as above
             response = _refusal(exc)
         return await run_in_threadpool(_recorded, service, request, call, "create", response)
 
     return serve
+
+
+def _called(service: Service, request: Request) -> Service:
+    """The service under the base URL it was called by."""
+    peer = request.client.host if request.client is not None else ""
+    base_url = base_url_of(service.api.settings, peer, dict(request.headers))
+    return replace(service, base_url=base_url.removesuffix("/fhir") + PATH)
 
 
 def _call(service: Service, request: Request, access: str) -> Call:
@@ -131,23 +147,19 @@ def _call(service: Service, request: Request, access: str) -> Call:
     return Call(service=service, request=request, principal=principal, patients=grant.patients)
 
 
-_FAILURES = (
-    DicomwebError,
-    FhirProblemError,
-    DatabaseUnavailableError,
-    InstanceNotStoredError,
-    CorruptInstanceError,
-)
-
-
 def _refusal(error: Exception) -> Response:
     if isinstance(error, DicomwebError | FhirProblemError):
         return problem(error.status, str(error), dict(error.headers))
     if isinstance(error, DatabaseUnavailableError):
         _log.warning("dicomweb.database_unavailable")
         return database_unavailable()
-    _log.error("dicomweb.instance_damaged", error=type(error).__name__)
-    return problem(500, "the instance's bytes are missing or damaged")
+    if isinstance(error, RecordNotFoundError):
+        return problem(404, str(error))
+    if isinstance(error, InstanceNotStoredError | CorruptInstanceError):
+        _log.error("dicomweb.instance_damaged", error=type(error).__name__)
+        return problem(500, "the instance's bytes are missing or damaged")
+    _log.error("dicomweb.failed", exc_info=error)
+    return problem(500, "failed")
 
 
 def _recorded(

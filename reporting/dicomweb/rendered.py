@@ -13,6 +13,7 @@ from starlette.responses import Response
 from reporting.dicomweb.call import Call
 from reporting.dicomweb.conditional import etag, is_known, not_modified
 from reporting.dicomweb.media import Part, begun, multipart
+from reporting.dicomweb.numbers import whole_number
 from reporting.dicomweb.pixels import picture
 from reporting.dicomweb.problem import DicomwebError, not_acceptable, not_found
 from reporting.dicomweb.retrieve import frame_numbers
@@ -124,14 +125,12 @@ def _render(call: Call, instance: HeldInstance, number: int, style: _Style) -> b
 
 def _style(call: Call, viewport: Viewport | None) -> _Style:
     query = call.request.query_params
-    quality = query.get("quality", str(_QUALITY))
-    if not quality.isdigit() or not 1 <= int(quality) <= 100:
-        raise DicomwebError(400, "quality is a number from 1 to 100")
+    quality = whole_number(query.get("quality", str(_QUALITY)), "quality", least=1, most=100)
     return _Style(
         media_type=_media_type(call),
         viewport=_viewport(query["viewport"]) if "viewport" in query else viewport,
         window=window_of(query["window"]) if "window" in query else None,
-        quality=int(quality),
+        quality=quality,
     )
 
 
@@ -151,7 +150,7 @@ def _viewport(text: str) -> Viewport:
     """
     parts = [part.strip() for part in text.split(",")]
     try:
-        width, height = int(parts[0]), int(parts[1])
+        width, height = (whole_number(part, "viewport") for part in parts[:2])
         numbers = [float(part) if part else 0.0 for part in parts[2:]]
     except (ValueError, IndexError) as exc:
         raise DicomwebError(400, "viewport is vw,vh or vw,vh,sx,sy,sw,sh") from exc

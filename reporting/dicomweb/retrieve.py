@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from reporting.dicomweb.call import Call
 from reporting.dicomweb.conditional import etag, is_known, not_modified, ranged, sliced
 from reporting.dicomweb.media import DICOM, FRAME_TYPES, MADE_FOR, OCTETS, Part, begun, frame_type, multipart
+from reporting.dicomweb.numbers import whole_number
 from reporting.dicomweb.pixels import native_frame
 from reporting.dicomweb.problem import DicomwebError, not_acceptable, not_found
 from reporting.dicomweb.search import served_json
@@ -29,7 +30,8 @@ from service.errors import InstanceNotStoredError, RecordNotFoundError, ResultEr
 
 _METADATA_PAGE = 100
 _PIECE_BYTES = 1 << 18
-_PLACE = re.compile(r"[0-9A-Fa-f]{8}(/\d{1,6}/[0-9A-Fa-f]{8})*")
+_MOST_FRAMES = 10_000  # listed in one path
+_PLACE = re.compile(r"[0-9A-Fa-f]{8}(/\d{1,6}/[0-9A-Fa-f]{8})*", re.ASCII)
 
 
 def instances(call: Call) -> Response:
@@ -213,9 +215,9 @@ def frame_numbers(call: Call) -> list[int]:
         DicomwebError: 400.
     """
     texts = str(call.request.path_params["frames"]).split(",")
-    if not all(text.isdigit() and int(text) for text in texts):
-        raise DicomwebError(400, "frames are numbers from 1, with commas between them")
-    return [int(text) for text in texts]
+    if len(texts) > _MOST_FRAMES:
+        raise DicomwebError(400, f"at most {_MOST_FRAMES} frames are asked for at once")
+    return [whole_number(text, "a frame", least=1) for text in texts]
 
 
 def frames(call: Call, numbers: Iterable[int]) -> Response:

@@ -11,6 +11,7 @@ from pydicom.datadict import tag_for_keyword
 from starlette.responses import JSONResponse, Response
 
 from reporting.dicomweb.call import Call
+from reporting.dicomweb.numbers import whole_number
 from reporting.dicomweb.problem import DicomwebError, not_acceptable
 from reporting.holdings.answers import attributes_of
 from reporting.holdings.attributes import (
@@ -124,9 +125,7 @@ def _asked(call: Call, level: Level) -> _Asked:
 
 def _control(asked: _Asked, name: str, value: str) -> None:
     if name in ("limit", "offset"):
-        if not value.isdigit():
-            raise DicomwebError(400, f"{name} is a number")
-        number = int(value)
+        number = whole_number(value, name)
         if name == "offset":
             asked.offset = number
         else:

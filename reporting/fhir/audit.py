@@ -21,6 +21,7 @@ from reporting.fhir.database.audit import NewEvent
 from reporting.fhir.database.records import StoredResource, instant
 from reporting.fhir.http import Request, Response
 from reporting.fhir.render import draft_of
+from reporting.fhir.site import Site
 from service.errors import DatabaseUnavailableError
 
 _MOST_AT_ONCE = 200
@@ -58,11 +59,11 @@ class AuditLog:
 
     Args:
         database_url: Of PostgreSQL.
-        base_url: Of this server.
+        site: Of this server.
     """
 
-    def __init__(self, database_url: str, base_url: str) -> None:
-        self._base_url = base_url
+    def __init__(self, database_url: str, site: Site) -> None:
+        self._site = site
         self._appender = fhir_audit.Appender(database_url)
         self._turn = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
@@ -76,7 +77,7 @@ class AuditLog:
         now = datetime.now(UTC)
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         event = audit_event(request, interaction, status, response, now)
-        mine = _Waiting(NewEvent(draft=draft_of(event, base_url=self._base_url), at=now))
+        mine = _Waiting(NewEvent(draft=draft_of(event, site=self._site)))
         self._waiting.append(mine)
         with self._turn:
             while not mine.kept and mine.failure is None:

@@ -6,10 +6,11 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
+from reporting.fhir.database.comparisons import LONGEST_EFFECTIVE
 from reporting.fhir.database.records import (
     ComponentEntry,
     DateEntry,
@@ -23,6 +24,7 @@ from reporting.fhir.database.records import (
 )
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
+from reporting.fhir.site import Site
 from service.errors import FhirError
 
 Json = Mapping[str, Any]  # a parsed FHIR element: JSON is as typed as this
@@ -60,8 +62,13 @@ def fold(text: str) -> str:
     return " ".join("".join(c for c in plain if not unicodedata.combining(c)).casefold().split())
 
 
-def interval(text: str) -> tuple[datetime, datetime]:
-    """Interval a FHIR date, dateTime or instant spans, half-open; without a zone it is UTC.
+def interval(text: str, zone: tzinfo) -> tuple[datetime, datetime]:
+    """Interval a FHIR date, dateTime or instant spans, half-open, in UTC.
+
+    Args:
+        text: As a resource or a search has it.
+        zone: Of a day, or a time, that names none (R4 search 3.1.1.4.7: the server's local one). A day lasts
+            as long as it does there, 23 to 25 hours.
 
     Raises:
         FhirError: It is none.
@@ -72,12 +79,12 @@ def interval(text: str) -> tuple[datetime, datetime]:
             f"{text!r} is no date: use YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss[.fff]]zone"
         )
     try:
-        low = datetime(
+        first = datetime(
             int(match["year"]), int(match["month"] or 1), int(match["day"] or 1),
             int(match["hour"] or 0), int(match["minute"] or 0), _second(match["second"]),
-            int((match["fraction"] or "0").ljust(6, "0")[:6]), tzinfo=_zone(match["zone"]),
-        ).astimezone(UTC)  # fmt: skip
-        return low, _after(match, low)
+            int((match["fraction"] or "0").ljust(6, "0")[:6]), tzinfo=_zone(match["zone"], zone),
+        )  # fmt: skip
+        return first.astimezone(UTC) if match["zone"] else _utc(first), _after(match, first)
     except (ValueError, OverflowError) as exc:
         raise FhirError(f"{text!r} is no date: {exc}") from exc
 
@@ -86,65 +93,85 @@ def _second(text: str | None) -> int:
     return 59 if text == "60" else int(text or 0)  # a leap second (R4 dateTime) is counted to the one before
 
 
-def _zone(text: str | None) -> Any:
-    return UTC if text in (None, "Z") else datetime.fromisoformat(f"2000-01-01T00:00:00{text}").tzinfo
+def _zone(text: str | None, zone: tzinfo) -> Any:
+    if text is None:
+        return zone
+    return UTC if text == "Z" else datetime.fromisoformat(f"2000-01-01T00:00:00{text}").tzinfo
 
 
-def _after(match: re.Match[str], low: datetime) -> datetime:
+def _utc(moment: datetime) -> datetime:
+    """A moment in UTC; the first or last one there is for one beyond the calendar."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return (datetime.min if moment.year == 1 else datetime.max).replace(tzinfo=UTC)
+
+
+def _after(match: re.Match[str], first: datetime) -> datetime:
     """End of the interval; the last moment there is for one that ends with the year 9999 ("for ever")."""
     try:
-        return low + _span(match, low)
+        if match["hour"]:
+            return _utc(first) + _span(match)
+        return _utc(_next_day(match, first))  # by the calendar: a day is not always 24 hours
     except (ValueError, OverflowError):
         return datetime.max.replace(tzinfo=UTC)
 
 
-def _span(match: re.Match[str], low: datetime) -> timedelta:
+def _span(match: re.Match[str]) -> timedelta:
     if match["fraction"]:
         return timedelta(microseconds=max(1, 10 ** (6 - len(match["fraction"][:6]))))
-    if match["second"]:
-        return timedelta(seconds=1)
-    if match["hour"]:
-        return timedelta(minutes=1)
+    return timedelta(seconds=1) if match["second"] else timedelta(minutes=1)
+
+
+def _next_day(match: re.Match[str], first: datetime) -> datetime:
+    """Midnight after the day, month or year that begins at ``first``."""
     if match["day"]:
-        return timedelta(days=1)
-    year, month = int(match["year"]), int(match["month"] or 1)
+        return first + timedelta(days=1)  # of the wall clock
+    year, month = first.year, first.month
     following = (year + month // 12, month % 12 + 1) if match["month"] else (year + 1, 1)
-    return datetime(*following, 1, tzinfo=UTC) - low
+    return first.replace(year=following[0], month=following[1])
 
 
-def split_reference(reference: str, base_url: str) -> tuple[str, str] | None:
+REFERENCE = re.compile(
+    r"(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9\-.]{1,64})(/_history/[A-Za-z0-9\-.]{1,64})?\Z"
+)
+
+
+def split_reference(reference: str, site: Site) -> tuple[str, str] | None:
     """(type, id) of a reference; type is "" for another server's URL; None for one inside the resource."""
     if reference.startswith("#"):
         return None
-    relative = reference.removeprefix(base_url + "/")
+    relative = site.relative(reference)
     if "://" in relative or relative.startswith("urn:"):
         return ("", relative)
     parts = relative.split("/")
     return (parts[0], parts[1]) if len(parts) >= 2 else ("", relative)
 
 
-def index_of(resource: Json, *, base_url: str, patient: str | None = None) -> SearchIndex:
+def index_of(resource: Json, *, site: Site, patient: str | None = None) -> SearchIndex:
     """Extract every search value of a resource.
 
     Args:
         resource: As parsed JSON, numbers as Decimal.
-        base_url: Of this server; references under it are relative ones.
+        site: Of this server: its own references, and the zone of its days.
         patient: Logical id of the Patient compartment, where the resource does not name it itself.
 
     Raises:
         FhirError: An Observation without the elements its hot columns need, or a malformed date.
     """
     row = RESOURCE_TYPES[resource["resourceType"]]
-    index = _Index(base_url)
+    index = _Index(site)
     for parameter in row.parameters.values():
         if parameter.number:
             index.add(parameter, resource)
+        elif parameter.also:
+            index.add_elsewhere(parameter, resource)
     compartment = patient
     if compartment is None and row.name in IN_PATIENT_COMPARTMENT:
-        compartment = _compartment(resource, row.parameters.get("patient"), base_url)
+        compartment = _compartment(resource, row.parameters.get("patient"), site)
     made = SearchIndex(
         patient=compartment,
-        occurred=_occurred(resource, row.parameters.get(row.main_date)),
+        occurred=_occurred(resource, row.parameters.get(row.main_date), site),
         tokens=tuple(index.tokens),
         references=tuple(index.references),
         dates=tuple(index.dates),
@@ -154,37 +181,37 @@ def index_of(resource: Json, *, base_url: str, patient: str | None = None) -> Se
         return made
     return replace(
         made,
-        observation=_observation(resource, compartment, base_url),
+        observation=_observation(resource, compartment, site),
         components=tuple(_components(resource)),
         codings=tuple(index.codings),
     )
 
 
-def _compartment(resource: Json, parameter: SearchParameter | None, base_url: str) -> str | None:
+def _compartment(resource: Json, parameter: SearchParameter | None, site: Site) -> str | None:
     if resource["resourceType"] == "Patient":
         return str(resource["id"])
     for path in parameter.paths if parameter else ():
         for value in values_at(resource, path):
-            target = split_reference(str(value.get("reference", "#")), base_url)
+            target = split_reference(str(value.get("reference", "#")), site)
             if target is not None and target[0] == "Patient":
                 return target[1]
     return None
 
 
-def _occurred(resource: Json, parameter: SearchParameter | None) -> datetime | None:
+def _occurred(resource: Json, parameter: SearchParameter | None, site: Site) -> datetime | None:
     for path in parameter.paths if parameter else ():
         for value in values_at(resource, path):
             text = value if isinstance(value, str) else value.get("start")
             if text:
-                return interval(text)[0]
+                return interval(text, zone_of(parameter, site))[0]
     return None
 
 
 class _Index:
     """Collects the sparse search values of one resource."""
 
-    def __init__(self, base_url: str) -> None:
-        self.base_url = base_url
+    def __init__(self, site: Site) -> None:
+        self.site = site
         self.tokens: list[TokenEntry] = []
         self.codings: list[TokenEntry] = []
         self.references: list[ReferenceEntry] = []
@@ -201,6 +228,17 @@ class _Index:
                 except FhirError as exc:
                     raise FhirProblemError(422, IssueType.VALUE, str(exc), where) from exc
 
+    def add_elsewhere(self, parameter: SearchParameter, resource: Json) -> None:
+        """Collect references to what is no resource of ours: URLs, and identifiers, as they were sent."""
+        for path in parameter.paths:
+            for value in values_at(resource, path):
+                target = split_reference(str(value.get("reference", "#")), self.site)
+                if target is not None and target[0] == "":
+                    entry = ReferenceEntry(param=parameter.also, target_type="", target_id=_key(target[1]))
+                    self.references.append(entry)
+                for system, code in tokens_of(value.get("identifier") or {}, ""):
+                    self.tokens.append(TokenEntry(param=parameter.also, system=_key(system), code=_key(code)))
+
     def _add_value(self, parameter: SearchParameter, value: Any) -> None:
         number = parameter.number
         if parameter.type is SearchType.TOKEN:
@@ -212,7 +250,7 @@ class _Index:
         elif parameter.type is SearchType.REFERENCE:
             self._add_reference(parameter, value)
         elif parameter.type is SearchType.DATE:
-            low, high = _period(value)
+            low, high = _period(value, zone_of(parameter, self.site))
             self.dates.append(DateEntry(param=number, low=low, high=high))
         elif parameter.type is SearchType.STRING and value:
             self.strings.append(StringEntry(param=number, value=str(value), folded=_key(fold(str(value)))))
@@ -220,7 +258,7 @@ class _Index:
     def _add_reference(self, parameter: SearchParameter, value: Json) -> None:
         number = parameter.number
         if "reference" in value:
-            target = split_reference(str(value["reference"]), self.base_url)
+            target = split_reference(str(value["reference"]), self.site)
             # of an element that refers to anything, a parameter may be about some types only
             if target is not None and (target[0] in ("", *parameter.targets) or not parameter.targets):
                 self.references.append(
@@ -251,23 +289,29 @@ def tokens_of(value: Any, system: str) -> Iterator[tuple[str, str]]:
         yield str(value.get("system", "")), str(value["value"])
 
 
-def _period(value: Any) -> tuple[datetime, datetime]:
+def zone_of(parameter: SearchParameter | None, site: Site) -> tzinfo:
+    """Zone of the days of a parameter: a birth date is the same day everywhere."""
+    return UTC if parameter is not None and parameter.calendar else site.zone
+
+
+def _period(value: Any, zone: tzinfo) -> tuple[datetime, datetime]:
     if isinstance(value, str):
-        return interval(value)
-    low = interval(value["start"])[0] if "start" in value else datetime(1, 1, 1, tzinfo=UTC)
-    high = interval(value["end"])[1] if "end" in value else END_OF_TIME
+        return interval(value, zone)
+    low = interval(value["start"], zone)[0] if "start" in value else datetime(1, 1, 1, tzinfo=UTC)
+    high = interval(value["end"], zone)[1] if "end" in value else END_OF_TIME
     return low, high
 
 
-def _observation(resource: Json, patient: str | None, base_url: str) -> ObservationColumns:
+def _observation(resource: Json, patient: str | None, site: Site) -> ObservationColumns:
     codings = resource["code"].get("coding", [])
     if len(codings) != 1:
         raise FhirError("an Observation has one coding in code")
-    low, high = interval(resource.get("effectiveDateTime", UNDATED))
-    if high - low > timedelta(days=1):
+    dated = resource.get("effectiveDateTime")
+    low, high = interval(dated, site.zone) if dated else interval(UNDATED, UTC)
+    if high - low > LONGEST_EFFECTIVE:
         raise FhirError("effectiveDateTime of an Observation is at least as precise as a day")
     quantity = resource.get("valueQuantity", {})
-    device = split_reference(str(resource.get("device", {}).get("reference", "#")), base_url)
+    device = split_reference(str(resource.get("device", {}).get("reference", "#")), site)
     return ObservationColumns(
         patient=patient,
         code_system=codings[0].get("system", ""),

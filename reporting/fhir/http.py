@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, tzinfo
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Protocol
 
 from reporting.fhir.access import Principal
 from reporting.fhir.database.records import StoredResource
+from reporting.fhir.extract import interval
 from reporting.fhir.options import whole_number
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import check_texts, dumps, loads
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
+from reporting.fhir.site import Site
 from reporting.wire.accept import Accepted, accepted, media_range
 from service.config import Settings
 from service.database.pool import Pool
+from service.errors import FhirError
 from service.storage.local import InstanceStore
 
 FHIR_JSON = "application/fhir+json"
@@ -53,10 +56,22 @@ class Api:
     settings: Settings
     pool: Pool
     store: InstanceStore
-    base_url: str  # without a trailing slash
+    site: Site
     page_key: bytes  # signs page links
     audit: Audit
     authorizer: Authorizer | None = None  # None: no authorisation is configured
+
+    @property
+    def base_url(self) -> str:
+        """Base URL of links, without a trailing slash."""
+        return self.site.base_url
+
+    def called_by(self, base_url: str) -> Api:
+        """The same, for a request that came under a base URL."""
+        if base_url == self.site.base_url:
+            return self
+        own_urls = (self.site.base_url, *self.site.own_urls)
+        return replace(self, site=replace(self.site, base_url=base_url, own_urls=own_urls))
 
     def close(self) -> None:
         """Keep what waits to be recorded, and close the pool."""
@@ -82,9 +97,11 @@ class Request:
         """The type in the path.
 
         Raises:
-            FhirProblemError: It is not served.
+            FhirProblemError: 404: it is not served; 405: it is read by its id alone.
         """
         name = self.parameters["type"]
+        if name == "Binary":
+            raise FhirProblemError(405, IssueType.NOT_SUPPORTED, "a Binary is read by its id", "http.method")
         if name not in RESOURCE_TYPES:
             raise FhirProblemError(404, IssueType.NOT_SUPPORTED, f"{name} is not served here", "http.path")
         return RESOURCE_TYPES[name]
@@ -249,14 +266,13 @@ def require(row: ResourceType, interaction: Interaction) -> None:
         )
 
 
-def moment_of(text: str, name: str) -> datetime:
-    """Moment of an instant parameter.
+def moment_of(text: str, name: str, zone: tzinfo) -> datetime:
+    """Moment of an instant parameter, the first of a day or a month; of the zone where it names none.
 
     Raises:
         FhirProblemError: It is none.
     """
     try:
-        moment = datetime.fromisoformat(text.replace(" ", "+"))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError) as exc:
+        return interval(text.replace(" ", "+"), zone)[0]
+    except FhirError as exc:
         raise FhirProblemError(400, IssueType.VALUE, f"{name} is an instant", f"http.{name}") from exc

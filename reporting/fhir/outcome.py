@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from service.errors import FhirError, FhirVersionConflictError
+import structlog
+
+from service.errors import (
+    DatabaseUnavailableError,
+    FhirError,
+    FhirVersionConflictError,
+    StatementTimeoutError,
+    TransactionConflictError,
+)
+
+_log = structlog.get_logger(__name__)
+_LATER = (("Retry-After", "5"),)
 
 
 class IssueType(StrEnum):
@@ -22,6 +33,7 @@ class IssueType(StrEnum):
     FORBIDDEN = "forbidden"
     NOT_SUPPORTED = "not-supported"
     NOT_FOUND = "not-found"
+    DELETED = "deleted"
     MULTIPLE_MATCHES = "multiple-matches"
     TOO_COSTLY = "too-costly"
     INCOMPLETE = "incomplete"
@@ -30,6 +42,7 @@ class IssueType(StrEnum):
     DUPLICATE = "duplicate"
     EXCEPTION = "exception"
     TRANSIENT = "transient"
+    LOCK_ERROR = "lock-error"
     TIMEOUT = "timeout"
     THROTTLED = "throttled"
     INFORMATIONAL = "informational"
@@ -78,6 +91,35 @@ def status_of(error: FhirError) -> int:
     if isinstance(error, FhirProblemError):
         return error.status
     return 412 if isinstance(error, FhirVersionConflictError) else 422
+
+
+def refusal_of(error: Exception, asked: str) -> FhirProblemError:  # noqa: PLR0911 - a line for each kind
+    """How an error is answered, whatever it is.
+
+    Args:
+        error: FhirError and DatabaseUnavailableError are ours; of another the log has the traceback.
+        asked: What failed, for the log: no patient data.
+    """
+    if isinstance(error, FhirProblemError):
+        return error
+    if isinstance(error, FhirVersionConflictError):
+        return FhirProblemError(412, IssueType.CONFLICT, str(error), "http.if-match")
+    if isinstance(error, FhirError):
+        return FhirProblemError(status_of(error), IssueType.INVALID, str(error))
+    if isinstance(error, StatementTimeoutError):
+        return FhirProblemError(
+            503, IssueType.TOO_COSTLY, "the database took too long; ask for less at once", headers=_LATER
+        )
+    if isinstance(error, TransactionConflictError):
+        text = "other writers got in the way at each attempt; try again"
+        return FhirProblemError(503, IssueType.LOCK_ERROR, text, headers=_LATER)
+    if isinstance(error, DatabaseUnavailableError):
+        _log.warning("fhir.database_unavailable", asked=asked)
+        text = "the database cannot be reached; try again"
+        return FhirProblemError(503, IssueType.TRANSIENT, text, headers=_LATER)
+    _log.error("fhir.failed", asked=asked, exc_info=error)
+    issue = Issue(code=IssueType.EXCEPTION, diagnostics=f"failed; quote {asked}", severity="fatal")
+    return FhirProblemError(500, issues=(issue,))
 
 
 def operation_outcome(issues: tuple[Issue, ...]) -> dict[str, Any]:

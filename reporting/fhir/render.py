@@ -13,6 +13,7 @@ import simplejson
 from reporting.fhir.database.records import Draft
 from reporting.fhir.extract import index_of
 from reporting.fhir.outcome import FhirProblemError, IssueType
+from reporting.fhir.site import Site
 
 _MOST_DEPTH = 64  # real resources stay below 20
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -101,7 +102,7 @@ def _around_version(resource: Mapping[str, Any]) -> tuple[str, str]:
 def draft_of(
     resource: Mapping[str, Any],
     *,
-    base_url: str,
+    site: Site,
     patient: str | None = None,
     only_if_absent: bool = False,
     expected_version: int | None = None,
@@ -110,7 +111,7 @@ def draft_of(
 
     Args:
         resource: With resourceType and id; version and lastUpdated, if any, are replaced when saved.
-        base_url: Of this server.
+        site: Of this server.
         patient: Logical id of the Patient compartment, where the resource does not name it itself.
         only_if_absent: Leave a current version as it is.
         expected_version: The version this replaces; None for any.
@@ -121,7 +122,7 @@ def draft_of(
         resource_id=resource["id"],
         prefix=prefix,
         suffix=suffix,
-        index=index_of(resource, base_url=base_url, patient=patient),
+        index=index_of(resource, site=site, patient=patient),
         only_if_absent=only_if_absent,
         expected_version=expected_version,
     )

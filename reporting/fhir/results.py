@@ -26,13 +26,17 @@ from reporting.fhir.builders.subject import Owner, build_patient
 from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Draft, Saved
+from reporting.fhir.describing import with_words
 from reporting.fhir.elements import DICOM_UID_SYSTEM, Element
 from reporting.fhir.persons.conflicts import judge_study
 from reporting.fhir.persons.owner import owner_of
 from reporting.fhir.render import content_digest, draft_of, loads
+from reporting.fhir.search.bundles import OUR_DICOMWEB
 from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.site import Site, site_of
 from reporting.fhir.subscriptions.rules import announce
 from reporting.fhir.valid.validate import check
+from reporting.fhir.write.references import claim
 from reporting.fhir.write.withdrawal import ENTERED_IN_ERROR
 from reporting.identifiers import ResultKind
 from service.config import Settings
@@ -58,15 +62,15 @@ def save_results(
     Raises:
         ResultError: A resource would be invalid; nothing is saved.
     """
-    identity, url = context.source.identity, settings.fhir_base_url()
+    identity, site = context.source.identity, site_of(settings)
     # one transaction at a time adds to a study, or makes its patient
     fhir_resources.lock_name(connection, f"study {identity.study_instance_uid}")
     try:
-        owner = owner_of(connection, identity, settings.fhir_identifier_systems, url)
+        owner = owner_of(connection, identity, settings.fhir_identifier_systems, site)
         observation = amended_observation(
             _current(connection, "Observation", observation_id(context)), build_observation(context, owner)
         )
-        moved = _put_right(connection, context, observation, owner, url)
+        moved = _put_right(connection, context, observation, owner, site)
         resources = _resources(
             connection, context, objects, observation=observation, owner=owner, settings=settings
         )
@@ -74,12 +78,21 @@ def save_results(
         if owner.is_unknown:
             drafts.append(_patient_draft(context, settings))
         saved = fhir_resources.save(connection, drafts, author=AUTHOR)
+        _claim(connection, owner.patient, settings)
         for uid in sorted({identity.study_instance_uid, *moved}):
-            judge_study(connection, uid, url)
+            judge_study(connection, uid, site)
         announce(connection, saved, settings)
     except FhirError as exc:
         raise ResultError(f"FHIR: {exc}") from exc
     return saved
+
+
+def _claim(connection: Connection, patient: str, settings: Settings) -> None:
+    """Give a Patient what waits for them, as surgery the EHR wrote before anybody was known here."""
+    stored = fhir_resources.read(connection, "Patient", patient)
+    if stored is not None:
+        site, systems = site_of(settings), settings.fhir_identifier_systems
+        claim(connection, loads(stored.body), site, systems, author=AUTHOR)
 
 
 def _resources(
@@ -94,12 +107,19 @@ def _resources(
     """Every resource of an appraisal, as it is to be saved; what was taken back is left out."""
     captures = [o for o in objects if o.kind is ResultKind.SECONDARY_CAPTURE]
     heatmaps = [media_id(capture.sop_instance_uid) for capture in captures]
-    dicomweb_url = settings.dicomweb_base_url()
+    # ours is stored without our name, which may change
+    known = settings.dicomweb_base_url()
+    dicomweb_url = OUR_DICOMWEB if known and not settings.dicomweb_url else known
     study = build_study(context, objects, owner, dicomweb_url)
     completeness = studies.completeness(
         connection, context.source.identity.study_instance_uid, besides=context.saved.instance_id
     )
     report = build_report(context, heatmaps, owner, completeness)
+    merged = merge_report(
+        _current(connection, "DiagnosticReport", owner.report),
+        report,
+        amended=observation["status"] == "amended",
+    )
     resources = [
         build_device(context.saved.appraisal.method),
         build_photograph(context, owner.patient, dicomweb_url),
@@ -110,24 +130,19 @@ def _resources(
                 patient=owner.patient,
                 device=device_id(context.saved.appraisal.method),
                 dicomweb_url=dicomweb_url,
-                api_base_url=settings.api_base_url,
             )
             for capture in captures
         ),
         merge_study(_current(connection, "ImagingStudy", owner.study), study),
         observation,
-        merge_report(
-            _current(connection, "DiagnosticReport", owner.report),
-            report,
-            amended=observation["status"] == "amended",
-        ),
+        with_words(connection, merged, [observation]),
         build_provenance(context, heatmaps, content_digest(observation)),
     ]
     return _not_withdrawn(connection, resources)
 
 
 def _put_right(
-    connection: Connection, context: ReportContext, observation: Element, owner: Owner, base_url: str
+    connection: Connection, context: ReportContext, observation: Element, owner: Owner, site: Site
 ) -> set[str]:
     """Amend what was issued of the photograph before; answers the studies that concerns."""
     if fhir_resources.read(connection, "Media", media_id(context.source.identity.sop_instance_uid)) is None:
@@ -135,8 +150,10 @@ def _put_right(
     amended = put_right(connection, context, observation, owner)
     drafts = []
     for each in amended:
-        check(each.resource)
-        drafts.append(draft_of(each.resource, base_url=base_url, patient=each.patient))
+        is_report = each.resource["resourceType"] == "DiagnosticReport"
+        resource = with_words(connection, each.resource) if is_report else each.resource
+        check(resource)
+        drafts.append(draft_of(resource, site=site, patient=each.patient))
     fhir_resources.save(connection, drafts, author=AUTHOR)
     return {
         str(identifier["value"]).removeprefix("urn:oid:")
@@ -170,7 +187,7 @@ def judge_report(connection: Connection, study_instance_uid: str, settings: Sett
         resource = judged_report(loads(stored.body), completeness) if stored is not None else {}
         if resource and resource["status"] != ENTERED_IN_ERROR:
             check(resource)
-            drafts.append(draft_of(resource, base_url=settings.fhir_base_url(), patient=patient))
+            drafts.append(draft_of(resource, site=site_of(settings), patient=patient))
     fhir_resources.save(connection, drafts, author=AUTHOR)
     return not completeness.unreported
 
@@ -199,10 +216,10 @@ def _not_withdrawn(connection: Connection, resources: Sequence[Element]) -> list
 def _draft(resource: Element, settings: Settings, patient: str) -> Draft:
     check(resource)
     owner = None if resource["resourceType"] == "Device" else patient
-    return draft_of(resource, base_url=settings.fhir_base_url(), patient=owner)
+    return draft_of(resource, site=site_of(settings), patient=owner)
 
 
 def _patient_draft(context: ReportContext, settings: Settings) -> Draft:
     resource = build_patient(context.source.identity, settings.fhir_identifier_systems)
     check(resource)
-    return draft_of(resource, base_url=settings.fhir_base_url(), only_if_absent=True)
+    return draft_of(resource, site=site_of(settings), only_if_absent=True)

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 import httpx
+import structlog
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OctKey
@@ -35,6 +36,8 @@ from reporting.fhir.render import dumps
 from service.config import LOOPBACK
 from service.database.pool import transaction
 from service.errors import ConfigurationError
+
+_log = structlog.get_logger(__name__)
 
 CLIENT_ALGORITHMS = ("RS384", "ES384")
 ISSUER_ALGORITHMS = ("RS256", "RS384", "ES256", "ES384")
@@ -136,7 +139,7 @@ class Authorizer:
             raise _unauthorised("a bearer token is needed")
         try:
             issuer = _unverified_claims(token).get("iss")
-            if issuer == self.issuer:
+            if _is_own(token):
                 return self._own(token)
             for trusted in self.registry.issuers:
                 if trusted.issuer == issuer:
@@ -193,13 +196,16 @@ class Authorizer:
             expires, jti = float(claims["exp"]), claims["jti"]
             audience = claims["aud"]
         except (JoseError, ValueError, KeyError, TypeError, StopIteration) as exc:
-            raise TokenError("invalid_client", "the client assertion is not valid") from exc
+            raise TokenError(
+                "invalid_client", "the client assertion is not valid", reason=_reason(exc)
+            ) from exc
         if not isinstance(jti, str) or not jti.isprintable() or not 1 <= len(jti) <= _MOST_JTI:
             raise TokenError("invalid_client", f"jti is a text of 1 to {_MOST_JTI} characters")
         if claims.get("sub") != client.client_id:
             raise TokenError("invalid_client", "iss and sub are the client_id")
-        if self.token_url not in (audience if isinstance(audience, list) else [audience]):
-            raise TokenError("invalid_client", f"aud is {self.token_url}")
+        ours = {self.token_url, f"{api.base_url}/auth/token"}
+        if ours.isdisjoint(_texts(audience)):
+            raise TokenError("invalid_client", f"aud is {' or '.join(sorted(ours))}")
         if expires > time.time() + MOST_ASSERTION_SECONDS + CLOCK_SKEW_SECONDS:
             raise TokenError("invalid_client", f"exp is at most {MOST_ASSERTION_SECONDS} s ahead")
         until = datetime.fromtimestamp(expires + CLOCK_SKEW_SECONDS, UTC)
@@ -241,8 +247,9 @@ class Authorizer:
 class TokenError(Exception):
     """A refused token request (RFC 6749 section 5.2)."""
 
-    def __init__(self, error: str, description: str) -> None:
+    def __init__(self, error: str, description: str, reason: str = "") -> None:
         self.error = error
+        self.reason = reason or description  # for the log: more than is told to whoever asks
         super().__init__(description)
 
 
@@ -254,8 +261,13 @@ def token(api: Api, request: Request) -> Response:
         return _refused(400, "invalid_request", f"the body is {FORM}")
     try:
         form = dict(parse_qsl(request.body.decode("utf-8"), max_num_fields=20))
+    except ValueError:
+        return _refused(400, "invalid_request", "the body cannot be read")
+    try:
         answer = authorizer.token(api, form)
     except TokenError as exc:
+        claimed = _claimed_client(form.get("client_assertion", ""))
+        _log.warning("smart.token_refused", error=exc.error, reason=exc.reason, client_id=claimed)
         return _refused(401 if exc.error == "invalid_client" else 400, exc.error, str(exc))
     except ValueError:
         return _refused(400, "invalid_request", "the body cannot be read")
@@ -269,10 +281,10 @@ def _refused(status: int, error: str, description: str) -> Response:
 
 def configuration(api: Api, _request: Request) -> Response:
     """``GET .well-known/smart-configuration``."""
-    authorizer = _configured(api)
+    _configured(api)
     body = {
-        "issuer": authorizer.issuer,
-        "token_endpoint": authorizer.token_url,
+        "issuer": api.base_url,
+        "token_endpoint": f"{api.base_url}/auth/token",
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],
         "token_endpoint_auth_signing_alg_values_supported": list(CLIENT_ALGORITHMS),
         "grant_types_supported": ["client_credentials"],
@@ -332,6 +344,34 @@ def _unverified_claims(token: str) -> dict[str, Any]:
     if not isinstance(claims, dict):
         raise ValueError("not a JWT")  # noqa: TRY004 - what the caller handles
     return claims
+
+
+def _is_own(token: str) -> bool:
+    """Whether a token claims to be of our own making: no other may be signed by a shared key."""
+    header = token.partition(".")[0]
+    claims = _json(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
+    return isinstance(claims, dict) and claims.get("alg") == "HS256"
+
+
+def _claimed_client(assertion: str) -> str:
+    """Client that an assertion says it is of, for the log; it has not been proved."""
+    try:
+        return str(_unverified_claims(assertion).get("iss", ""))[:_MOST_JTI]
+    except (ValueError, TypeError):
+        return ""
+
+
+def _reason(error: Exception) -> str:
+    """Why an assertion is not valid, in words an operator can act on."""
+    if isinstance(error, StopIteration):
+        return "no client is registered under its iss"
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _texts(value: Any) -> list[str]:
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
 
 
 def _json(data: bytes) -> Any:

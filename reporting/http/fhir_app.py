@@ -16,6 +16,7 @@ import simplejson
 import structlog
 
 from reporting.fhir.access import NOBODY
+from reporting.fhir.guard import base_url_of, check_caller, cors_headers, preflight_headers
 from reporting.fhir.http import (
     FHIR_JSON,
     MOST_BODY_BYTES,
@@ -26,12 +27,12 @@ from reporting.fhir.http import (
     Response,
     served_type,
 )
-from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome, status_of
+from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome, refusal_of
 from reporting.fhir.render import dumps, loads
 from reporting.http.body import MOST_OPEN_BYTES, Bodies, Body
 from reporting.http.fhir_routes import handle, route_of
 from service.database.pool import connect
-from service.errors import DatabaseUnavailableError, FhirError, FhirVersionConflictError
+from service.errors import DatabaseUnavailableError, FhirError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -82,7 +83,7 @@ class FhirApp:
             try:
                 content = await body.read(receive, most) if most else b""
             except FhirError as exc:
-                return _refusal(exc)
+                return _refusal(exc, f"request {request_id}")
         return await loop.run_in_executor(self._threads, self.serve, scope, content, request_id)
 
     def _most_body_bytes(self, scope: Scope) -> int:
@@ -111,27 +112,32 @@ class FhirApp:
 
     def serve(self, scope: Scope, body: bytes, request_id: str) -> Response:
         """Answer one request; every failure becomes an OperationOutcome."""
+        headers, path = _headers(scope), scope["path"]
+        origins = self.api.settings.fhir_allowed_origins
+        if scope["method"] == "OPTIONS" and (allowed := preflight_headers(path, headers, origins)):
+            return Response(status=204, headers=allowed)
+        response = self._answered(scope, body, request_id)
+        return replace(response, headers=(*response.headers, *cors_headers(path, headers, origins)))
+
+    def _answered(self, scope: Scope, body: bytes, request_id: str) -> Response:
         try:
             return self._answer(scope, body)
-        except FhirError as exc:
-            return _refusal(exc)
-        except DatabaseUnavailableError:
-            log.warning("fhir.database_unavailable", request_id=request_id)
-            issue = Issue(code=IssueType.TRANSIENT, diagnostics="the database cannot be reached; try again")
-            return _problem(503, (issue,), (("Retry-After", "5"),))
-        except Exception:
-            log.exception("fhir.failed", request_id=request_id, method=scope["method"])
-            text = f"failed; quote request {request_id}"
-            return _problem(500, (Issue(code=IssueType.EXCEPTION, diagnostics=text, severity="fatal"),))
+        except Exception as exc:  # noqa: BLE001 - the border: every failure is answered, and none ends the process
+            return _refusal(exc, f"request {request_id}")
 
     def _answer(self, scope: Scope, body: bytes) -> Response:
         path = scope["path"]
         if path != "/fhir" and not path.startswith("/fhir/"):
             raise FhirProblemError(404, IssueType.NOT_FOUND, "the API is at /fhir", "http.path")
+        headers = _headers(scope)
+        if self.api.authorizer is None:
+            settings = self.api.settings
+            check_caller(settings, scope["method"], headers, settings.fhir_allowed_origins)
         request = self._request(scope, body)
+        api = self.api.called_by(base_url_of(self.api.settings, request.peer, headers))
         # a picture or a token is not FHIR: its handler looks at Accept itself
         content_type = FHIR_JSON if request.path[:1] in _OWN_FORMATS else served_type(request)
-        response = handle(self.api, request)
+        response = handle(api, request)
         if request.option("_pretty") == "true" and response.body:
             response = replace(response, body=_pretty(response.body))
         if response.content_type == FHIR_JSON and content_type == PLAIN_JSON:
@@ -139,9 +145,6 @@ class FhirApp:
         return response
 
     def _request(self, scope: Scope, body: bytes) -> Request:
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
-        }
         raw_path = scope.get("raw_path") or scope["path"].encode()
         below = raw_path.decode("ascii", "replace").removeprefix("/fhir").strip("/")
         path = tuple(unquote(segment) for segment in below.split("/")) if below else ()
@@ -152,7 +155,7 @@ class FhirApp:
             method=scope["method"],
             path=path,
             query=query,
-            headers=headers,
+            headers=_headers(scope),
             body=body,
             principal=NOBODY,
             peer=(scope.get("client") or ("", 0))[0],
@@ -208,6 +211,10 @@ class FhirApp:
             gone.cancel()
 
 
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
 async def _disconnected(receive: Receive) -> None:
     """Return when the client has gone."""
     while (await receive())["type"] != "http.disconnect":
@@ -256,13 +263,9 @@ def _pretty(body: bytes) -> bytes:
     return text.encode()
 
 
-def _refusal(error: FhirError) -> Response:
-    if isinstance(error, FhirProblemError):
-        return _problem(error.status, error.issues, error.headers)
-    if isinstance(error, FhirVersionConflictError):
-        issue = Issue(code=IssueType.CONFLICT, diagnostics=str(error), expression="http.if-match")
-        return _problem(status_of(error), (issue,))
-    return _problem(status_of(error), (Issue(code=IssueType.INVALID, diagnostics=str(error)),))
+def _refusal(error: Exception, asked: str) -> Response:
+    refused = refusal_of(error, asked)
+    return _problem(refused.status, refused.issues, refused.headers)
 
 
 def _problem(status: int, issues: tuple[Issue, ...], headers: tuple[tuple[str, str], ...] = ()) -> Response:

@@ -63,7 +63,7 @@ ROUTES: tuple[Route, ...] = (
         method="GET", pattern=("$export-file", "{id}", "{place}"), handler=export.file, name="$export-file"
     ),
     Route(method="POST", pattern=(), handler=transactions.transaction_bundle, name="transaction"),
-    Route(method="GET", pattern=("Binary", "{id}"), handler=operations.heatmap, name="read"),
+    Route(method="GET", pattern=("Binary", "{id}"), handler=operations.binary, name="read"),
     *_asked_either_way(("Observation", "$lastn"), operations.last_n, "$lastn"),
     Route(
         method="POST",
@@ -91,6 +91,20 @@ ROUTES: tuple[Route, ...] = (
     Route(method="POST", pattern=("{type}",), handler=writing.create, name="create"),
     Route(method="PUT", pattern=("{type}", "{id}"), handler=writing.update, name="update"),
     Route(method="GET", pattern=("{type}",), handler=searching.search, name="search-type", options=None),
+    Route(
+        method="GET",
+        pattern=("Patient", "{id}", "{type}"),
+        handler=searching.compartment,
+        name="search-type",
+        options=None,
+    ),
+    Route(
+        method="POST",
+        pattern=("Patient", "{id}", "{type}", "_search"),
+        handler=searching.search_by_post,
+        name="search-type",
+        options=None,
+    ),
     Route(
         method="POST",
         pattern=("{type}", "_search"),

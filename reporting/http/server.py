@@ -15,9 +15,12 @@ from starlette.routing import Mount, Router
 from reporting.fhir.audit import AuditLog
 from reporting.fhir.database import keys as fhir_keys
 from reporting.fhir.http import Api
+from reporting.fhir.site import site_of
 from reporting.fhir.smart import Authorizer, load_registry
 from reporting.fhir.valid.definitions import publish
+from reporting.fhir.write.reindex import lay_out_days
 from reporting.http.border import Border, served_hosts
+from reporting.http.callers import Callers
 from reporting.http.doors import DoorLimits, Doors, protocol_of
 from reporting.http.fhir_app import FhirApp
 from service.audit.activity import ApplicationActivity
@@ -32,18 +35,21 @@ log = structlog.get_logger(__name__)
 
 def make_api(settings: Settings) -> Api:
     """Open the database and the store, and make what the handlers work with; the caller closes it."""
-    pool = open_pool(settings)
+    site = site_of(settings)
+    pool = open_pool(settings, statement_timeout_s=settings.api_statement_timeout_s)
     with transaction(pool) as connection:
         page_key = fhir_keys.get_or_make(connection, "page-links", secrets.token_bytes(32))
         token_key = fhir_keys.get_or_make(connection, "access-tokens", secrets.token_bytes(32))
-        publish(connection, settings.fhir_base_url())
+        publish(connection, site)
+    with open_pool(settings) as unhurried:
+        lay_out_days(unhurried, site)
     return Api(
         settings=settings,
         pool=pool,
         store=open_store(settings),
-        base_url=settings.fhir_base_url(),
+        site=site,
         page_key=page_key,
-        audit=AuditLog(settings.database_url, settings.fhir_base_url()),
+        audit=AuditLog(settings.database_url, site),
         authorizer=_authorizer(settings, token_key),
     )
 
@@ -108,7 +114,7 @@ def serve(settings: Settings, beside: Sequence[MakeMount]) -> None:
             mounts = [make(api) for make in beside]
             app = Router(routes=mounts, default=FhirApp(api), redirect_slashes=False)
             config = uvicorn.Config(
-                Border(app, served_hosts(settings)),
+                Border(Callers(app, settings, is_open=api.authorizer is None), served_hosts(settings)),
                 log_level="warning",
                 access_log=False,
                 http=protocol_of(Doors(DoorLimits())),

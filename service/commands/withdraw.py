@@ -12,6 +12,7 @@ import typer
 from reporting.fhir.audit import withdrawal
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.render import draft_of
+from reporting.fhir.site import site_of
 from reporting.fhir.write.withdrawal import withdraw
 from reporting.identifiers import observation_id_of
 from service.commands.options import By, DataDir, settings_of, user
@@ -47,7 +48,7 @@ def _withdraw(connection: Connection, appraisal_id: UUID, reason: str, who: str,
     stored = fhir_resources.read(connection, "Observation", observation_id)
     command = f"semblance withdraw {appraisal_id} --reason {reason}"
     event = withdrawal(observation_id, stored.patient if stored else None, who, command, done=bool(saved))
-    draft = draft_of(event, base_url=settings.fhir_base_url())
+    draft = draft_of(event, site=site_of(settings))
     fhir_resources.save(connection, [draft], author="semblance")
     return bool(saved)
 

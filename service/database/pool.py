@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import psycopg
+from psycopg import errors
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from service.config import Settings
-from service.errors import DatabaseUnavailableError
+from service.errors import DatabaseUnavailableError, StatementTimeoutError, TransactionConflictError
 
 Connection = psycopg.Connection[DictRow]
 Pool = ConnectionPool[Connection]
+Result = TypeVar("Result")
+
+_ATTEMPTS = 6  # at a transaction that others get in the way of
+_PAUSE_S = 0.01  # before the second attempt at most twice this; doubles with each
 
 
-def open_pool(settings: Settings) -> Pool:
+def open_pool(settings: Settings, *, statement_timeout_s: float | None = None) -> Pool:
     """Open the pool of this process; does not fail while PostgreSQL is down.
 
     Args:
         settings: Uses ``database_url``, ``database_pool_size`` and ``database_timeout_s``.
+        statement_timeout_s: Longest time one statement may take; None: what the server says.
 
     Returns:
         An open pool whose connections answer rows as dictionaries and are checked before use,
@@ -34,9 +43,19 @@ def open_pool(settings: Settings) -> Pool:
         max_size=settings.database_pool_size,
         timeout=settings.database_timeout_s,
         check=ConnectionPool.check_connection,
+        configure=None if statement_timeout_s is None else _limited(statement_timeout_s),
         open=True,
         name="semblance",
     )
+
+
+def _limited(statement_timeout_s: float) -> Callable[[Connection], None]:
+    def configure(connection: Connection) -> None:
+        milliseconds = max(1, round(statement_timeout_s * 1000))
+        connection.execute("SELECT set_config('statement_timeout', %s, false)", (str(milliseconds),))
+        connection.commit()
+
+    return configure
 
 
 @contextmanager
@@ -49,13 +68,39 @@ def transaction(pool: Pool, timeout_s: float | None = None) -> Iterator[Connecti
 
     Raises:
         DatabaseUnavailableError: PostgreSQL cannot be reached, or ended the transaction for a
-            reason that passes (restart, deadlock, lock or statement time-out).
+            reason that passes: ``TransactionConflictError`` for a deadlock or a failed serialisation,
+            ``StatementTimeoutError`` for a statement that took too long, else a restart or the like.
     """
     try:
         with pool.connection(timeout_s) as connection:
             yield connection
+    except (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable) as exc:
+        raise TransactionConflictError(f"PostgreSQL: {exc}") from exc
+    except errors.QueryCanceled as exc:
+        raise StatementTimeoutError(f"PostgreSQL: {exc}") from exc
     except (PoolTimeout, psycopg.OperationalError) as exc:
         raise DatabaseUnavailableError(f"PostgreSQL: {exc}") from exc
+
+
+def in_transaction(pool: Pool, work: Callable[[Connection], Result]) -> Result:
+    """Run a function in one transaction; again, after a short pause, when another got in its way.
+
+    Args:
+        pool: Where connections come from.
+        work: What to do with one; must be safe to run again after a roll-back.
+
+    Raises:
+        DatabaseUnavailableError: As ``transaction``; ``TransactionConflictError`` after the last attempt.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with transaction(pool) as connection:
+                return work(connection)
+        except TransactionConflictError:
+            if attempt == _ATTEMPTS:
+                raise
+            time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))  # noqa: S311 - spreads those that collided
+    raise AssertionError("unreachable")
 
 
 @contextmanager

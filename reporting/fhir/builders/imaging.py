@@ -239,7 +239,6 @@ def build_heatmap(
     patient: str,
     device: str,
     dicomweb_url: str,
-    api_base_url: str,
 ) -> Element:
     """Make the Media of the heatmap, which EHRs show as a picture.
 
@@ -249,7 +248,6 @@ def build_heatmap(
         patient: Logical id of the Patient.
         device: Logical id of the Device that made it.
         dicomweb_url: Base URL of the archive's DICOMweb service, "" when there is none.
-        api_base_url: ``Settings.api_base_url``; "" makes the picture's URL relative to this API.
     """
     identity, saved = context.source.identity, context.saved
     dicom = instance_url(
@@ -273,7 +271,7 @@ def build_heatmap(
         "device": reference("Device", device),
         "content": {
             "contentType": "image/png",
-            "url": f"{api_base_url.rstrip('/')}/{picture}" if api_base_url else picture,
+            "url": picture,
             "title": "Heatmap of facial difference",
             "creation": issued(saved.created_at),
         },

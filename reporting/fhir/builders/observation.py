@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reporting.dicom.context import ReportContext
+from reporting.fhir.builders.conclusion import BEYOND_NORM
 from reporting.fhir.builders.device import device_id
 from reporting.fhir.builders.imaging import media_id
 from reporting.fhir.builders.subject import Owner
@@ -26,7 +27,7 @@ from reporting.fhir.elements import (
     without_empty,
 )
 from reporting.fhir.valid.definitions import PROFILE
-from reporting.identifiers import fhir_id
+from reporting.identifiers import fhir_id, named_uid
 from reporting.terminology import (
     ASYMMETRIES,
     EXCLUSION_REASONS,
@@ -44,8 +45,9 @@ from reporting.terminology import (
     SCORE_UNIT,
     STANDARD_DEVIATION_UNIT,
 )
-from service.records import Appraisal, AppraisalStatus, RegionScore, RejectionReason
+from service.records import Appraisal, AppraisalStatus, MethodIdentity, RegionScore, RejectionReason
 
+METHOD_SYSTEM = f"urn:oid:{named_uid('coding-system', 'method')}"  # of codes made of name and version
 LOW_PERCENTILE = 5  # below it a score is marked low; the norm cohort's lowest twentieth
 
 # A photograph nobody could have judged is an error; one that was declined was not performed.
@@ -76,7 +78,7 @@ def build_observation(context: ReportContext, owner: Owner) -> Element:
             "partOf": [reference("ImagingStudy", owner.study)],
             "status": "final",
             "category": [coded(OBSERVATION_CATEGORY, "imaging", "Imaging")],
-            "code": codeable(SCORE),
+            "code": {**codeable(SCORE), "text": "Facial normality score; higher is more normal"},
             "subject": reference("Patient", owner.patient),
             "effectiveDateTime": effective,
             "_effectiveDateTime": None if effective else unknown_primitive(),
@@ -86,13 +88,20 @@ def build_observation(context: ReportContext, owner: Owner) -> Element:
             "interpretation": _interpretation(appraisal),
             "note": [{"text": warning} for warning in appraisal.warnings],
             "bodySite": codeable(FACE),
-            "method": {"text": f"{appraisal.method.name} {appraisal.method.version}"},
+            "method": method_of(appraisal.method),
             "device": reference("Device", device_id(appraisal.method)),
             "referenceRange": _reference_range(appraisal),
             "derivedFrom": [reference("Media", media_id(identity.sop_instance_uid))],
             "component": list(_components(appraisal)),
         }
     )
+
+
+def method_of(method: MethodIdentity) -> Element:
+    """The method as a code that EHRs can search and group by, and in words."""
+    name = f"{method.name} {method.version}"
+    code = f"{method.name}-{method.version}"
+    return {"coding": [{"system": METHOD_SYSTEM, "code": code, "display": name}], "text": name}
 
 
 def accession(number: str) -> list[Element] | None:
@@ -162,7 +171,16 @@ def _components(appraisal: Appraisal) -> Iterator[Element]:
             ],
         }
     if appraisal.percentile is not None:
-        yield {"code": codeable(PERCENTILE), "valueQuantity": quantity(appraisal.percentile, PERCENTILE_UNIT)}
+        yield {
+            "code": codeable(PERCENTILE),
+            "valueQuantity": quantity(appraisal.percentile, PERCENTILE_UNIT),
+            "referenceRange": [
+                {
+                    "low": quantity(LOW_PERCENTILE, PERCENTILE_UNIT),
+                    "high": quantity(100, PERCENTILE_UNIT),
+                }
+            ],
+        }
     if appraisal.status is AppraisalStatus.APPRAISED:
         yield from _region_components(appraisal)
         yield from _asymmetries(appraisal)
@@ -194,6 +212,12 @@ def _region_components(appraisal: Appraisal) -> Iterator[Element]:
             yield {
                 "code": codeable(REGION_Z_SCORES[region.region]),
                 "valueQuantity": quantity(region.z, STANDARD_DEVIATION_UNIT),
+                "interpretation": [
+                    coded(INTERPRETATION, "H", "High")
+                    if region.z > BEYOND_NORM
+                    else coded(INTERPRETATION, "N", "Normal")
+                ],
+                "referenceRange": [{"high": quantity(BEYOND_NORM, STANDARD_DEVIATION_UNIT)}],
             }
 
 

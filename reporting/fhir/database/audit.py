@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import psycopg
 
 from reporting.fhir.database.records import Draft
+from reporting.fhir.database.resources import AUDIT_LOCK
 from service.errors import DatabaseUnavailableError
 
 _CONNECT_TIMEOUT_S = 5
@@ -17,10 +17,16 @@ _CONNECT_TIMEOUT_S = 5
 # One statement, so one round trip and a transaction of its own; foreign keys are checked at its end. One JSON
 # parameter, because the server takes it apart for less than the client puts many arrays together.
 _APPEND = b"""
-WITH made AS MATERIALIZED (
-    SELECT nextval(pg_get_serial_sequence('fhir_resource', 'resource_id')) AS r, *
-    FROM json_to_recordset(%s::json) AS e(t text, i text, m timestamptz, p text, o timestamptz, c text,
-        b text, tokens json, targets json, dates json, strings json)
+WITH held AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock_shared(%s)  -- before the clock is read: see settled_until
+), now AS MATERIALIZED (
+    SELECT date_trunc('milliseconds', clock_timestamp()) AS m FROM held
+), made AS MATERIALIZED (
+    SELECT nextval(pg_get_serial_sequence('fhir_resource', 'resource_id')) AS r, e.*, now.m,
+        e.before || '"versionId":"1","lastUpdated":"'
+        || to_char(now.m AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') || '"' || e.after AS b
+    FROM now, json_to_recordset(%s::json) AS e(t text, i text, p text, o timestamptz, c text,
+        before text, after text, tokens json, targets json, dates json, strings json)
 ), resources AS (
     INSERT INTO fhir_resource (resource_id, type, id, version_id, last_updated, author, patient, occurred,
         content_sha256, body) OVERRIDING SYSTEM VALUE
@@ -43,10 +49,9 @@ SELECT DISTINCT r, (x ->> 0)::smallint, x ->> 1, x ->> 2 FROM made, json_array_e
 
 @dataclass(frozen=True, kw_only=True)
 class NewEvent:
-    """A new resource without hot columns, and when it is from."""
+    """A new resource without hot columns; its lastUpdated is the moment it is appended."""
 
     draft: Draft
-    at: datetime  # its lastUpdated
 
 
 class Appender:
@@ -75,13 +80,13 @@ class Appender:
     def _execute(self, document: str) -> None:
         reused = self._connection is not None
         try:
-            self._open().execute(_APPEND, (document,))
+            self._open().execute(_APPEND, (AUDIT_LOCK, document))
         except psycopg.OperationalError:
             self.close()
             if not reused:
                 raise
             try:
-                self._open().execute(_APPEND, (document,))
+                self._open().execute(_APPEND, (AUDIT_LOCK, document))
             except psycopg.errors.UniqueViolation:
                 return  # the first attempt was kept, only its answer was lost
 
@@ -102,11 +107,11 @@ def _row(event: NewEvent) -> dict[str, object]:
     return {
         "t": draft.resource_type,
         "i": draft.resource_id,
-        "m": event.at.isoformat(),
         "p": index.patient,
         "o": index.occurred.isoformat() if index.occurred else None,
         "c": draft.content_sha256.hex(),
-        "b": draft.body(1, event.at),
+        "before": draft.prefix,
+        "after": draft.suffix,
         "tokens": [(x.param, x.system, x.code) for x in index.tokens],
         "targets": [(x.param, x.target_type, x.target_id) for x in index.references],
         "dates": [(x.param, x.low.isoformat(), x.high.isoformat()) for x in index.dates],

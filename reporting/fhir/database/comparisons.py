@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from reporting.fhir.database.records import Comparator, DateValue, Modifier, QuantityValue, StringValue
 
 FIRST_DATED = datetime(2, 1, 1, tzinfo=UTC)  # Observations without a date are before it
-LONGEST_EFFECTIVE = timedelta(days=1)  # CHECK of fhir_observation
+LONGEST_EFFECTIVE = timedelta(days=2)  # CHECK of fhir_observation; a day has 25 hours when summer time ends
 
 
 def bounded_date(value: DateValue, parameters: list[object]) -> str:

@@ -18,6 +18,7 @@ def of_patient(
     types: Sequence[str],
     *,
     since: datetime | None = None,
+    before: datetime | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
     after: int = 0,
@@ -30,6 +31,7 @@ def of_patient(
         patients: Logical ids.
         types: Of the resources.
         since: Only what changed at or after this moment.
+        before: Only what was last changed before this moment.
         start: Only care at or after this moment; the patient, and what has no date, come along.
         end: Only care before this moment; likewise.
         after: Row of the last resource of the previous page.
@@ -40,11 +42,12 @@ def of_patient(
         .execute(
             f"SELECT {_COLUMNS} FROM fhir_resource r WHERE r.patient = ANY(%s) AND r.type = ANY(%s)"
             " AND r.resource_id > %s AND (%s::timestamptz IS NULL OR r.last_updated >= %s)"
+            " AND r.last_updated < coalesce(%s::timestamptz, 'infinity')"
             " AND (r.type = 'Patient' OR r.occurred IS NULL"
             " OR (r.occurred >= coalesce(%s::timestamptz, '-infinity')"
             " AND r.occurred < coalesce(%s::timestamptz, 'infinity')))"
             " ORDER BY r.resource_id LIMIT %s".encode(),
-            (list(patients), list(types), after, since, since, start, end, count),
+            (list(patients), list(types), after, since, since, before, start, end, count),
         )
         .fetchall()
     )

@@ -27,6 +27,7 @@ from reporting.fhir.database.records import (
     SearchType,
     StringValue,
     TokenValue,
+    Value,
 )
 from reporting.fhir.database.vocabulary import Vocabulary
 
@@ -56,8 +57,6 @@ def condition(  # noqa: PLR0911 - a line for each type
         return _missing(parameter, row_id, missing, parameters, vocabulary)
     if isinstance(values[0], HasValue):
         return _any(_has(cast("HasValue", v), parameters, vocabulary) for v in values)
-    if isinstance(values[0], ChainValue):
-        return _any(_chain(parameter, row_id, cast("ChainValue", v), parameters, vocabulary) for v in values)
     if parameter.type is SearchType.COMPOSITE:
         return _any(_composite(parameter, cast("CompositeValue", v), parameters, vocabulary) for v in values)
     if parameter.type in (SearchType.TOKEN, SearchType.URI):
@@ -65,10 +64,7 @@ def condition(  # noqa: PLR0911 - a line for each type
         found = _tokens(parameter, tokens, row_id, parameters, vocabulary)
         return f"({found}) IS NOT TRUE" if criterion.modifier is Modifier.NOT else found
     if parameter.type is SearchType.REFERENCE:
-        if isinstance(values[0], TokenValue):  # :identifier
-            tokens = cast("Sequence[TokenValue]", values)
-            return _sparse_tokens("fhir_token", parameter.number, tokens, row_id, parameters)
-        return _references(parameter, cast("Sequence[ReferenceValue]", values), row_id, parameters)
+        return _referring(parameter, values, row_id, parameters, vocabulary)
     if parameter.type is SearchType.QUANTITY:
         return _any(_quantity(parameter, cast("QuantityValue", v), parameters, vocabulary) for v in values)
     if parameter.type is SearchType.DATE:
@@ -116,6 +112,10 @@ def _missing(
     if parameter.column == "o.effective":
         parameters.append(compare.FIRST_DATED)
         return f"o.effective {'<' if missing else '>='} %s"
+    if parameter.also:
+        elsewhere = _elsewhere(parameter.also, row_id, parameters)
+        absent = f"({parameter.column} IS NULL AND NOT {elsewhere})"
+        return absent if missing else f"NOT {absent}"
     if parameter.column:
         return f"{parameter.column} IS {'' if missing else 'NOT '}NULL"
     word = "NOT EXISTS" if missing else "EXISTS"
@@ -215,19 +215,56 @@ def _identified(
     )
 
 
-def _references(
-    parameter: SearchParameter, values: Sequence[ReferenceValue], row_id: str, parameters: list[object]
+def _elsewhere(number: int, row_id: str, parameters: list[object]) -> str:
+    """Condition that there is a reference to what is no resource of ours."""
+    parameters.extend((number, number))
+    return (
+        f"(EXISTS (SELECT 1 FROM fhir_reference x WHERE x.resource_id = {row_id} AND x.param = %s)"
+        f" OR EXISTS (SELECT 1 FROM fhir_token x WHERE x.resource_id = {row_id} AND x.param = %s))"
+    )
+
+
+def _referring(
+    parameter: SearchParameter,
+    values: Sequence[Value],
+    row_id: str,
+    parameters: list[object],
+    vocabulary: Vocabulary,
 ) -> str:
+    """Condition that a reference is one of the values: ids, URLs, identifiers, or what a chain finds."""
+    made = [
+        _chain(parameter, row_id, value, parameters, vocabulary)
+        for value in values
+        if isinstance(value, ChainValue)
+    ]
+    tokens = [value for value in values if isinstance(value, TokenValue)]  # :identifier
+    number = parameter.number or parameter.also
+    if tokens and number:
+        made.append(_sparse_tokens("fhir_token", number, tokens, row_id, parameters))
+    ids = [value for value in values if isinstance(value, ReferenceValue)]
     if parameter.column:
-        ids = [v.target_id for v in values if set(v.target_types) & set(parameter.targets)]
-        if not ids:
-            return "FALSE"
-        if len(ids) == 1:
-            parameters.append(ids[0])
-            return f"{parameter.column} = %s"
-        parameters.append(ids)
-        return f"{parameter.column} = ANY(%s)"
-    parameters.append(parameter.number)
+        made += _in_column(parameter, ids, parameters)
+        ids = [value for value in ids if not value.target_types] if parameter.also else []
+    if ids:
+        made.append(_references(number, ids, row_id, parameters))
+    return _any(made) if made else "FALSE"
+
+
+def _in_column(
+    parameter: SearchParameter, values: Sequence[ReferenceValue], parameters: list[object]
+) -> list[str]:
+    ids = [v.target_id for v in values if set(v.target_types) & set(parameter.targets)]
+    if not ids:
+        return []
+    if len(ids) == 1:
+        parameters.append(ids[0])
+        return [f"{parameter.column} = %s"]
+    parameters.append(ids)
+    return [f"{parameter.column} = ANY(%s)"]
+
+
+def _references(number: int, values: Sequence[ReferenceValue], row_id: str, parameters: list[object]) -> str:
+    parameters.append(number)
     alternatives = []
     for value in values:
         parameters.extend((value.target_id, list(value.target_types) or [""]))

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from reporting.fhir.database.rows import tuples
+from reporting.fhir.database.records import StoredResource
+from reporting.fhir.database.rows import columns, stored, tuples
 from reporting.fhir.database.templates import texts
 from reporting.fhir.database.texts import Frame
 from service.database.pool import Connection
@@ -140,6 +141,31 @@ def next_file(
         .fetchone()
     )
     return None if row is None or not row[2] else (int(row[0]), int(row[1]), int(row[2]))
+
+
+def changed_since(
+    connection: Connection, resource_type: str, moment: datetime, *, after: int, last: int | None, count: int
+) -> list[StoredResource]:
+    """Read what was current at a moment, of resources that have changed since, in the order of their rows.
+
+    Args:
+        connection: In a transaction.
+        resource_type: Of the resources.
+        moment: Past.
+        after: Row to begin after.
+        last: Row to end at; None for the last there is.
+        count: Resources at most.
+    """
+    rows = tuples(connection).execute(
+        f"SELECT {columns('h', row_id='r.resource_id')} FROM fhir_resource r CROSS JOIN LATERAL ("
+        " SELECT * FROM fhir_history v WHERE v.type = r.type AND v.id = r.id AND v.last_updated <= %(moment)s"
+        " ORDER BY v.version_id DESC LIMIT 1) h"
+        " WHERE r.type = %(type)s AND r.last_updated > %(moment)s AND r.resource_id > %(after)s"
+        " AND r.resource_id <= coalesce(%(last)s, 9223372036854775807) ORDER BY r.resource_id"
+        " LIMIT %(count)s".encode(),
+        {"moment": moment, "type": resource_type, "after": after, "last": last, "count": count},
+    )
+    return [stored(row) for row in rows.fetchall()]
 
 
 # COPY in binary hands the stored bytes over as they are: no aggregate, no text conversion, no row objects.

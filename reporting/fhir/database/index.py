@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from reporting.fhir.database.records import SearchIndex
 from reporting.fhir.database.vocabulary import lay
 from service.database.pool import Connection
@@ -19,6 +21,21 @@ def erase_index(connection: Connection, row_id: int) -> None:
     """Remove the search columns of a resource's row."""
     for table in _TABLES:
         connection.execute(f"DELETE FROM {table} WHERE resource_id = %s".encode(), (row_id,))
+
+
+def replace_index(connection: Connection, row_id: int, index: SearchIndex) -> None:
+    """Write the search columns of a resource's row anew, its text left as it is."""
+    connection.execute(
+        "UPDATE fhir_resource SET patient = %s, occurred = %s WHERE resource_id = %s",
+        (index.patient, index.occurred, row_id),
+    )
+    erase_index(connection, row_id)
+    write_index(connection, row_id, index)
+
+
+def set_last_updated(connection: Connection, row_id: int, moment: datetime) -> None:
+    """Write when a resource's row was last changed, its text left as it is."""
+    connection.execute("UPDATE fhir_resource SET last_updated = %s WHERE resource_id = %s", (moment, row_id))
 
 
 def write_index(connection: Connection, row_id: int, index: SearchIndex) -> None:

@@ -78,7 +78,7 @@ class ObservationColumns:
     status: str
     device: str | None  # logical id
     effective: datetime
-    effective_high: datetime  # exclusive, at most a day after effective
+    effective_high: datetime  # exclusive, at most two days after effective
     value: Decimal | None
     value_unit: str | None  # UCUM code
 
@@ -191,6 +191,8 @@ class SearchParameter:
     parts: tuple[str, ...] = ()  # parameters a composite is made of
     definition: str = ""  # canonical URL of the SearchParameter
     documentation: str = ""
+    also: int = 0  # beside a column: number in the sparse tables of references that are no id of ours
+    calendar: bool = False  # of dates: days of the calendar, the same in every zone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,6 +300,7 @@ class SortKey:
 
     parameter: SearchParameter
     descending: bool
+    column: str = ""  # that holds the parameter's first value, for one that is otherwise sparse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,6 +313,8 @@ class Search:
     count: int = 20
     after: tuple[str | None, ...] = ()  # sort values and row id of the last row served
     either: tuple[tuple[Criterion, ...], ...] = ()  # alternatives, one of which must hold (scopes)
+    before: datetime | None = None  # only what was last changed before this moment
+    in_row_order: bool = False  # oldest row first, whatever the criteria
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from service.database.pool import Connection
 from service.errors import FhirVersionConflictError
 
 WRITERS_LOCK = 0x46484952  # shared by writers, taken alone to see that none is under way
+AUDIT_LOCK = 0x41554449  # shared by writers of AuditEvents, which every request waits for
 
 _COLUMNS = columns("fhir_resource")
 _PAST_COLUMNS = columns("fhir_history", row_id="0")
@@ -94,6 +95,7 @@ def history(
     count: int,
     since: datetime | None = None,
     before: tuple[datetime, str, int] | None = None,
+    until: datetime | None = None,
     patients: Sequence[str] | None = None,
 ) -> list[StoredResource]:
     """Read versions, newest first.
@@ -104,6 +106,7 @@ def history(
         resource_id: Of one resource, or None for all of the type.
         count: Versions read at most.
         since: Only versions written at or after this moment.
+        until: Only versions written before this moment.
         before: (lastUpdated, id, version) of the last version of the previous page.
         patients: Only versions in the compartments of these Patients, of resources that still are.
     """
@@ -121,6 +124,9 @@ def history(
     if since is not None:
         conditions.append("last_updated >= %s")
         parameters.append(since)
+    if until is not None:
+        conditions.append("last_updated < %s")
+        parameters.append(until)
     if before is not None:
         conditions.append("(last_updated, id, version_id) < (%s, %s, %s)")
         parameters.extend(before)
@@ -166,6 +172,37 @@ def settled_now(connection: Connection) -> datetime:
     return _clock(connection)
 
 
+def settled_until(connection: Connection, resource_type: str) -> datetime:
+    """Moment before which every write of a type is visible to the next statement; waits for nobody.
+
+    Writers hold a lock from before they read the clock until what they wrote is visible. What is written by
+    one who holds it now, or takes it from now on, is no older than the moment.
+
+    Args:
+        connection: In a transaction that reads anew with each statement (READ COMMITTED).
+        resource_type: AuditEvents have writers of their own.
+    """
+    lock = AUDIT_LOCK if resource_type == "AuditEvent" else WRITERS_LOCK
+    row = (
+        tuples(connection)
+        .execute(
+            "SELECT date_trunc('milliseconds', least(statement_timestamp(), min(a.xact_start))),"
+            " count(*) FILTER (WHERE a.xact_start IS NULL)"
+            " FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)"
+            " WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = %s AND l.objsubid = 1"
+            " AND l.mode = 'ShareLock' AND l.granted"
+            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            (lock,),
+        )
+        .fetchone()
+    )
+    assert row is not None  # noqa: S101 - an aggregate always has a row
+    if row[1]:  # a writer of another role, whose beginning is not for us to see: waited for
+        return settled_now(connection)
+    moment: datetime = row[0]
+    return moment.astimezone(UTC)
+
+
 def save(connection: Connection, drafts: Sequence[Draft], *, author: str) -> list[Saved]:
     """Save drafts as new versions; equal content makes none.
 
@@ -199,7 +236,8 @@ def _save_one(connection: Connection, draft: Draft, author: str, now: datetime) 
     unlocked = _current(connection, draft, lock=False)
     if unlocked is None:
         if draft.expected_version is not None:
-            raise FhirVersionConflictError(f"{draft.resource_type}/{draft.resource_id} does not exist")
+            name = f"{draft.resource_type}/{draft.resource_id}"
+            raise FhirVersionConflictError(f"{name} does not exist", name)
         created = _insert(connection, draft, author, now)
         # None: another transaction created it since; its row is visible now
         return created or _save_one(connection, draft, author, now)
@@ -209,10 +247,9 @@ def _save_one(connection: Connection, draft: Draft, author: str, now: datetime) 
     assert locked is not None  # noqa: S101 - resources are never deleted
     present, _ = locked
     if draft.expected_version not in (None, present.version_id):
-        raise FhirVersionConflictError(
-            f"{draft.resource_type}/{draft.resource_id} is at version {present.version_id}, "
-            f"not {draft.expected_version}"
-        )
+        name = f"{draft.resource_type}/{draft.resource_id}"
+        text = f"{name} is at version {present.version_id}, not {draft.expected_version}"
+        raise FhirVersionConflictError(text, name)
     if _is_unchanged(draft, *locked):
         return Saved(outcome=SaveOutcome.UNCHANGED, resource=present)
     return _update(

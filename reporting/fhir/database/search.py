@@ -7,7 +7,7 @@ unless they are looked for by a value over all patients, then by that value; oth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reporting.fhir.database import components as fhir_components
 from reporting.fhir.database import persons as fhir_persons
@@ -20,6 +20,7 @@ from reporting.fhir.database.records import (
     QuantityValue,
     Search,
     SearchType,
+    SortKey,
     StoredResource,
 )
 from reporting.fhir.database.rows import ROW_WIDTH, columns, stored, tuples
@@ -117,9 +118,7 @@ def last_n(connection: Connection, wanted: Search, most: int) -> list[StoredReso
         wanted: A search for Observations; its order and page are ignored.
         most: Observations per code at most.
     """
-    plan = _plan(
-        connection, Search(resource_type=wanted.resource_type, criteria=wanted.criteria, either=wanted.either)
-    )
+    plan = _plan(connection, replace(wanted, sort=(), after=()))
     rows = (
         tuples(connection)
         .execute(
@@ -205,7 +204,7 @@ def referring_column(
     if column.endswith(".patient"):
         ids = [each for every in fhir_persons.members_of(connection, ids).values() for each in every]
     source = "fhir_observation s JOIN fhir_resource r USING (resource_id)" if hot else "fhir_resource r"
-    name = f"s.{column.split('.')[1]}" if hot else column
+    name = f"{'s' if hot else 'r'}.{column.split('.')[1]}"
     rows = (
         tuples(connection)
         .execute(
@@ -239,6 +238,9 @@ def _plan(connection: Connection, wanted: Search) -> _Plan:
     words = vocabulary(connection) if any(needs_vocabulary(c) for c in every) else Vocabulary()
     for criterion in wanted.criteria:
         conditions.append(condition(criterion, base, parameters, words))
+    if wanted.before is not None:
+        conditions.append("b.last_updated < %s")
+        parameters.append(wanted.before)
     if wanted.either:
         alternatives = [
             " AND ".join(condition(c, base, parameters, words) for c in alternative) or "TRUE"
@@ -255,6 +257,8 @@ def _plan(connection: Connection, wanted: Search) -> _Plan:
 
 
 def _needs_resource(wanted: Search) -> bool:
+    if wanted.before is not None:
+        return True
     parameters = [c.parameter for c in wanted.criteria] + [k.parameter for k in wanted.sort]
     for alternative in wanted.either:
         parameters += [c.parameter for c in alternative]
@@ -271,7 +275,11 @@ def _over_all_patients(wanted: Search) -> bool:
 _RANGES = (Comparator.EQ, Comparator.LT, Comparator.LE, Comparator.GT, Comparator.GE)
 
 
-def _orders(wanted: Search, words: Vocabulary, row_id: str) -> tuple[_Order, ...]:
+def _orders(  # noqa: PLR0911 - a line for each order
+    wanted: Search, words: Vocabulary, row_id: str
+) -> tuple[_Order, ...]:
+    if wanted.in_row_order:
+        return (_tie(row_id, descending=False),)
     if wanted.sort:
         keys = tuple(_sort_key(wanted, i) for i in range(len(wanted.sort)))
         return (*keys, _tie(row_id, descending=keys[-1].descending))
@@ -307,12 +315,29 @@ def _tie(row_id: str, *, descending: bool) -> _Order:
 
 def _sort_key(wanted: Search, place: int) -> _Order:
     key = wanted.sort[place]
-    column = key.parameter.column
-    if not column and key.parameter.type is SearchType.DATE:
-        column = "b.occurred"  # the type's main date; see the search table
+    column = key.parameter.column or key.column or _sparse_key(wanted, key)
     cast = {SearchType.DATE: "timestamptz", SearchType.QUANTITY: "numeric"}.get(key.parameter.type, "text")
-    nullable = column in ("o.value", "b.occurred", "o.patient", "o.device", "b.patient")
+    nullable = column == "o.value" or not key.parameter.column
     return _Order(expression=column, cast=cast, descending=key.descending, nullable=nullable)
+
+
+_KEYS = {
+    SearchType.DATE: ("low", "fhir_date"),
+    SearchType.STRING: ("folded", "fhir_string"),
+    SearchType.TOKEN: ("code", "fhir_token"),
+    SearchType.URI: ("code", "fhir_token"),
+}
+
+
+def _sparse_key(wanted: Search, key: SortKey) -> str:
+    """SQL of a resource's first value of a sparse parameter; of its last where the order descends."""
+    column, table = _KEYS[key.parameter.type]
+    base = "o" if wanted.resource_type == "Observation" else "b"
+    pick = "max" if key.descending else "min"
+    return (
+        f"(SELECT {pick}(x.{column}) FROM {table} x"
+        f" WHERE x.resource_id = {base}.resource_id AND x.param = {key.parameter.number:d})"
+    )
 
 
 def _direction(expression: str, order: _Order) -> str:

@@ -25,6 +25,24 @@ _PATIENT_EXPORT = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/patient-e
 _EVALUATE_MEASURE = "http://hl7.org/fhir/OperationDefinition/Measure-evaluate-measure"
 _EXPORT = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/export"
 
+_BULK_DATA = "http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"
+
+# What R4 has no element to list.
+_RESULTS = (
+    "Every search takes _sort, _count, _include, _revinclude (both with :iterate), _summary, _total,"
+    " _elements, _has, _format and _pretty. Every parameter but a composite takes :missing; a token :not;"
+    " a string :exact and :contains; a reference :identifier, a type, and a chain."
+)
+_BINARY: dict[str, Any] = {
+    "type": "Binary",
+    "profile": "http://hl7.org/fhir/StructureDefinition/Binary",
+    "documentation": "Heatmaps as PNG and reports as PDF, at the URLs that Media and DiagnosticReport give.",
+    "interaction": [{"code": "read"}],
+    "versioning": "no-version",
+    "readHistory": False,
+    "updateCreate": False,
+}
+
 # Operations, their definitions in R4, and the types they are of; () for every type.
 OPERATIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("lastn", "http://hl7.org/fhir/OperationDefinition/Observation-lastn", ("Observation",)),
@@ -54,6 +72,7 @@ def capability_statement(api: Api) -> dict[str, Any]:
         "status": "active",
         "date": RELEASE_DATE,
         "kind": "instance",
+        "instantiates": [_BULK_DATA],
         "software": {"name": "Semblance", "version": service.__version__},
         "implementation": {"description": "Scores of facial appearance for EHRs", "url": api.base_url},
         "fhirVersion": FHIR_VERSION,
@@ -61,7 +80,8 @@ def capability_statement(api: Api) -> dict[str, Any]:
         "rest": [
             {
                 "mode": "server",
-                "resource": [_resource(row) for row in RESOURCE_TYPES.values()],
+                "documentation": _RESULTS,
+                "resource": [*(_resource(row) for row in RESOURCE_TYPES.values()), _BINARY],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}],
                 "operation": [
                     {"name": "export", "definition": _EXPORT},
@@ -96,7 +116,7 @@ def _resource(row: ResourceType) -> dict[str, Any]:
     made: dict[str, Any] = {
         "type": row.name,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{row.name}",
-        "documentation": row.documentation,
+        "documentation": f"{row.documentation} Sort keys: {', '.join(row.sort)}.".strip(),
         "interaction": [{"code": interaction.value} for interaction in row.interactions],
         "versioning": "versioned" if Interaction.VREAD in row.interactions else "no-version",
         "readHistory": Interaction.VREAD in row.interactions,

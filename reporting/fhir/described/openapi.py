@@ -8,14 +8,15 @@ import service
 from reporting.fhir.http import FHIR_JSON, FORM, PLAIN_JSON, Api, Request, Response
 from reporting.fhir.render import dumps
 from reporting.fhir.search.search_request import RESULT_PARAMETERS
-from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
+from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES, Interaction, ResourceType
 
-_ERRORS = ("400", "401", "403", "404", "405", "406", "412", "413", "415", "422", "503")
+_ERRORS = ("400", "401", "403", "404", "405", "406", "410", "412", "413", "415", "421", "422", "503")
 _DESCRIPTIONS = {
     "200": "Found or done", "201": "Created", "202": "Accepted", "304": "Not modified",
     "400": "Malformed request", "401": "No valid token", "403": "Not permitted", "404": "Not there",
-    "405": "Not served for this type", "406": "No such format", "412": "A condition does not hold",
-    "413": "Too long", "415": "No such format", "422": "Invalid resource",
+    "405": "Not served for this type", "406": "No such format", "410": "Withdrawn",
+    "412": "A condition does not hold",
+    "413": "Too long", "415": "No such format", "421": "Called by another name", "422": "Invalid resource",
     "503": "The database cannot be reached",
 }  # fmt: skip
 
@@ -88,6 +89,12 @@ def _of_type(row: ResourceType) -> dict[str, Json]:
             "get": _operation(f"read-{row.name}", "200", "304", parameters=[*one, _header("If-None-Match")])
         },
     }
+    if row.name in IN_PATIENT_COMPARTMENT:
+        within = f"/Patient/{{id}}/{row.name}"
+        paths[within] = {"get": _operation(f"within-{row.name}", "200", parameters=[*one, *search])}
+        paths[f"{within}/_search"] = {
+            "post": _operation(f"post-within-{row.name}", "200", parameters=one, body=FORM)
+        }
     if Interaction.VREAD in row.interactions:
         version = [*one, _path("version")]
         path = f"/{row.name}/{{id}}/_history/{{version}}"

@@ -14,6 +14,7 @@ from reporting.fhir.elements import reference
 from reporting.fhir.persons.conflicts import judge_study
 from reporting.fhir.persons.grouping import AUTHOR, REPLACED_BY, Change, Grouping, identifiers_of
 from reporting.fhir.render import draft_of, loads
+from reporting.fhir.site import Site
 from reporting.fhir.valid.validate import check
 from service.database import ledger, outbox
 from service.database.pool import Connection
@@ -21,16 +22,14 @@ from service.records import LedgerEvent
 from service.steps import REPORT_AGAIN
 
 
-def save_patients(
-    connection: Connection, drafts: Sequence[Draft], *, author: str, base_url: str
-) -> list[Saved]:
+def save_patients(connection: Connection, drafts: Sequence[Draft], *, author: str, site: Site) -> list[Saved]:
     """Save Patients, and follow what they say of who is whom.
 
     Args:
         connection: In a transaction, which the caller commits.
         drafts: Of Patients, each at most once.
         author: The client that writes, or whoever sent the message.
-        base_url: Of this server.
+        site: Of this server.
 
     Raises:
         FhirVersionConflictError: A current version is not the expected one; nothing is saved.
@@ -41,33 +40,33 @@ def save_patients(
     changed = [each.resource for each in saved if each.outcome is not SaveOutcome.UNCHANGED]
     if changed:
         said = {pair for stored in before for pair in identifiers_of(loads(stored.body))}
-        grouping = Grouping(connection=connection, base_url=base_url)
+        grouping = Grouping(connection=connection, site=site)
         changes = grouping.regroup([stored.resource_id for stored in changed], said)
-        follow(connection, changes, author=author, base_url=base_url)
+        follow(connection, changes, author=author, site=site)
     return saved
 
 
-def follow(connection: Connection, changes: Sequence[Change], *, author: str, base_url: str) -> None:
+def follow(connection: Connection, changes: Sequence[Change], *, author: str, site: Site) -> None:
     """Let everything follow that depends on who is whom, and note every step.
 
     Args:
         connection: In the transaction that changed it.
         changes: Patients that another stands for now.
         author: Whoever changed it.
-        base_url: Of this server.
+        site: Of this server.
     """
     for change in changes:
-        _show(connection, change, base_url)
-        _note(connection, change, author, base_url)
+        _show(connection, change, site)
+        _note(connection, change, author, site)
     _report_again(connection, changes)
     concerned = {each for change in changes for each in (change.patient, change.before, change.after)}
     every = fhir_persons.members_of(connection, concerned)
     patients = sorted({each for members in every.values() for each in members})
     for study in fhir_persons.mixed_studies_of(connection, patients):
-        judge_study(connection, study, base_url)
+        judge_study(connection, study, site)
 
 
-def _show(connection: Connection, change: Change, base_url: str) -> None:
+def _show(connection: Connection, change: Change, site: Site) -> None:
     """Have a Patient that we made point to the one that stands for it, or no more."""
     if fhir_persons.author_of(connection, change.patient) != AUTHOR:
         return
@@ -80,15 +79,15 @@ def _show(connection: Connection, change: Change, base_url: str) -> None:
         link = {"other": reference("Patient", change.after), "type": REPLACED_BY}
         resource = {**kept, "active": False, "link": [link]}
     check(resource)
-    fhir_resources.save(connection, [draft_of(resource, base_url=base_url)], author=AUTHOR)
+    fhir_resources.save(connection, [draft_of(resource, site=site)], author=AUTHOR)
 
 
-def _note(connection: Connection, change: Change, author: str, base_url: str) -> None:
+def _note(connection: Connection, change: Change, author: str, site: Site) -> None:
     event = LedgerEvent.PATIENT_UNLINKED if change.after == change.patient else LedgerEvent.PATIENT_LINKED
     detail = {"patient": change.patient, "before": change.before, "after": change.after, "by": author}
     ledger.append(connection, event, sop_instance_uid="", detail=detail)
     made = identity_change(change.patient, change.before, change.after, author)
-    fhir_resources.save(connection, [draft_of(made, base_url=base_url)], author=AUTHOR)
+    fhir_resources.save(connection, [draft_of(made, site=site)], author=AUTHOR)
 
 
 def _report_again(connection: Connection, changes: Sequence[Change]) -> None:

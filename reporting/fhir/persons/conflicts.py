@@ -13,6 +13,7 @@ from reporting.fhir.database.records import Draft
 from reporting.fhir.elements import DICOM_UID_SYSTEM, Element, codeable, issued, reference
 from reporting.fhir.render import draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.site import Site
 from reporting.fhir.valid.validate import check
 from reporting.identifiers import fhir_id
 from reporting.terminology import MIXED_STUDY
@@ -28,13 +29,13 @@ _DETAIL = (
 )
 
 
-def judge_study(connection: Connection, study_instance_uid: str, base_url: str) -> None:
+def judge_study(connection: Connection, study_instance_uid: str, site: Site) -> None:
     """Flag a study that holds photographs of several persons, or say that it no longer does.
 
     Args:
         connection: In a transaction.
         study_instance_uid: Of the study.
-        base_url: Of this server.
+        site: Of this server.
     """
     parts = [
         (study, patient)
@@ -53,7 +54,7 @@ def judge_study(connection: Connection, study_instance_uid: str, base_url: str) 
         _tell_ledger(connection, LedgerEvent.PATIENTS_SORTED, study_instance_uid, sorted(persons))
     else:
         return
-    _flag(connection, study_instance_uid, parts, mixed=mixed, base_url=base_url)
+    _flag(connection, study_instance_uid, parts, mixed=mixed, site=site)
 
 
 def _is_valid(connection: Connection, study_id: str) -> bool:
@@ -83,7 +84,7 @@ def _flag(
     parts: Sequence[tuple[str, str]],
     *,
     mixed: bool,
-    base_url: str,
+    site: Site,
 ) -> None:
     implicated: dict[str, list[str]] = {}
     for study, patient in parts:
@@ -93,21 +94,21 @@ def _flag(
     for patient, studies in implicated.items() if mixed else ():
         stored = fhir_resources.read(connection, "DetectedIssue", issue_id(study_instance_uid, patient))
         since = loads(stored.body)["identifiedDateTime"] if stored is not None else issued(datetime.now(UTC))
-        drafts.append(_draft(_issue(study_instance_uid, patient, studies, since), patient, base_url))
+        drafts.append(_draft(_issue(study_instance_uid, patient, studies, since), patient, site))
     flagged = {draft.resource_id for draft in drafts}
     for issue, patient in known:
         stored = fhir_resources.read(connection, "DetectedIssue", issue)
         if issue not in flagged and stored is not None:
-            drafts.append(_draft({**loads(stored.body), "status": "cancelled"}, patient, base_url))
+            drafts.append(_draft({**loads(stored.body), "status": "cancelled"}, patient, site))
     fhir_resources.save(connection, drafts, author=AUTHOR)
 
 
 _ISSUE = RESOURCE_TYPES["DetectedIssue"].parameters["identifier"].number
 
 
-def _draft(resource: Mapping[str, Any], patient: str, base_url: str) -> Draft:
+def _draft(resource: Mapping[str, Any], patient: str, site: Site) -> Draft:
     check(dict(resource))
-    return draft_of(resource, base_url=base_url, patient=patient)
+    return draft_of(resource, site=site, patient=patient)
 
 
 def _issue(study_instance_uid: str, patient: str, studies: Sequence[str], since: str) -> Element:

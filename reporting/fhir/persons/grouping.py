@@ -23,6 +23,7 @@ from reporting.fhir.database.persons import ConflictKind
 from reporting.fhir.database.records import StoredResource
 from reporting.fhir.extract import split_reference
 from reporting.fhir.render import loads
+from reporting.fhir.site import Site
 from service.database.pool import Connection
 
 AUTHOR = "semblance"
@@ -61,10 +62,10 @@ def identifiers_of(resource: Mapping[str, Any]) -> dict[Identifier, str]:
     return found
 
 
-def _linked(resource: Mapping[str, Any], kind: str, base_url: str) -> tuple[str, ...]:
+def _linked(resource: Mapping[str, Any], kind: str, site: Site) -> tuple[str, ...]:
     found = []
     for link in resource.get("link", []):
-        target = split_reference(str(link.get("other", {}).get("reference", "#")), base_url)
+        target = split_reference(str(link.get("other", {}).get("reference", "#")), site)
         if link.get("type") == kind and target is not None and target[0] == "Patient":
             found.append(target[1])
     return tuple(found)
@@ -76,11 +77,11 @@ class Grouping:
 
     Args:
         connection: In the transaction.
-        base_url: Of this server, to tell links to its own Patients.
+        site: Of this server, to tell links to its own Patients.
     """
 
     connection: Connection
-    base_url: str
+    site: Site
     disputes: dict[tuple[ConflictKind, str], tuple[str, ...]] = field(default_factory=dict)
     _known: dict[str, _Said] = field(default_factory=dict)
     _next: dict[str, str | None] = field(default_factory=dict)
@@ -133,8 +134,8 @@ class Grouping:
         return _Said(
             is_ours=False,
             identifiers=own | identifiers_of(resource),
-            replaced_by=_linked(resource, REPLACED_BY, self.base_url),
-            replaces=_linked(resource, REPLACES, self.base_url),
+            replaced_by=_linked(resource, REPLACED_BY, self.site),
+            replaces=_linked(resource, REPLACES, self.site),
         )
 
     def _end(self, patient: str) -> str:

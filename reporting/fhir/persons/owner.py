@@ -10,13 +10,14 @@ from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.persons.changing import follow
 from reporting.fhir.persons.grouping import AUTHOR, Grouping
 from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.site import Site
 from reporting.identifiers import fhir_id
 from reporting.source import SourceIdentity
 from service.database.pool import Connection
 
 
 def owner_of(
-    connection: Connection, identity: SourceIdentity, systems: Mapping[str, str], base_url: str
+    connection: Connection, identity: SourceIdentity, systems: Mapping[str, str], site: Site
 ) -> Owner:
     """Find whose a photograph is, by its own number.
 
@@ -24,7 +25,7 @@ def owner_of(
         connection: In a transaction that holds the lock of the photograph's study.
         identity: The photograph's.
         systems: ``Settings.fhir_identifier_systems``.
-        base_url: Of this server.
+        site: Of this server.
     """
     own = patient_id(identity)
     if identity.patient_id:
@@ -32,8 +33,8 @@ def owner_of(
         if fhir_persons.number_of(connection, own) != number:
             fhir_persons.lock(connection)
             fhir_persons.put_number(connection, own, *number)
-            changes = Grouping(connection=connection, base_url=base_url).regroup([own])
-            follow(connection, changes, author=AUTHOR, base_url=base_url)
+            changes = Grouping(connection=connection, site=site).regroup([own])
+            follow(connection, changes, author=AUTHOR, site=site)
     patient = fhir_persons.person_of(connection, own)
     members = fhir_persons.members(connection, own)
     return Owner(

@@ -17,19 +17,19 @@ from uuid import UUID, uuid4
 
 from reporting.fhir.database import exports as fhir_exports
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.exports import Export
-from reporting.fhir.database.records import Search, StoredResource, instant
+from reporting.fhir.database.records import Search, instant
 from reporting.fhir.http import NDJSON, PLAIN_JSON, Api, Request, Response, moment_of
 from reporting.fhir.options import once_each, unknown_options
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
+from reporting.fhir.read.as_of import Chunk, search_as_of
 from reporting.fhir.render import dumps
-from reporting.fhir.search.bundles import url_with
+from reporting.fhir.search.bundles import WITH_URLS, absolute, url_with, with_urls
 from reporting.fhir.search.restrict import may_chain
 from reporting.fhir.search.search_request import RESULT_PARAMETERS, parse
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
-from service.database.pool import transaction
+from service.database.pool import in_transaction, transaction
 
 ROWS_PER_FILE = 500_000
 ROWS_PER_CHUNK = 400  # about 4 MB: large for a socket, small for memory and for a connection's turn
@@ -55,7 +55,7 @@ def export_patients(api: Api, request: Request) -> Response:
 
 def _start(api: Api, request: Request, path: str, possible: tuple[str, ...]) -> Response:
     request = replace(request, query=operation_pairs(request))
-    if "respond-async" not in request.headers.get("prefer", ""):
+    if request.prefers("respond-async") is None:
         raise FhirProblemError(400, IssueType.REQUIRED, "send Prefer: respond-async", "http.prefer")
     # Bulk Data asks to refuse what is not served, unless the client says handling=lenient
     unknown_options(request.query, _PARAMETERS, strict=request.prefers("handling") != "lenient")
@@ -68,7 +68,7 @@ def _start(api: Api, request: Request, path: str, possible: tuple[str, ...]) -> 
     types = _types(request, possible)
     since = request.option("_since")
     if since is not None:
-        moment_of(since, "_since")
+        moment_of(since, "_since", api.site.zone)
     export = Export(
         export_id=uuid4(),
         client_id=request.principal.client_id,
@@ -120,7 +120,7 @@ def _filters(api: Api, request: Request, types: Sequence[str]) -> dict[str, list
                     400, IssueType.VALUE, "_typeFilter is Type?search of an exported type", "http._typeFilter"
                 )
             try:
-                asked = parse(resource_type, pairs, strict=True, base_url=api.base_url)
+                asked = parse(resource_type, pairs, strict=True, site=api.site)
             except FhirProblemError as exc:
                 raise FhirProblemError(400, IssueType.VALUE, str(exc), "http._typeFilter") from exc
             shaping = [given for given, _ in pairs if given.partition(":")[0] in RESULT_PARAMETERS]
@@ -180,7 +180,7 @@ def _plan_on(api: Api, export: Export) -> tuple[list[dict[str, Any]] | None, str
                     connection,
                     resource_type,
                     first=first,
-                    since=_since(export),
+                    since=_since(export, api),
                     as_of=export.transaction_time,
                     most=ROWS_PER_FILE,
                 )
@@ -234,9 +234,9 @@ def _missing() -> FhirProblemError:
     return FhirProblemError(404, IssueType.NOT_FOUND, "there is no such export", "http.path")
 
 
-def _since(export: Export) -> datetime | None:
+def _since(export: Export, api: Api) -> datetime | None:
     since = export.request["since"]
-    return moment_of(since, "_since") if since else None
+    return moment_of(since, "_since", api.site.zone) if since else None
 
 
 def _rows(api: Api, export: Export, plan: Any) -> Iterator[bytes]:
@@ -248,39 +248,43 @@ def _rows(api: Api, export: Export, plan: Any) -> Iterator[bytes]:
                 plan["type"],
                 first=following,
                 last=plan["last"],
-                since=_since(export),
+                since=_since(export, api),
                 as_of=export.transaction_time,
                 count=ROWS_PER_CHUNK,
             )
         if found:
-            yield found
+            yield _with_urls(found, plan["type"], api.base_url)
+
+
+def _with_urls(lines: bytes, resource_type: str, base_url: str) -> bytes:
+    """Lines with our own URLs as they are now; see ``bundles.with_urls``."""
+    if resource_type not in WITH_URLS:
+        return lines
+    return absolute(lines.decode(), base_url).encode()
 
 
 def _filtered(api: Api, export: Export, resource_type: str) -> Iterator[bytes]:
     either = tuple(
-        parse(resource_type, parse_qsl(query), strict=True, base_url=api.base_url).search.criteria
+        parse(resource_type, parse_qsl(query), strict=True, site=api.site).search.criteria
         for query in export.request["filters"][resource_type]
     )
-    since = _since(export)
+    since = _since(export, api)
     search = Search(resource_type=resource_type, either=either, count=ROWS_PER_CHUNK)
-    while True:
-        with transaction(api.pool) as connection:
-            page = fhir_search.search(connection, search)
-            found = [
-                version
-                for stored in page.resources
-                if (since is None or stored.last_updated >= since)
-                and (version := _as_of(connection, stored, export.transaction_time)) is not None
-            ]
+    after: int | None = 0
+    while after is not None:
+        chunk = _chunk(api, export, search, after)
+        found = [
+            with_urls(version, api.base_url)
+            for version in chunk.versions
+            if since is None or version.last_updated >= since
+        ]
         if found:
             yield ("\n".join(found) + "\n").encode()
-        if not page.after:
-            return
-        search = replace(search, after=page.after)
+        after = chunk.after
 
 
-def _as_of(connection: Any, stored: StoredResource, moment: datetime) -> str | None:
-    if stored.last_updated <= moment:
-        return stored.body
-    versions = fhir_resources.history(connection, stored.resource_type, stored.resource_id, count=1000)
-    return next((version.body for version in versions if version.last_updated <= moment), None)
+def _chunk(api: Api, export: Export, search: Search, after: int) -> Chunk:
+    moment = export.transaction_time
+    return in_transaction(
+        api.pool, lambda connection: search_as_of(connection, search, api.site, moment, after)
+    )

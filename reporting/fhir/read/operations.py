@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -11,26 +12,33 @@ from reporting.fhir.database import compartment as fhir_compartment
 from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
-from reporting.fhir.database.records import Criterion, Modifier, Search
+from reporting.fhir.database.records import Criterion, Modifier, Search, TokenValue
 from reporting.fhir.extract import interval
 from reporting.fhir.http import Api, Request, Response, json_format, moment_of
 from reporting.fhir.options import FORM_OPTIONS, once_each, unknown_options, whole_number
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
+from reporting.fhir.presented.serving import pdf_of
 from reporting.fhir.read.reading import visible
-from reporting.fhir.render import dumps
-from reporting.fhir.search.bundles import bundle, link, outcome_entry, search_entry, subset, url_with
+from reporting.fhir.render import dumps, loads
+from reporting.fhir.search.bundles import bundle, link, match_entry, outcome_entry, search_entry, url_with
 from reporting.fhir.search.paging import PAGE_PARAMETER, opened, seal
 from reporting.fhir.search.restrict import may_chain, restriction
 from reporting.fhir.search.search_request import DEFAULT_COUNT, MOST_COUNT, parse
-from reporting.fhir.search.searching import included_with
+from reporting.fhir.search.searching import included_with, polls
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
+from reporting.fhir.site import Site
 from reporting.identifiers import observation_id_of
 from service.database import appraisals
 from service.database.pool import transaction
 from service.errors import FhirError, RecordNotFoundError
 
 MOST_LAST = 100
+_NOT_WITHDRAWN = Criterion(
+    parameter=RESOURCE_TYPES["Observation"].parameters["status"],
+    values=(TokenValue(system=None, code="entered-in-error"), TokenValue(system=None, code="cancelled")),
+    modifier=Modifier.NOT,
+)
 _SUPPORTING = ("Device", "Practitioner")
 _NOT_OF_LAST_N = ("_sort", "_count", "_total")  # newest first, ``max`` of each, all of them at once
 EVERYTHING_OPTIONS = frozenset({"_type", "_since", "start", "end", "_count"})
@@ -50,24 +58,25 @@ def last_n(api: Api, request: Request) -> Response:
     notes = unknown_options(unserved, known, strict=request.strict)
     used = [(name, value) for name, value in asked if name not in _NOT_OF_LAST_N]
     criteria = [(name, value) for name, value in used if name != "max"]
-    wanted = parse("Observation", criteria, strict=request.strict, base_url=api.base_url)
+    wanted = parse("Observation", criteria, strict=request.strict, site=api.site)
     notes = (*notes, *wanted.ignored)
     if not any(_names_patient(criterion) for criterion in wanted.search.criteria):
         raise FhirProblemError(400, IssueType.REQUIRED, "$lastn needs patient or subject", "http.patient")
     may_chain(request.principal, wanted.search.criteria)
-    more, either = restriction("Observation", grant, api.base_url)
+    more, either = restriction("Observation", grant, api.site)
+    if not any(each.parameter.name == "status" for each in wanted.search.criteria):
+        more = (*more, _NOT_WITHDRAWN)
     search = Search(resource_type="Observation", criteria=(*wanted.search.criteria, *more), either=either)
     with transaction(api.pool) as connection:
+        if polls(search):
+            search = replace(search, before=fhir_resources.settled_until(connection, "Observation"))
         found = fhir_search.last_n(connection, search, most)
         included = included_with(connection, request, wanted, found)
     left_out = {issue.expression.removeprefix("http.") for issue in notes}
     self_url = url_with(
         f"{api.base_url}/Observation/$lastn", [pair for pair in used if pair[0] not in left_out]
     )
-    entries = [
-        search_entry(api.base_url, stored, "match", subset(stored, wanted.summary, wanted.elements))
-        for stored in found
-    ]
+    entries = [match_entry(api.base_url, stored, wanted.summary, wanted.elements) for stored in found]
     entries += [search_entry(api.base_url, stored, "include") for stored in included]
     if notes:
         entries.append(outcome_entry(notes))
@@ -89,28 +98,32 @@ def everything(api: Api, request: Request) -> Response:
     grant = request.principal.grant("Patient", "r")
     path = f"Patient/{patient}/$everything"
     pairs, after = list(operation_pairs(request)), 0
+    before: datetime | None = None
     json_format(pairs)
     asked = tuple(pairs)
     page_asked = opened(api.page_key, path, pairs)
     if page_asked is not None:
         pairs, cursor = page_asked
-        after = int(str(cursor[0]))
+        after, before = int(str(cursor[0])), datetime.fromisoformat(cursor[1]) if cursor[1] else None
     notes = unknown_options(pairs, EVERYTHING_OPTIONS | FORM_OPTIONS, strict=request.strict)
     once_each(pairs, EVERYTHING_OPTIONS - {"_type"})
     options = dict(pairs) | {"_type": ",".join(value for name, value in pairs if name == "_type" and value)}
     types = [t for t in _types(options.get("_type")) if request.principal.may_all(t, "r")]
-    since = moment_of(options["_since"], "_since") if "_since" in options else None
-    start, end = _care(options)
+    since = moment_of(options["_since"], "_since", api.site.zone) if "_since" in options else None
+    start, end = _care(options, api.site)
     count = min(whole_number(options.get("_count", str(DEFAULT_COUNT)), "_count", least=1), MOST_COUNT)
     with transaction(api.pool) as connection:
         owner = fhir_resources.read(connection, "Patient", patient)
         if owner is None or not visible(connection, api, owner, grant):
             raise FhirProblemError(404, IssueType.NOT_FOUND, f"there is no Patient/{patient}", "http.path")
+        if since is not None and before is None:  # asked on from the last one's lastUpdated
+            before = fhir_resources.settled_until(connection, "Patient")
         found = fhir_compartment.of_patient(
             connection,
             fhir_persons.members(connection, patient),
             types,
             since=since,
+            before=before,
             start=start,
             end=end,
             after=after,
@@ -126,7 +139,9 @@ def everything(api: Api, request: Request) -> Response:
     served = EVERYTHING_OPTIONS | {PAGE_PARAMETER}
     links = [link("self", url_with(f"{api.base_url}/{path}", [pair for pair in asked if pair[0] in served]))]
     if len(found) > count and page:
-        token = seal(api.page_key, path, pairs, (str(page[-1].row_id),))
+        token = seal(
+            api.page_key, path, pairs, (str(page[-1].row_id), before.isoformat() if before else None)
+        )
         links.append(link("next", f"{api.base_url}/{path}?{PAGE_PARAMETER}={token}"))
     entries = [search_entry(api.base_url, stored, "match") for stored in page]
     entries += [search_entry(api.base_url, stored, "include") for stored in others]
@@ -151,12 +166,14 @@ def _types(text: str | None) -> list[str]:
     return names
 
 
-def _care(options: Mapping[str, str]) -> tuple[datetime | None, datetime | None]:
+def _care(options: Mapping[str, str], site: Site) -> tuple[datetime | None, datetime | None]:
     """First moment of ``start`` and the moment after ``end``: dates as precise as they are given."""
     bounds: list[datetime | None] = []
     for name, place in (("start", 0), ("end", 1)):
         try:
-            bounds.append(interval(options[name].replace(" ", "+"))[place] if name in options else None)
+            bounds.append(
+                interval(options[name].replace(" ", "+"), site.zone)[place] if name in options else None
+            )
         except FhirError as exc:
             raise FhirProblemError(400, IssueType.VALUE, str(exc), f"http.{name}") from exc
     if bounds[0] is not None and bounds[1] is not None and bounds[0] >= bounds[1]:
@@ -164,15 +181,32 @@ def _care(options: Mapping[str, str]) -> tuple[datetime | None, datetime | None]
     return bounds[0], bounds[1]
 
 
-def heatmap(api: Api, request: Request) -> Response:
-    """``GET Binary/[appraisal id]``: the heatmap over the photograph, as PNG, or in JSON."""
+def binary(api: Api, request: Request) -> Response:
+    """``GET Binary/[id]``: the heatmap of an appraisal as PNG, or a report as PDF; in JSON if asked so."""
     name = request.parameters["id"]
-    missing = FhirProblemError(404, IssueType.NOT_FOUND, f"there is no Binary/{name}", "http.path")
+    found = _heatmap(api, request, name) or _report(api, request, name)
+    if found is None:
+        raise FhirProblemError(404, IssueType.NOT_FOUND, f"there is no Binary/{name}", "http.path")
+    data, content_type, patient = found
+    patients = (patient,) if patient else ()
+    touched = (f"Binary/{name}",)
+    if "json" in request.headers.get("accept", ""):
+        body = {
+            "resourceType": "Binary",
+            "id": name,
+            "contentType": content_type,
+            "data": base64.b64encode(data).decode(),
+        }
+        return Response(body=dumps(body).encode(), touched=touched, patients=patients)
+    return Response(body=data, content_type=content_type, touched=touched, patients=patients)
+
+
+def _heatmap(api: Api, request: Request, name: str) -> tuple[bytes, str, str | None] | None:
     grant = request.principal.grant("Media", "r")
     try:
         appraisal_id = UUID(name)
     except ValueError:
-        raise missing from None
+        return None
     with transaction(api.pool) as connection:
         observation = fhir_resources.read(connection, "Observation", observation_id_of(str(appraisal_id)))
         if (
@@ -180,22 +214,30 @@ def heatmap(api: Api, request: Request) -> Response:
             or grant.alternatives
             or (grant.patients is not None and observation.patient not in grant.patients)
         ):
-            raise missing
+            return None
+        if loads(observation.body)["status"] == "entered-in-error":
+            raise _withdrawn()
         try:
             saved = appraisals.get(connection, appraisal_id)
         except RecordNotFoundError:
-            raise missing from None
+            return None
     if not saved.heatmap_sha256:
-        raise missing
-    png = api.store.read(saved.heatmap_sha256)
-    patients = (observation.patient,) if observation.patient else ()
-    touched = (f"Binary/{name}",)
-    if "json" in request.headers.get("accept", ""):
-        body = {
-            "resourceType": "Binary",
-            "id": name,
-            "contentType": "image/png",
-            "data": base64.b64encode(png).decode(),
-        }
-        return Response(body=dumps(body).encode(), touched=touched, patients=patients)
-    return Response(body=png, content_type="image/png", touched=touched, patients=patients)
+        return None
+    return api.store.read(saved.heatmap_sha256), "image/png", observation.patient
+
+
+def _report(api: Api, request: Request, name: str) -> tuple[bytes, str, str | None] | None:
+    if not request.principal.may("DiagnosticReport", "r"):
+        return None
+    grant = request.principal.grant("DiagnosticReport", "r")
+    with transaction(api.pool) as connection:
+        report = fhir_resources.read(connection, "DiagnosticReport", name)
+        if report is None or not visible(connection, api, report, grant):
+            return None
+    if loads(report.body)["status"] == "entered-in-error":
+        raise _withdrawn()
+    return pdf_of(api, report), "application/pdf", report.patient
+
+
+def _withdrawn() -> FhirProblemError:
+    return FhirProblemError(410, IssueType.DELETED, "this result was withdrawn", "http.path")

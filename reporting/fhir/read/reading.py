@@ -41,7 +41,7 @@ def read(api: Api, request: Request) -> Response:
         stored = fhir_resources.read(connection, row.name, request.parameters["id"])
         if stored is not None and not visible(connection, api, stored, grant):
             stored = None
-    return _answer(request, stored)
+    return _answer(api, request, stored)
 
 
 def vread(api: Api, request: Request) -> Response:
@@ -56,7 +56,7 @@ def vread(api: Api, request: Request) -> Response:
             stored = fhir_resources.read_version(connection, row.name, request.parameters["id"], int(version))
             if stored is not None and not visible(connection, api, stored, grant):
                 stored = None
-    return _answer(request, stored)
+    return _answer(api, request, stored)
 
 
 def visible(connection: Connection, api: Api, stored: StoredResource, grant: Grant) -> bool:
@@ -68,14 +68,14 @@ def visible(connection: Connection, api: Api, stored: StoredResource, grant: Gra
     wanted = Search(
         resource_type=stored.resource_type,
         criteria=parse(
-            stored.resource_type, [("_id", stored.resource_id)], strict=True, base_url=api.base_url
+            stored.resource_type, [("_id", stored.resource_id)], strict=True, site=api.site
         ).search.criteria,
-        either=restriction(stored.resource_type, grant, api.base_url)[1],
+        either=restriction(stored.resource_type, grant, api.site)[1],
     )
     return fhir_search.count(connection, wanted) > 0
 
 
-def _answer(request: Request, stored: StoredResource | None) -> Response:
+def _answer(api: Api, request: Request, stored: StoredResource | None) -> Response:
     if stored is None:
         name = f"{request.parameters['type']}/{request.parameters['id']}"
         raise FhirProblemError(404, IssueType.NOT_FOUND, f"there is no {name}", "http.path")
@@ -84,7 +84,7 @@ def _answer(request: Request, stored: StoredResource | None) -> Response:
     summary, elements = shape(stored.resource_type, request.query)
     if not_modified(request, stored):
         return Response(status=304, headers=version_headers(stored), touched=touched, patients=patients)
-    body = subset(stored, summary, elements)
+    body = subset(stored, summary, elements, api.base_url)
     return Response(body=body.encode(), headers=version_headers(stored), touched=touched, patients=patients)
 
 
@@ -125,14 +125,18 @@ def _history(
 ) -> Response:
     kind = f"history {path}"
     pairs, before = list(request.query), None
+    until: datetime | None = None
     opened_page = opened(api.page_key, kind, pairs)
     if opened_page is not None:
         pairs, after = opened_page
         before = (datetime.fromisoformat(str(after[0])), str(after[1]), int(str(after[2])))
+        until = datetime.fromisoformat(after[3]) if after[3] else None
     options = dict(pairs)
     count = min(whole_number(options.get("_count", str(DEFAULT_COUNT)), "_count"), MOST_COUNT)
-    since = moment_of(options["_since"], "_since") if "_since" in options else None
+    since = moment_of(options["_since"], "_since", api.site.zone) if "_since" in options else None
     resource_type, _, resource_id = path.partition("/")
+    if since is not None and before is None:  # asked on from the last one's lastUpdated
+        until = fhir_resources.settled_until(connection, resource_type)
     versions = fhir_resources.history(
         connection,
         resource_type,
@@ -140,6 +144,7 @@ def _history(
         count=count + 1,
         since=since,
         before=before,
+        until=until,
         patients=grant.patients,
     )
     page = versions[:count]
@@ -147,7 +152,12 @@ def _history(
     links = [link("self", url_with(f"{api.base_url}/{path}/_history", used))]
     if len(versions) > count and page:
         last = page[-1]
-        after_last = (last.last_updated.isoformat(), last.resource_id, str(last.version_id))
+        after_last = (
+            last.last_updated.isoformat(),
+            last.resource_id,
+            str(last.version_id),
+            until.isoformat() if until else None,
+        )
         token = seal(api.page_key, kind, pairs, after_last)
         links.append(link("next", f"{api.base_url}/{path}/_history?{PAGE_PARAMETER}={token}"))
     entries = [history_entry(api.base_url, version) for version in page]

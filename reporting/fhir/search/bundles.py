@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from reporting.fhir.database.records import StoredResource
 from reporting.fhir.outcome import Issue, operation_outcome
@@ -17,6 +17,13 @@ _SUBSETTED = {
     "code": "SUBSETTED",
     "display": "Resource encoded in summary mode",
 }
+
+
+# How resources of ours are stored: relative to the base URL (RFC 3986).
+BINARY = "Binary/"
+OUR_DICOMWEB = "../dicom-web"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+WITH_URLS = ("Media", "ImagingStudy", "DiagnosticReport")
 
 
 def link(relation: str, url: str) -> str:
@@ -33,8 +40,13 @@ def search_entry(base_url: str, stored: StoredResource, mode: str, body: str | N
     """Entry of a searchset, as JSON."""
     return (
         f'{{"fullUrl":"{base_url}/{stored.resource_type}/{stored.resource_id}",'
-        f'"resource":{stored.body if body is None else body},"search":{{"mode":"{mode}"}}}}'
+        f'"resource":{with_urls(stored, base_url) if body is None else body},"search":{{"mode":"{mode}"}}}}'
     )
+
+
+def match_entry(base_url: str, stored: StoredResource, summary: Summary, elements: frozenset[str]) -> str:
+    """Entry of a match, with the elements asked for, as JSON."""
+    return search_entry(base_url, stored, "match", subset(stored, summary, elements, base_url))
 
 
 def outcome_entry(issues: Sequence[Issue]) -> str:
@@ -54,9 +66,8 @@ def history_entry(base_url: str, stored: StoredResource) -> str:
             "lastModified": stored.last_updated.isoformat(timespec="milliseconds"),
         }
     )
-    return (
-        f'{{"fullUrl":"{base_url}/{url}","resource":{stored.body},"request":{request},"response":{response}}}'
-    )
+    shown = with_urls(stored, base_url)
+    return f'{{"fullUrl":"{base_url}/{url}","resource":{shown},"request":{request},"response":{response}}}'
 
 
 def bundle(
@@ -73,11 +84,28 @@ def bundle(
     return "".join(parts).encode()
 
 
-def subset(stored: StoredResource, summary: Summary, elements: frozenset[str]) -> str:
+def absolute(text: str, base_url: str) -> str:
+    """Text of resources of ours with their URLs made absolute.
+
+    Pictures stay relative to the base URL while that is this machine's own: such a name helps nobody else.
+    """
+    if urlsplit(base_url).hostname not in _LOOPBACK:
+        text = text.replace(f'"url":"{BINARY}', f'"url":"{base_url}/{BINARY}')
+    return text.replace(OUR_DICOMWEB, f"{base_url.removesuffix('/fhir')}/dicom-web")
+
+
+def with_urls(stored: StoredResource, base_url: str) -> str:
+    """Body with our own URLs as they are now: they are stored without our name, which may change."""
+    if stored.resource_type not in WITH_URLS:
+        return stored.body
+    return absolute(stored.body, base_url)
+
+
+def subset(stored: StoredResource, summary: Summary, elements: frozenset[str], base_url: str) -> str:
     """Body with only the elements asked for (R4 search, sections 3.1.1.5.8 and 3.1.1.5.9)."""
     if not elements and summary in (Summary.FALSE, Summary.COUNT):
-        return stored.body
-    resource: dict[str, Any] = loads(stored.body)
+        return with_urls(stored, base_url)
+    resource: dict[str, Any] = loads(with_urls(stored, base_url))
     kept = _kept(stored.resource_type, summary, elements, resource)
     meta = dict(resource["meta"])
     meta["tag"] = [*meta.get("tag", []), _SUBSETTED]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import tzinfo
 from decimal import Decimal
 
 from reporting.fhir.database.records import (
@@ -22,14 +23,16 @@ from reporting.fhir.database.records import (
     TokenValue,
     Value,
 )
-from reporting.fhir.extract import fold, interval, split_reference
+from reporting.fhir.extract import fold, interval, split_reference, zone_of
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.search_table import RESOURCE_TYPES, ResourceType
+from reporting.fhir.site import Site
 from service.errors import FhirError
 
 _PREFIXED = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(.*)", re.DOTALL)
 _NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 MOST_LINKS = 8  # of a chain: each is a query within the one before
+_PIECES = re.compile(r"\\.|.", re.DOTALL)  # a backslash and what it escapes, or one character
 _UCUM = "http://unitsofmeasure.org"
 
 
@@ -38,7 +41,7 @@ def bad(name: str, wanted: str) -> FhirProblemError:
     return FhirProblemError(400, IssueType.VALUE, f"{name} {wanted}", f"http.{name}")
 
 
-def criterion(row: ResourceType, name: str, text: str, base_url: str) -> Criterion:
+def criterion(row: ResourceType, name: str, text: str, site: Site) -> Criterion:
     """One parameter of a search, with its modifier or chain.
 
     Raises:
@@ -50,7 +53,7 @@ def criterion(row: ResourceType, name: str, text: str, base_url: str) -> Criteri
         raise bad(name, "has a colon and no modifier")
     parameter = row.parameters[base_name]
     if dot:
-        return _chained(parameter, modifier, chained, text, base_url)
+        return _chained(parameter, modifier, chained, text, site)
     if modifier == "missing":
         if text not in ("true", "false"):
             raise bad(name, "is true or false")
@@ -59,7 +62,7 @@ def criterion(row: ResourceType, name: str, text: str, base_url: str) -> Criteri
         value = MissingValue(missing=text == "true")
         return Criterion(parameter=parameter, modifier=Modifier.MISSING, values=(value,))
     if parameter.type is SearchType.REFERENCE:
-        return _reference_criterion(parameter, modifier, name, text, base_url)
+        return _reference_criterion(parameter, modifier, name, text, site)
     allowed = {
         SearchType.TOKEN: ("", "not"),
         SearchType.STRING: ("", "exact", "contains"),
@@ -71,11 +74,11 @@ def criterion(row: ResourceType, name: str, text: str, base_url: str) -> Criteri
             f"{base_name} does not take the modifier :{modifier}",
             f"http.{name}",
         )
-    values = tuple(_value(row, parameter, part, name) for part in _alternatives(text, name))
+    values = tuple(_value(row, parameter, part, name, site) for part in _alternatives(text, name))
     return Criterion(parameter=parameter, modifier=Modifier(modifier), values=values)
 
 
-def has_criterion(row: ResourceType, name: str, text: str, base_url: str) -> Criterion:
+def has_criterion(row: ResourceType, name: str, text: str, site: Site) -> Criterion:
     """``_has:[type]:[reference]:[parameter]`` (section 3.1.1.4.4), which may nest."""
     _check_links(name)
     parts = name.split(":", 3)
@@ -92,9 +95,9 @@ def has_criterion(row: ResourceType, name: str, text: str, base_url: str) -> Cri
         raise bad(name, f"refers to {row.name} by one of: {', '.join(able) or 'none'}")
     inner_name = re.split(r"[:.]", parts[3], maxsplit=1)[0]
     if inner_name == "_has":
-        inner = has_criterion(source, parts[3], text, base_url)
+        inner = has_criterion(source, parts[3], text, site)
     elif inner_name in source.parameters and text:
-        inner = criterion(source, parts[3], text, base_url)
+        inner = criterion(source, parts[3], text, site)
     else:
         raise bad(name, f"ends in a search parameter of {source.name} with a value")
     value = HasValue(source_type=source.name, reference=reference, target_type=row.name, criterion=inner)
@@ -102,8 +105,14 @@ def has_criterion(row: ResourceType, name: str, text: str, base_url: str) -> Cri
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split at a separator that no backslash precedes."""
-    return re.split(r"(?<!\\)" + re.escape(separator), text)
+    """Split at a separator that is not escaped; escapes stay (R4 search, section 3.1.1.4.0.1)."""
+    parts = [""]
+    for piece in _PIECES.findall(text):
+        if piece == separator:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
 
 
 def _alternatives(text: str, name: str) -> list[str]:
@@ -118,13 +127,13 @@ def _plain(text: str) -> str:
     return re.sub(r"\\([,|$\\])", r"\1", text)
 
 
-def _value(row: ResourceType, parameter: SearchParameter, text: str, name: str) -> Value:
+def _value(row: ResourceType, parameter: SearchParameter, text: str, name: str, site: Site) -> Value:
     if parameter.type is SearchType.TOKEN:
         return _token(text, name)
     if parameter.type is SearchType.URI:
         return TokenValue(system=None, code=_plain(text))
     if parameter.type is SearchType.DATE:
-        return _date(text, name)
+        return _date(text, name, zone_of(parameter, site))
     if parameter.type is SearchType.STRING:
         return StringValue(text=_plain(text), folded=fold(_plain(text)))
     if parameter.type is SearchType.QUANTITY:
@@ -132,7 +141,7 @@ def _value(row: ResourceType, parameter: SearchParameter, text: str, name: str) 
     parts = _split(text, "$")
     if len(parts) != 2:
         raise bad(name, "is code$value")
-    value = _value(row, row.parameters[parameter.parts[1]], parts[1], name)
+    value = _value(row, row.parameters[parameter.parts[1]], parts[1], name, site)
     if not isinstance(value, QuantityValue):
         raise bad(name, "has a quantity after $")
     return CompositeValue(code=_token(parts[0], name), value=value)
@@ -154,11 +163,11 @@ def _comparator(text: str) -> tuple[Comparator, str]:
     return Comparator(match[1] or "eq"), match[2]
 
 
-def _date(text: str, name: str) -> DateValue:
+def _date(text: str, name: str, zone: tzinfo) -> DateValue:
     comparator, rest = _comparator(text)
     try:
         # a space is a plus sign that was not percent-encoded
-        low, high = interval(rest.replace(" ", "+"))
+        low, high = interval(rest.replace(" ", "+"), zone)
     except FhirError as exc:
         raise bad(name, str(exc)) from exc
     return DateValue(comparator=comparator, low=low, high=high)
@@ -178,16 +187,13 @@ def _quantity(text: str, name: str) -> QuantityValue:
 
 
 def _reference_criterion(
-    parameter: SearchParameter, modifier: str, name: str, text: str, base_url: str
+    parameter: SearchParameter, modifier: str, name: str, text: str, site: Site
 ) -> Criterion:
     if modifier == "identifier":
         tokens = tuple(_token(part, name) for part in _alternatives(text, name))
         if parameter.column:  # the resource it refers to has the identifier
-            inner = RESOURCE_TYPES[parameter.targets[0]].parameters["identifier"]
-            chain = ChainValue(
-                target_type=parameter.targets[0], criterion=Criterion(parameter=inner, values=tokens)
-            )
-            return Criterion(parameter=parameter, values=(chain,))
+            chain = _identified(parameter.targets[0], tokens)
+            return Criterion(parameter=parameter, values=(chain, *tokens) if parameter.also else (chain,))
         return Criterion(parameter=parameter, modifier=Modifier.IDENTIFIER, values=tokens)
     if modifier and modifier not in parameter.targets:
         raise FhirProblemError(
@@ -197,12 +203,32 @@ def _reference_criterion(
             f"http.{name}",
         )
     types = (modifier,) if modifier else parameter.targets
-    values = tuple(_reference(_plain(part), types, name, base_url) for part in _alternatives(text, name))
-    return Criterion(parameter=parameter, values=values)
+    values: list[Value] = []
+    for part in _alternatives(text, name):
+        values += _reference_values(_plain(part), types, name, site)
+    return Criterion(parameter=parameter, values=tuple(values))
 
 
-def _reference(text: str, types: tuple[str, ...], name: str, base_url: str) -> ReferenceValue:
-    target = split_reference(text, base_url)
+def _identified(resource_type: str, tokens: tuple[TokenValue, ...]) -> ChainValue:
+    """The resources of a type that have an identifier."""
+    inner = RESOURCE_TYPES[resource_type].parameters["identifier"]
+    return ChainValue(target_type=resource_type, criterion=Criterion(parameter=inner, values=tokens))
+
+
+def _reference_values(text: str, types: tuple[str, ...], name: str, site: Site) -> list[Value]:
+    """A reference as it is written, and what it is here where it is one of the EHR's."""
+    found: list[Value] = [_reference(text, types, name, site)]
+    target = site.ehr_target(text)
+    if target is None or target[0] not in types or target[0] not in RESOURCE_TYPES:
+        return found
+    resource_type, resource_id, system = target
+    if system:
+        return [*found, _identified(resource_type, (TokenValue(system=system, code=resource_id),))]
+    return [*found, ReferenceValue(target_types=(resource_type,), target_id=resource_id)]
+
+
+def _reference(text: str, types: tuple[str, ...], name: str, site: Site) -> ReferenceValue:
+    target = split_reference(text, site)
     if target is None or not target[1]:
         raise bad(name, "is an id, Type/id or a URL")
     if target[0] and types and target[0] not in types:
@@ -221,7 +247,7 @@ def _check_links(name: str) -> None:
         )
 
 
-def _chained(parameter: SearchParameter, modifier: str, chained: str, text: str, base_url: str) -> Criterion:
+def _chained(parameter: SearchParameter, modifier: str, chained: str, text: str, site: Site) -> Criterion:
     name = f"{parameter.name}.{chained}"
     _check_links(name)
     if modifier and modifier not in parameter.targets:
@@ -236,5 +262,5 @@ def _chained(parameter: SearchParameter, modifier: str, chained: str, text: str,
         raise bad(name, f"chains to no search parameter {first!r} of {', '.join(types)}")
     if len(able) > 1:
         raise bad(name, f"is ambiguous: say which type, as {parameter.name}:{able[0]}.{chained}")
-    inner = criterion(RESOURCE_TYPES[able[0]], chained, text, base_url)
+    inner = criterion(RESOURCE_TYPES[able[0]], chained, text, site)
     return Criterion(parameter=parameter, values=(ChainValue(target_type=able[0], criterion=inner),))

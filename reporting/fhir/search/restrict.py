@@ -16,6 +16,7 @@ from reporting.fhir.database.records import (
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.search.search_request import parse
 from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.site import Site
 
 _COMPARTMENT = SearchParameter(
     name="patient", type=SearchType.REFERENCE, column="b.patient", targets=("Patient",)
@@ -23,20 +24,24 @@ _COMPARTMENT = SearchParameter(
 
 
 def restriction(
-    resource_type: str, grant: Grant, base_url: str
+    resource_type: str, grant: Grant, site: Site
 ) -> tuple[tuple[Criterion, ...], tuple[tuple[Criterion, ...], ...]]:
     """Criteria that must all hold, and alternatives of which one must."""
     criteria: tuple[Criterion, ...] = ()
     if grant.patients is not None:
-        hot = RESOURCE_TYPES[resource_type].parameters.get("patient")
-        parameter = hot if resource_type == "Observation" and hot is not None else _COMPARTMENT
-        values = tuple(ReferenceValue(target_types=("Patient",), target_id=each) for each in grant.patients)
-        criteria = (Criterion(parameter=parameter, values=values),)
+        criteria = (of_patients(resource_type, grant.patients),)
     alternatives = tuple(
-        parse(resource_type, pairs, strict=True, base_url=base_url).search.criteria
-        for pairs in grant.alternatives
+        parse(resource_type, pairs, strict=True, site=site).search.criteria for pairs in grant.alternatives
     )
     return criteria, alternatives
+
+
+def of_patients(resource_type: str, patients: Sequence[str]) -> Criterion:
+    """That a resource is in the compartment of one of some Patients."""
+    hot = RESOURCE_TYPES[resource_type].parameters.get("patient")
+    parameter = hot if resource_type == "Observation" and hot is not None else _COMPARTMENT
+    values = tuple(ReferenceValue(target_types=("Patient",), target_id=each) for each in patients)
+    return Criterion(parameter=parameter, values=values)
 
 
 def may_chain(principal: Principal, criteria: Sequence[Criterion]) -> None:

@@ -8,16 +8,29 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
 
-from reporting.fhir.database.records import Criterion, Search, SearchParameter, SearchType, SortKey
+from reporting.fhir.database.records import (
+    ChainValue,
+    Criterion,
+    HasValue,
+    Search,
+    SearchParameter,
+    SearchType,
+    SortKey,
+)
 from reporting.fhir.options import once_each, whole_number
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
 from reporting.fhir.search.criteria import bad, criterion, has_criterion
 from reporting.fhir.search_table import RESOURCE_TYPES, ResourceType
-from reporting.fhir.valid.validate import known_elements
+from reporting.fhir.site import Site
+from reporting.fhir.valid.validate import choice_elements, known_elements
 
 DEFAULT_COUNT = 50
 MOST_VALUES = 5000  # of all criteria together; each is a parameter of the statement, or several
+MOST_COMPARED = 200  # of those that no array of the statement holds: each is a condition of its own
+MOST_CRITERIA = 30  # with the links of chains: each is a query within the query
+MOST_SORT_KEYS = 8
 MOST_COUNT = 1000
+_IN_ARRAYS = (SearchType.TOKEN, SearchType.URI, SearchType.REFERENCE)
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 # Parameters about the answer rather than the resources (R4 search, section 3.1.1.5; http, 3.1.0.1.11).
@@ -68,16 +81,14 @@ class SearchRequest:
     ignored: tuple[Issue, ...] = ()  # parameters left out under handling=lenient
 
 
-def parse(
-    resource_type: str, pairs: Sequence[tuple[str, str]], *, strict: bool, base_url: str
-) -> SearchRequest:
+def parse(resource_type: str, pairs: Sequence[tuple[str, str]], *, strict: bool, site: Site) -> SearchRequest:
     """Parse the parameters of a search.
 
     Args:
         resource_type: One we serve.
         pairs: Names and values in the order sent.
         strict: Refuse what is not understood, rather than leaving it out and saying so.
-        base_url: Of this server.
+        site: Of this server.
 
     Raises:
         FhirProblemError: A parameter is malformed, or not understood and ``strict``; modifiers that are not
@@ -96,7 +107,7 @@ def parse(
         if base_name in RESULT_PARAMETERS:
             request = _result_parameter(request, row, name, text)
         elif base_name == "_has":
-            criteria.append(has_criterion(row, name, text, base_url))
+            criteria.append(has_criterion(row, name, text, site))
         elif base_name not in row.parameters:
             text_of = f"{resource_type} has no search parameter {base_name!r}; known: "
             ignored.append(_left_out(name, text_of + ", ".join(sorted(row.parameters)), strict))
@@ -105,16 +116,34 @@ def parse(
             ignored.append(_left_out(name, f"{name} has no value: it selects nothing", strict))
             continue
         else:
-            criteria.append(criterion(row, name, text, base_url))
+            criteria.append(criterion(row, name, text, site))
         used.append((name, text))
-    if sum(len(each.values) for each in criteria) > MOST_VALUES:
-        raise FhirProblemError(
-            400, IssueType.TOO_COSTLY, f"a search has at most {MOST_VALUES} values", "http.query"
-        )
+    criteria = list(dict.fromkeys(criteria))  # one that comes again changes nothing
+    _check_cost(criteria)
     if request.summary is Summary.TEXT and (request.includes or request.revincludes):
         raise bad("_summary", "is not text where resources are included")
     search = replace(request.search, criteria=tuple(criteria))
     return replace(request, search=search, used=tuple(used), ignored=tuple(ignored))
+
+
+def _check_cost(criteria: Sequence[Criterion]) -> None:
+    """Check that a search is one the database answers in little time.
+
+    Raises:
+        FhirProblemError: 400: it has too many criteria or values.
+    """
+    every = list(criteria)
+    for each in every:
+        every += [v.criterion for v in each.values if isinstance(v, ChainValue | HasValue)]
+    compared = sum(len(each.values) for each in every if each.parameter.type not in _IN_ARRAYS)
+    for number, most, what in (
+        (len(every), MOST_CRITERIA, "criteria, with the links of chains"),
+        (sum(len(each.values) for each in every), MOST_VALUES, "values"),
+        (compared, MOST_COMPARED, "values that are compared one by one"),
+    ):
+        if number > most:
+            text = f"a search has at most {most} {what}"
+            raise FhirProblemError(400, IssueType.TOO_COSTLY, text, "http.query")
 
 
 def shape(resource_type: str, pairs: Sequence[tuple[str, str]]) -> tuple[Summary, frozenset[str]]:
@@ -187,17 +216,23 @@ def _one_of(kind: type[_Choice], name: str, text: str) -> _Choice:
 
 
 def _sort(row: ResourceType, text: str) -> tuple[SortKey, ...]:
-    keys = []
+    keys: dict[str, SortKey] = {}
     for key in text.split(","):
         name = key.removeprefix("-")
         if name not in row.sort:
             raise bad("_sort", f"takes {', '.join(row.sort)} for {row.name}, each with - for descending")
-        keys.append(SortKey(parameter=row.sort[name], descending=key.startswith("-")))
-    return tuple(keys)
+        column = "b.occurred" if name == row.main_date else ""
+        made = SortKey(parameter=row.sort[name], descending=key.startswith("-"), column=column)
+        keys.setdefault(name, made)  # a key that comes again changes nothing
+    if len(keys) > MOST_SORT_KEYS:
+        raise bad("_sort", f"takes at most {MOST_SORT_KEYS} keys")
+    return tuple(keys.values())
 
 
 def _elements(resource_type: str, text: str) -> frozenset[str]:
-    names = frozenset(name.strip() for name in text.split(",") if name.strip())
+    choices = choice_elements(resource_type)
+    asked = {name.strip() for name in text.split(",") if name.strip()}
+    names = frozenset(each for name in asked for each in choices.get(name.removesuffix("[x]"), (name,)))
     unknown = names - known_elements(resource_type)
     if unknown:
         raise bad(
@@ -215,11 +250,11 @@ def _includes(name: str, text: str, modifier: str) -> tuple[Include, ...]:
         raise bad(name, "is SourceType:parameter[:TargetType] of a type served here")
     references = [p for p in row.parameters.values() if p.type is SearchType.REFERENCE]
     chosen = references if parts[1] == "*" else [p for p in references if p.name == parts[1]]
-    if not chosen:
+    if not chosen and parts[1] != "*":
         raise bad(name, f"names one of {', '.join(p.name for p in references)} for {row.name}")
     target = parts[2] if len(parts) == 3 else None
     chosen = [p for p in chosen if target is None or not p.targets or target in p.targets]
-    if not chosen:
+    if not chosen and references:
         raise bad(name, f"names a type that {row.name}.{parts[1]} does not refer to")
     return tuple(
         Include(source_type=row.name, parameter=p, target_type=target, iterate=bool(modifier)) for p in chosen

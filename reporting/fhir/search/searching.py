@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
+from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
-from reporting.fhir.database.records import StoredResource
+from reporting.fhir.database.records import Search, StoredResource
 from reporting.fhir.http import FORM, Api, Request, Response, json_format, require
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
 from reporting.fhir.parameters import form_pairs
-from reporting.fhir.search.bundles import bundle, link, outcome_entry, search_entry, subset, url_with
+from reporting.fhir.search.bundles import bundle, link, match_entry, outcome_entry, search_entry, url_with
 from reporting.fhir.search.paging import PAGE_PARAMETER, opened, seal
-from reporting.fhir.search.restrict import may_chain, restriction
+from reporting.fhir.search.restrict import may_chain, of_patients, restriction
 from reporting.fhir.search.search_request import Include, SearchRequest, Summary, Total, parse
-from reporting.fhir.search_table import RESOURCE_TYPES, Interaction
+from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES, Interaction
 from service.database.pool import Connection, transaction
 
 MOST_INCLUDED = 1000
 MOST_ROUNDS = 4  # of :iterate
+_SETTLED = "_settled"  # in a page link alone: what a polling search ends before
 CUT_SHORT = (
     Issue(
         code=IssueType.INCOMPLETE,
@@ -34,6 +37,11 @@ def search(api: Api, request: Request) -> Response:
     return _search(api, request, list(request.query))
 
 
+def compartment(api: Api, request: Request) -> Response:
+    """``GET Patient/[id]/[type]?...``: a search within what is the patient's (R4 compartmentdefinition)."""
+    return _search(api, request, list(request.query), within=request.parameters["id"])
+
+
 def search_by_post(api: Api, request: Request) -> Response:
     """``POST [type]/_search``: parameters in the query and the form together."""
     content_type = request.headers.get("content-type", FORM).partition(";")[0].strip().lower()
@@ -41,34 +49,56 @@ def search_by_post(api: Api, request: Request) -> Response:
         raise FhirProblemError(415, IssueType.NOT_SUPPORTED, f"_search takes {FORM}", "http.content-type")
     pairs = [*request.query, *form_pairs(request.body)]
     json_format(pairs)
-    return _search(api, request, pairs)
+    return _search(api, request, pairs, within=request.parameters.get("id", ""))
 
 
-def _search(api: Api, request: Request, pairs: list[tuple[str, str]]) -> Response:
+def _search(api: Api, request: Request, pairs: list[tuple[str, str]], within: str = "") -> Response:
     row = request.resource_type
     require(row, Interaction.SEARCH)
+    if within and row.name not in IN_PATIENT_COMPARTMENT:
+        text = f"{row.name} is in no patient's compartment"
+        raise FhirProblemError(404, IssueType.NOT_SUPPORTED, text, "http.path")
     grant = request.principal.grant(row.name, "s")
-    kind = f"search {row.name}"
+    path = f"Patient/{within}/{row.name}" if within else row.name
+    kind = f"search {path}"
     after: tuple[str | None, ...] = ()
     given = pairs
     page = opened(api.page_key, kind, given)
+    settled: datetime | None = None
     if page is not None:
         pairs, after = page
-    wanted = parse(row.name, pairs, strict=request.strict, base_url=api.base_url)
+        settled = next((datetime.fromisoformat(value) for name, value in pairs if name == _SETTLED), None)
+        pairs = [pair for pair in pairs if pair[0] != _SETTLED]
+    wanted = parse(row.name, pairs, strict=request.strict, site=api.site)
     may_chain(request.principal, wanted.search.criteria)
-    criteria, either = restriction(row.name, grant, api.base_url)
+    criteria, either = restriction(row.name, grant, api.site)
+    if within:
+        criteria = (*criteria, of_patients(row.name, (within,)))
     wanted = replace(
         wanted,
         search=replace(
             wanted.search, criteria=(*wanted.search.criteria, *criteria), either=either, after=after
         ),
     )
-    self_url = url_with(f"{api.base_url}/{row.name}", wanted.used if page is None else given)
+    self_url = url_with(f"{api.base_url}/{path}", wanted.used if page is None else given)
     with transaction(api.pool) as connection:
+        if polls(wanted.search):
+            settled = settled or fhir_resources.settled_until(connection, row.name)
+            wanted = replace(wanted, search=replace(wanted.search, before=settled))
+            pairs = [*pairs, (_SETTLED, settled.isoformat())]  # the pages of a walk are of one moment
         if wanted.summary is Summary.COUNT or wanted.search.count == 0:
             total = fhir_search.count(connection, wanted.search)
             return Response(body=bundle("searchset", (), links=[link("self", self_url)], total=total))
-        return _page(api, request, connection, wanted, pairs=pairs, self_url=self_url)
+        return _page(api, request, connection, wanted, pairs=pairs, path=path, self_url=self_url)
+
+
+def polls(search: Search) -> bool:
+    """Whether a client may ask on from the greatest lastUpdated of what it is answered.
+
+    What is shown then ends before the oldest write that is still under way: it will have an earlier one.
+    """
+    asked = [each.parameter for each in search.criteria] + [key.parameter for key in search.sort]
+    return any(parameter.name == "_lastUpdated" for parameter in asked)
 
 
 def _page(
@@ -78,19 +108,18 @@ def _page(
     wanted: SearchRequest,
     *,
     pairs: Sequence[tuple[str, str]],
+    path: str,
     self_url: str,
 ) -> Response:
-    resource_type = wanted.search.resource_type
     page = fhir_search.search(connection, wanted.search)
     total = _total(connection, wanted, len(page.resources), whole=not page.after and not wanted.search.after)
     included = included_with(connection, request, wanted, page.resources)
     links = [link("self", self_url)]
     if page.after:
-        token = seal(api.page_key, f"search {resource_type}", pairs, page.after)
-        links.append(link("next", f"{api.base_url}/{resource_type}?{PAGE_PARAMETER}={token}"))
+        token = seal(api.page_key, f"search {path}", pairs, page.after)
+        links.append(link("next", f"{api.base_url}/{path}?{PAGE_PARAMETER}={token}"))
     entries = [
-        search_entry(api.base_url, stored, "match", subset(stored, wanted.summary, wanted.elements))
-        for stored in page.resources
+        match_entry(api.base_url, stored, wanted.summary, wanted.elements) for stored in page.resources
     ]
     entries += [search_entry(api.base_url, stored, "include") for stored in included]
     notes = (*wanted.ignored, *(CUT_SHORT if len(included) >= MOST_INCLUDED else ()))

@@ -14,6 +14,7 @@ from reporting.fhir.database import subscriptions as fhir_subscriptions
 from reporting.fhir.database.records import StoredResource
 from reporting.fhir.database.subscriptions import Notification, Subscriber
 from reporting.fhir.render import draft_of
+from reporting.fhir.site import site_of
 from reporting.fhir.subscriptions.rules import in_error, is_allowed
 from service.config import Settings
 from service.database import outbox
@@ -61,7 +62,7 @@ def notify(context: Context, notification_id: int) -> None:
     with transaction(context.pool) as connection:
         fhir_subscriptions.mark_sent(connection, notification_id)
         event = disclosure(version, subscriber.client_id, subscriber.endpoint, full=bool(subscriber.payload))
-        draft = draft_of(event, base_url=context.settings.fhir_base_url())
+        draft = draft_of(event, site=site_of(context.settings))
         fhir_resources.save(connection, [draft], author="semblance")
     _log.info("notified", notification_id=notification_id, attempt=notification.attempts)
 

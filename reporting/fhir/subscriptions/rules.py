@@ -24,6 +24,7 @@ from reporting.fhir.render import draft_of, loads
 from reporting.fhir.search.restrict import may_chain
 from reporting.fhir.search.search_request import RESULT_PARAMETERS, parse
 from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.site import Site, site_of
 from service.config import LOOPBACK, Settings
 from service.database import outbox
 from service.database.pool import Connection
@@ -80,11 +81,11 @@ def prepare(
         subscription_id=resource["id"],
         client_id=owner,
         is_active=status == "active",
-        criteria=_criteria(resource["criteria"], request.principal, api.base_url),
+        criteria=_criteria(resource["criteria"], request.principal, api.site),
         endpoint=_endpoint(channel, api.settings),
         payload=_payload(channel),
         headers=headers,
-        ends_at=_end(resource),
+        ends_at=_end(resource, api.site),
     )
     shown = {**channel, "header": [f"{header.partition(':')[0]}: {_MASK}" for header in headers]}
     if not headers:
@@ -106,7 +107,7 @@ def _status(resource: Mapping[str, Any], known: Subscriber | None) -> str:
     return "active"
 
 
-def _criteria(text: str, principal: Principal, base_url: str) -> str:
+def _criteria(text: str, principal: Principal, site: Site) -> str:
     resource_type, _, query = text.partition("?")
     if resource_type != TOLD_OF:
         raise _refuse(IssueType.NOT_SUPPORTED, f"criteria are {TOLD_OF} or {TOLD_OF}?search", "criteria")
@@ -115,7 +116,7 @@ def _criteria(text: str, principal: Principal, base_url: str) -> str:
         if re.split(r"[:.]", name, maxsplit=1)[0] in RESULT_PARAMETERS:
             raise _refuse(IssueType.NOT_SUPPORTED, f"{name} selects no resource", "criteria")
     try:
-        asked = parse(TOLD_OF, pairs, strict=True, base_url=base_url)
+        asked = parse(TOLD_OF, pairs, strict=True, site=site)
     except FhirProblemError as exc:
         raise _refuse(IssueType.VALUE, str(exc), "criteria") from exc
     may_chain(principal, asked.search.criteria)
@@ -145,8 +146,12 @@ def is_allowed(endpoint: str, allowed: Sequence[str]) -> bool:
         return False
     if asked.scheme != "https" and not (asked.scheme == "http" and asked.hostname in LOOPBACK):
         return False
-    steps = unquote(asked.path).split("/")
-    if asked.username is not None or asked.fragment or ".." in steps or not endpoint.isprintable():
+    if (
+        asked.username is not None
+        or asked.fragment
+        or not endpoint.isprintable()
+        or not _is_plain(asked.path)
+    ):
         return False
     for each in allowed:
         base = urlsplit(each)
@@ -156,6 +161,15 @@ def is_allowed(endpoint: str, allowed: Sequence[str]) -> bool:
         ):
             return True
     return False
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a path means what it says to every server it may pass: no dots, no escapes of escapes."""
+    text = unquote(path)
+    if "%" in text or "\\" in text or not text.isprintable() or text.count("/") != path.count("/"):
+        return False
+    # servers of servlets take what follows a semicolon away, and see a step of dots where there was none
+    return not any(step.partition(";")[0] in (".", "..") or ";" in step for step in text.split("/"))
 
 
 def _payload(channel: Mapping[str, Any]) -> str:
@@ -187,10 +201,10 @@ def _headers(given: Sequence[str], known: Subscriber | None) -> tuple[str, ...]:
     return tuple(made)
 
 
-def _end(resource: Mapping[str, Any]) -> datetime | None:
+def _end(resource: Mapping[str, Any], site: Site) -> datetime | None:
     if "end" not in resource:
         return None
-    end = moment_of(str(resource["end"]), "end")
+    end = moment_of(str(resource["end"]), "end", site.zone)
     if end <= datetime.now(UTC) and resource["status"] == "requested":
         raise _refuse(IssueType.VALUE, "the end is over", "end")
     return end
@@ -216,10 +230,10 @@ def announce(connection: Connection, saved: Sequence[Saved], settings: Settings)
         if each.resource.resource_type == TOLD_OF and each.outcome is not SaveOutcome.UNCHANGED
     ]
     subscribers = fhir_subscriptions.active(connection) if new else []
-    told = 0
+    told, site = 0, site_of(settings)
     for subscriber in subscribers:
         try:
-            search = _search(subscriber, settings.fhir_base_url())
+            search = _search(subscriber, site)
         except FhirProblemError as exc:  # taken by an earlier release; results do not wait for it
             in_error(connection, subscriber, str(exc), settings)
             continue
@@ -240,9 +254,9 @@ def announce(connection: Connection, saved: Sequence[Saved], settings: Settings)
     return told
 
 
-def _search(subscriber: Subscriber, base_url: str) -> Search:
+def _search(subscriber: Subscriber, site: Site) -> Search:
     pairs = parse_qsl(subscriber.criteria.partition("?")[2], keep_blank_values=True)
-    return parse(TOLD_OF, pairs, strict=True, base_url=base_url).search
+    return parse(TOLD_OF, pairs, strict=True, site=site).search
 
 
 def _matches(connection: Connection, search: Search, version: StoredResource) -> bool:
@@ -259,7 +273,7 @@ def in_error(connection: Connection, subscriber: Subscriber, error: str, setting
     if stored is None:
         return
     resource = {**loads(stored.body), "status": "error", "error": error}
-    draft = draft_of(resource, base_url=settings.fhir_base_url())
+    draft = draft_of(resource, site=site_of(settings))
     fhir_resources.save(connection, [draft], author="semblance")
 
 
@@ -283,7 +297,7 @@ def revive(connection: Connection, subscription_id: str, settings: Settings) -> 
         raise RecordNotFoundError(f"no Subscription {subscription_id} that its client wants")
     numbers = fhir_subscriptions.revive(connection, subscription_id)
     active = {key: value for key, value in resource.items() if key != "error"} | {"status": "active"}
-    draft = draft_of(active, base_url=settings.fhir_base_url())
+    draft = draft_of(active, site=site_of(settings))
     fhir_resources.save(connection, [draft], author="semblance")
     for number in numbers:
         outbox.put(connection, NOTIFY.task, NOTIFY.queue, number)

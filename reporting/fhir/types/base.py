@@ -76,9 +76,16 @@ def reference(
     )
 
 
-def date(name: str, number: int, *paths: str, doc: str = "") -> SearchParameter:
+def date(name: str, number: int, *paths: str, doc: str = "", calendar: bool = False) -> SearchParameter:
     """A date parameter in its sparse table."""
-    return SearchParameter(name=name, type=SearchType.DATE, number=number, paths=paths, documentation=doc)
+    return SearchParameter(
+        name=name,
+        type=SearchType.DATE,
+        number=number,
+        paths=paths,
+        documentation=doc,
+        calendar=calendar,
+    )
 
 
 def string(name: str, number: int, *paths: str, doc: str = "") -> SearchParameter:
@@ -98,9 +105,10 @@ def in_column(
     *paths: str,
     targets: tuple[str, ...] = (),
     system: str = "",
+    also: int = 0,
     doc: str = "",
 ) -> SearchParameter:
-    """A parameter that a column of its own holds."""
+    """A parameter that a column of its own holds; ``also`` keeps what refers elsewhere, as it was sent."""
     return SearchParameter(
         name=name,
         type=search_type,
@@ -108,6 +116,7 @@ def in_column(
         paths=paths,
         targets=targets,
         system=system,
+        also=also,
         documentation=doc,
     )
 
@@ -118,10 +127,27 @@ COMMON = (
 )
 
 PATIENT_ONLY = ("Patient",)
-PATIENT_PARAMETERS = (
-    in_column("patient", SearchType.REFERENCE, "b.patient", "subject", "patient", targets=PATIENT_ONLY),
-    in_column("subject", SearchType.REFERENCE, "b.patient", "subject", "patient", targets=PATIENT_ONLY),
+_ELSEWHERE = 11  # both parameters are about the same element
+PATIENT_PARAMETERS = tuple(
+    in_column(
+        name,
+        SearchType.REFERENCE,
+        "b.patient",
+        "subject",
+        "patient",
+        targets=PATIENT_ONLY,
+        also=_ELSEWHERE,
+    )
+    for name in ("patient", "subject")
 )
+
+
+def _is_sortable(parameter: SearchParameter) -> bool:
+    """Whether resources can be put in the order of a parameter's values."""
+    if parameter.column == "o.value":
+        return True
+    kept = bool(parameter.number or parameter.column) and parameter.column != "o.codings"
+    return kept and parameter.type in (SearchType.DATE, SearchType.STRING, SearchType.TOKEN, SearchType.URI)
 
 
 def resource_type(
@@ -130,7 +156,6 @@ def resource_type(
     *parameters: SearchParameter,
     main_date: str = "",
     doc: str = "",
-    sort: tuple[str, ...] = (),
 ) -> ResourceType:
     """One row of the table.
 
@@ -142,14 +167,13 @@ def resource_type(
         if parameter.name in by_name:
             raise ValueError(f"{name} has two search parameters {parameter.name!r}")
         by_name[parameter.name] = parameter
-    sortable = ("_id", "_lastUpdated", *((main_date,) if main_date else ()), *sort)
     return ResourceType(
         name=name,
         interactions=interactions,
         parameters=by_name,
         main_date=main_date,
         documentation=doc,
-        sort={key: by_name[key] for key in sortable},
+        sort={each.name: each for each in by_name.values() if _is_sortable(each)},
     )
 
 

@@ -71,6 +71,5 @@ OBSERVATION = resource_type(
         parts=("combo-code", "combo-value-quantity"),
     ),
     main_date="date",
-    sort=("value-quantity", "code", "status"),
     doc="One per appraisal of a photograph: score, rating, percentile, regions, quality.",
 )  # fmt: skip

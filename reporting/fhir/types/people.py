@@ -12,7 +12,7 @@ PATIENT = resource_type(
     string("family", 203, "name.family"),
     string("given", 204, "name.given"),
     token("gender", 205, "gender", system="http://hl7.org/fhir/administrative-gender"),
-    date("birthdate", 206, "birthDate"),
+    date("birthdate", 206, "birthDate", calendar=True),
     date("death-date", 207, "deceasedDateTime"),
     token("active", 208, "active"),
     token("telecom", 209, "telecom"),

@@ -7,6 +7,7 @@ from typing import Any
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.render import draft_of
 from reporting.fhir.search_table import FHIR_VERSION
+from reporting.fhir.site import Site
 from reporting.fhir.valid.validate import check
 from reporting.identifiers import named_uid
 from reporting.terminology import (
@@ -45,12 +46,12 @@ def definitions() -> list[dict[str, Any]]:
     ]
 
 
-def publish(connection: Connection, base_url: str) -> None:
+def publish(connection: Connection, site: Site) -> None:
     """Save the definitions; what has not changed stays at its version."""
     drafts = []
     for definition in definitions():
         check(definition)
-        drafts.append(draft_of(definition, base_url=base_url))
+        drafts.append(draft_of(definition, site=site))
     fhir_resources.save(connection, drafts, author="semblance")
 
 

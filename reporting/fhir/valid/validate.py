@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,8 @@ from pydantic.fields import FieldInfo
 from reporting.fhir.extract import interval
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
 from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.valid.datatypes import datatype_issues
+from reporting.fhir.valid.json_types import type_issues
 from service.errors import FhirError
 
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
@@ -38,6 +41,13 @@ _WHOLE_BINDINGS = {
         "entered-in-error", "unknown",
     ),
 }  # fmt: skip
+
+
+# Targets of references in R4 4.0.1, where those of R4B are wider.
+_R4_TARGETS = {
+    "Observation.subject": ("Patient", "Group", "Device", "Location"),
+    "DiagnosticReport.subject": ("Patient", "Group", "Device", "Location"),
+}
 
 
 def check(resource: Any) -> None:
@@ -66,38 +76,21 @@ def issues_of(resource: dict[str, Any]) -> Iterator[Issue]:
     resource_type = resource["resourceType"]
     empty = list(_empty(resource, resource_type))
     yield from empty
-    unknown = list(_unknown_contained(resource))
-    if unknown:  # the models cannot be asked about them
-        yield from unknown
+    known = {issue.expression for issue in empty}  # under a better name than that of a type
+    wrong = [issue for issue in type_issues(resource, resource_type) if issue.expression not in known]
+    yield from wrong
+    if empty or wrong:  # the models, and the rules below, ask for what is of the right type
         return
     try:
         model = get_fhir_model_class(resource_type).model_validate(resource)
     except ValidationError as exc:
-        # an empty element has been reported under a better name
-        known = {issue.expression for issue in empty}
-        yield from (issue for issue in _model_issues(resource_type, exc) if issue.expression not in known)
+        yield from _model_issues(resource_type, exc)
         return
     yield from _bindings(model, resource_type, resource_type)
     for rule in (*_INVARIANTS.get(resource_type, ()), _period_issues, _local_references):
         yield from rule(resource)
     if "id" in resource and not ID.match(str(resource["id"])):
         yield Issue(code=IssueType.VALUE, diagnostics="malformed id", expression=f"{resource_type}.id")
-
-
-def _unknown_contained(resource: Mapping[str, Any]) -> Iterator[Issue]:
-    contained = resource.get("contained", [])
-    for place, inner in enumerate(contained if isinstance(contained, list) else []):
-        name = inner.get("resourceType") if isinstance(inner, dict) else None
-        try:
-            known = isinstance(name, str) and get_fhir_model_class(name).get_resource_type() == name
-        except ValueError:
-            known = False
-        if not known:
-            yield Issue(
-                code=IssueType.STRUCTURE,
-                diagnostics="a contained resource has the name of an R4 type in resourceType",
-                expression=f"{resource['resourceType']}.contained[{place}]",
-            )
 
 
 def _model_issues(resource_type: str, error: ValidationError) -> Iterator[Issue]:
@@ -155,7 +148,9 @@ def _bindings(model: Any, path: str, type_path: str) -> Iterator[Issue]:
                     expression=here,
                 )
             elif hasattr(type(inner), "model_fields"):
-                yield from _reference_issues(inner, targets, here)
+                targets_here = _R4_TARGETS.get(f"{type_path}.{element}", targets)
+                yield from _reference_issues(inner, targets_here, here)
+                yield from datatype_issues(inner, here)
                 yield from _bindings(inner, here, f"{type_path}.{element}")
 
 
@@ -226,7 +221,7 @@ def _period_issues(resource: Mapping[str, Any]) -> Iterator[Issue]:
         if not isinstance(start, str) or not isinstance(end, str):
             continue
         try:
-            ends_first = interval(start)[0] >= interval(end)[1]
+            ends_first = interval(start, UTC)[0] >= interval(end, UTC)[1]
         except FhirError:
             continue  # no dates, or ones that are refused where they are looked for
         if ends_first:
@@ -274,6 +269,17 @@ def mandatory_elements(resource_type: str) -> frozenset[str]:
         if _metadata(info).get("element_required") or info.is_required():
             names.add(info.alias or name)
     return frozenset(names)
+
+
+@cache
+def choice_elements(resource_type: str) -> Mapping[str, tuple[str, ...]]:
+    """Names of a choice of types without the type, as ``value``, and the elements each stands for."""
+    made: dict[str, tuple[str, ...]] = {}
+    for name, info in get_fhir_model_class(resource_type).model_fields.items():
+        stem = _metadata(info).get("one_of_many")
+        if stem:
+            made[stem] = (*made.get(stem, ()), info.alias or name)
+    return made
 
 
 @cache

@@ -7,12 +7,14 @@ from typing import Any
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Saved, StoredResource
+from reporting.fhir.describing import with_words
 from reporting.fhir.elements import Element, coded, issued, reference
-from reporting.fhir.http import Api, Request, Response, version_headers
+from reporting.fhir.http import FORM, Api, Request, Response, version_headers
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.render import draft_of, loads
 from reporting.fhir.search_table import RESOURCE_TYPES
+from reporting.fhir.site import site_of
 from reporting.fhir.subscriptions.rules import announce
 from reporting.fhir.valid.validate import check
 from reporting.identifiers import fhir_id
@@ -55,13 +57,16 @@ def withdraw(
         return []
     changed = [{**resource, "status": ENTERED_IN_ERROR}]
     changed += [{**loads(each.body), "status": ENTERED_IN_ERROR} for each in _heatmaps(connection, stored)]
-    changed += [{**loads(each.body), "status": "amended"} for each in _reports(connection, stored)]
-    drafts = [draft_of(each, base_url=settings.fhir_base_url(), patient=stored.patient) for each in changed]
+    changed += [
+        with_words(connection, {**loads(each.body), "status": "amended"}, changed)
+        for each in _reports(connection, stored)
+    ]
+    drafts = [draft_of(each, site=site_of(settings), patient=stored.patient) for each in changed]
     saved = fhir_resources.save(connection, drafts, author=who)
     now = next(each.resource for each in saved if each.resource.resource_type == "Observation")
     provenance = _provenance(now, [each.resource for each in saved], reason, who)
     check(provenance)
-    draft = draft_of(provenance, base_url=settings.fhir_base_url(), patient=stored.patient)
+    draft = draft_of(provenance, site=site_of(settings), patient=stored.patient)
     saved += fhir_resources.save(connection, [draft], author=who)
     announce(connection, saved, settings)
     return saved
@@ -125,6 +130,11 @@ def withdraw_operation(api: Api, request: Request) -> Response:
     if grant.patients is not None or grant.alternatives:
         raise FhirProblemError(
             403, IssueType.FORBIDDEN, "no scope grants all of Observation", "http.authorization"
+        )
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == FORM:  # which a page of anybody can send
+        raise FhirProblemError(
+            415, IssueType.NOT_SUPPORTED, "send a Parameters resource", "http.content-type"
         )
     options: dict[str, Any] = dict(operation_pairs(request))
     reason = str(options.get("reason", "")).strip()

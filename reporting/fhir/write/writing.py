@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import uuid4
@@ -12,7 +12,8 @@ from uuid import uuid4
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database import subscriptions as fhir_subscriptions
-from reporting.fhir.database.records import Saved, SaveOutcome, Search, StoredResource
+from reporting.fhir.database.records import Draft, Saved, SaveOutcome, Search, StoredResource
+from reporting.fhir.database.subscriptions import Subscriber
 from reporting.fhir.http import Api, Request, Response, expected_version, require, version_headers
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome
 from reporting.fhir.persons.changing import save_patients
@@ -22,7 +23,33 @@ from reporting.fhir.search.search_request import parse
 from reporting.fhir.search_table import Interaction, ResourceType
 from reporting.fhir.subscriptions import rules as subscriptions
 from reporting.fhir.valid.validate import ID, check
-from service.database.pool import Connection, transaction
+from reporting.fhir.write.references import claim, settle
+from service.database.pool import Connection, in_transaction
+
+_MOST_WARNINGS = 10  # headers of an answer; an OperationOutcome has all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What is saved of a resource that a client writes."""
+
+    resource: dict[str, Any]
+    draft: Draft
+    subscriber: Subscriber | None  # of a Subscription
+    notes: tuple[Issue, ...]  # about its references
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A resource that was saved, or was there already."""
+
+    saved: Saved
+    notes: tuple[Issue, ...] = ()
+
+
+def lock_of(resource_type: str, resource_id: str = "") -> str:
+    """Name of the lock that is held to create a resource, or one of a type, where there is none yet."""
+    return f"create {resource_type}/{resource_id}" if resource_id else f"create {resource_type}"
 
 
 def create(api: Api, request: Request) -> Response:
@@ -32,9 +59,11 @@ def create(api: Api, request: Request) -> Response:
     may_write(request, row.name, "c")
     resource = request.resource()
     same_type(row, resource)
-    with transaction(api.pool) as connection:
-        saved = create_in(api, request, connection, resource, request.headers.get("if-none-exist"))
-    return _written(api, request, saved)
+    condition = request.headers.get("if-none-exist")
+    written = in_transaction(
+        api.pool, lambda connection: create_in(api, request, connection, resource, condition)
+    )
+    return _answer(api, request, written)
 
 
 def update(api: Api, request: Request) -> Response:
@@ -49,15 +78,17 @@ def update(api: Api, request: Request) -> Response:
         raise FhirProblemError(
             400, IssueType.INVALID, "If-None-Exist is for a create by POST", "http.if-none-exist"
         )
-    with transaction(api.pool) as connection:
-        condition = request.headers.get("if-none-match")
+    condition, version = request.headers.get("if-none-match"), expected_version(request)
+
+    def work(connection: Connection) -> Written:
         if condition is not None:
             must_be_new(connection, resource, condition)
-        version = expected_version(request)
         if request.headers.get("if-match", "").strip() == "*":
             must_exist(connection, resource)
-        saved = update_in(api, request, connection, resource, version)
-    return _written(api, request, saved)
+        prepared = prepare(api, request, connection, resource, access="u", version=version)
+        return save(api, request, connection, [prepared])[0]
+
+    return _answer(api, request, in_transaction(api.pool, work))
 
 
 def may_write(request: Request, resource_type: str, access: str) -> None:
@@ -94,7 +125,7 @@ def must_be_new(connection: Connection, resource: dict[str, Any], condition: str
     if condition.strip() != "*":
         raise FhirProblemError(400, IssueType.VALUE, "If-None-Match of an update is *", "http.if-none-match")
     name = f"{resource['resourceType']}/{resource['id']}"
-    fhir_resources.lock_name(connection, f"create {name}")
+    fhir_resources.lock_name(connection, lock_of(resource["resourceType"], resource["id"]))
     if fhir_resources.read(connection, resource["resourceType"], resource["id"]) is not None:
         raise FhirProblemError(412, IssueType.CONFLICT, f"{name} exists", "http.if-none-match")
 
@@ -130,7 +161,7 @@ def same_id(resource: dict[str, Any], resource_id: str) -> None:
 
 def create_in(
     api: Api, request: Request, connection: Connection, resource: dict[str, Any], if_none_exist: str | None
-) -> Saved:
+) -> Written:
     """Create within a transaction; the only match of ``if_none_exist`` is answered instead.
 
     Raises:
@@ -139,12 +170,13 @@ def create_in(
     resource_type = resource["resourceType"]
     if if_none_exist is not None:
         # one at a time, or two clients would both find nothing
-        fhir_resources.lock_name(connection, f"create {resource_type}")
+        fhir_resources.lock_name(connection, lock_of(resource_type))
         with condition_at("http.if-none-exist"):
             found = matches(api, request, connection, resource_type, if_none_exist)
         if found:
-            return Saved(outcome=SaveOutcome.UNCHANGED, resource=found[0])
-    return save(api, request, connection, {**resource, "id": str(uuid4())}, access="c", version=None)
+            return Written(saved=Saved(outcome=SaveOutcome.UNCHANGED, resource=found[0]))
+    new = {**resource, "id": str(uuid4())}
+    return save(api, request, connection, [prepare(api, request, connection, new, access="c")])[0]
 
 
 @contextmanager
@@ -174,8 +206,8 @@ def matches(
         )
     pairs = parse_qsl(search, keep_blank_values=True)
     grant = request.principal.grant(resource_type, "s")
-    criteria, either = restriction(resource_type, grant, api.base_url)
-    wanted = parse(resource_type, pairs, strict=True, base_url=api.base_url).search
+    criteria, either = restriction(resource_type, grant, api.site)
+    wanted = parse(resource_type, pairs, strict=True, site=api.site).search
     if not wanted.criteria:
         raise FhirProblemError(
             400, IssueType.VALUE, "the condition has no search parameter", "http.if-none-exist"
@@ -192,62 +224,92 @@ def matches(
     return list(found)
 
 
-def update_in(
-    api: Api, request: Request, connection: Connection, resource: dict[str, Any], version: int | None
-) -> Saved:
-    """Update, or create under a given id, within a transaction.
-
-    Raises:
-        FhirProblemError: Invalid or not permitted.
-        FhirVersionConflictError: The current version is not the expected one.
-    """
-    return save(api, request, connection, resource, access="u", version=version)
-
-
-def save(
+def prepare(
     api: Api,
     request: Request,
     connection: Connection,
     resource: dict[str, Any],
     *,
     access: str,
-    version: int | None,
-) -> Saved:
-    """Check and save a resource within a transaction.
+    version: int | None = None,
+    planned: Collection[tuple[str, str]] = (),
+) -> Prepared:
+    """Check a resource that a client writes, and make what is saved of it.
+
+    Args:
+        api: Of the process.
+        request: Whose principal writes.
+        connection: In the transaction that saves it.
+        resource: With its id.
+        access: ``c`` or ``u``.
+        version: The version it replaces; None for any.
+        planned: (type, id) of what is saved in the same transaction.
 
     Raises:
         FhirProblemError: Invalid or not permitted.
-        FhirVersionConflictError: The current version is not the expected one.
     """
     resource_type = resource["resourceType"]
     may_write(request, resource_type, access)
     check(resource)
-    subscriber = None
+    _must_be_whole(resource)
+    issuers = api.settings.fhir_identifier_systems
+    settled = settle(connection, resource, api.site, issuers, planned)
+    resource, subscriber = settled.resource, None
     if resource_type == "Subscription":
         resource, subscriber = subscriptions.prepare(api, request, connection, resource)
-    draft = draft_of(resource, base_url=api.base_url, expected_version=version)
+    draft = draft_of(resource, site=api.site, expected_version=version)
+    return Prepared(resource=resource, draft=draft, subscriber=subscriber, notes=settled.notes)
+
+
+def _must_be_whole(resource: dict[str, Any]) -> None:
+    """Check that a resource is not what a search left of one.
+
+    Raises:
+        FhirProblemError: 422: saving it would delete what it lacks.
+    """
+    if any(tag.get("code") == "SUBSETTED" for tag in resource.get("meta", {}).get("tag", [])):
+        text = (
+            "a part of a resource (SUBSETTED) is not written: read all of it, without _elements and _summary"
+        )
+        where = f"{resource['resourceType']}.meta.tag"
+        raise FhirProblemError(422, IssueType.INCOMPLETE, text, where)
+
+
+def save(api: Api, request: Request, connection: Connection, prepared: Sequence[Prepared]) -> list[Written]:
+    """Save what was prepared of one type, at once: rows are locked in one order, whatever is asked for.
+
+    Raises:
+        FhirVersionConflictError: The current version is not the expected one.
+    """
     author = request.principal.client_id
-    if resource_type == "Patient":
-        saved = save_patients(connection, [draft], author=author, base_url=api.base_url)[0]
+    drafts = [each.draft for each in prepared]
+    if {draft.resource_type for draft in drafts} == {"Patient"}:
+        saved = save_patients(connection, drafts, author=author, site=api.site)
     else:
-        saved = fhir_resources.save(connection, [draft], author=author)[0]
-    if subscriber is not None:
-        fhir_subscriptions.put(connection, subscriber)
-    return saved
+        saved = fhir_resources.save(connection, drafts, author=author)
+    for each, done in zip(prepared, saved, strict=True):
+        if each.subscriber is not None:
+            fhir_subscriptions.put(connection, each.subscriber)
+        if each.draft.resource_type == "Patient" and done.outcome is not SaveOutcome.UNCHANGED:
+            claim(connection, each.resource, api.site, api.settings.fhir_identifier_systems, author=author)
+    return [Written(saved=done, notes=each.notes) for each, done in zip(prepared, saved, strict=True)]
 
 
-def _written(api: Api, request: Request, saved: Saved) -> Response:
-    stored = saved.resource
+def _answer(api: Api, request: Request, written: Written) -> Response:
+    stored = written.saved.resource
     path = f"{stored.resource_type}/{stored.resource_id}"
-    created = saved.outcome is SaveOutcome.CREATED
+    created = written.saved.outcome is SaveOutcome.CREATED
     headers = (("Location", f"{api.base_url}/{path}/_history/{stored.version_id}"), *version_headers(stored))
+    headers += tuple(
+        ("Warning", f"299 - {dumps(_in_header(note))}") for note in written.notes[:_MOST_WARNINGS]
+    )
     preference = request.prefers("return")
     if preference == "minimal":
         body = b""
     elif preference == "operationoutcome":
         text = f"{path} is at version {stored.version_id}"
         note = Issue(code=IssueType.INFORMATIONAL, diagnostics=text, severity="information")
-        body = dumps(operation_outcome((note,))).encode()
+        body = dumps(operation_outcome((note, *written.notes))).encode()
     else:
         body = stored.body.encode()
     return Response(
@@ -257,3 +319,8 @@ def _written(api: Api, request: Request, saved: Saved) -> Response:
         touched=(path,),
         patients=(stored.patient,) if stored.patient else (),
     )
+
+
+def _in_header(note: Issue) -> str:
+    """A note as a header can hold it."""
+    return f"{note.expression}: {note.diagnostics}".encode("ascii", "replace").decode()

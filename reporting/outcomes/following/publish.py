@@ -6,6 +6,7 @@ from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.elements import Element
 from reporting.fhir.render import draft_of
 from reporting.fhir.results import AUTHOR
+from reporting.fhir.site import site_of
 from reporting.fhir.subscriptions.rules import announce
 from reporting.fhir.valid.validate import check
 from reporting.outcomes.database import cases, changes, queue
@@ -55,6 +56,6 @@ def publish(connection: Connection, stored: StoredChange, settings: Settings) ->
     if there is None and not stored.counts:
         return
     check(resource)
-    draft = draft_of(resource, base_url=settings.fhir_base_url(), patient=person.patient)
+    draft = draft_of(resource, site=site_of(settings), patient=person.patient)
     saved = fhir_resources.save(connection, [draft], author=AUTHOR)
     announce(connection, saved, settings)

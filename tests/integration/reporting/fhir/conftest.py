@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from reporting.dicom.context import ReportContext, ResultObject
 from reporting.fhir.database.records import Saved
 from reporting.fhir.http import Api
 from reporting.fhir.results import save_results
+from reporting.fhir.site import Site
 from reporting.http.fhir_app import FhirApp
 from reporting.http.server import make_api
 from reporting.identifiers import ResultKind, result_uid
@@ -27,6 +29,7 @@ from service.records import AppraisalStatus, SavedAppraisal
 from tests.unit.reporting.photographs import appraised, context, photograph
 
 BASE_URL = "http://127.0.0.1:8080/fhir"
+SITE = Site(base_url=BASE_URL, zone=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from reporting.fhir.database.records import Search
 from reporting.fhir.http import Api
 from reporting.fhir.search.search_request import parse
 from service.database.pool import Connection, transaction
-from tests.integration.reporting.fhir.conftest import BASE_URL, Save
+from tests.integration.reporting.fhir.conftest import SITE, Save
 
 # Two systems share a code, dates are often the same, and the last code is of another patient alone.
 _CODES = """
@@ -55,7 +55,7 @@ def many(api: Api, save: Save) -> Api:
 
 def search(query: str) -> Search:
     pairs = [(name, value) for name, _, value in (part.partition("=") for part in query.split("&"))]
-    return parse("Observation", pairs, strict=True, base_url=BASE_URL).search
+    return parse("Observation", pairs, strict=True, site=SITE).search
 
 
 def rows_read(connection: Connection) -> int:

@@ -15,6 +15,7 @@ from PIL import Image
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.persons.changing import save_patients
 from reporting.fhir.render import draft_of, loads
+from reporting.fhir.site import site_of
 from reporting.fhir.valid.validate import check
 from reporting.identifiers import fhir_id
 from reporting.outcomes.following.follow import ask, pair_patients
@@ -185,11 +186,10 @@ class Clinic:
     def write(self, resource: Mapping[str, Any], patient: str | None = None) -> None:
         """Save a resource as a client does."""
         check(dict(resource))
-        draft = draft_of(resource, base_url=self.context.settings.fhir_base_url(), patient=patient)
-        base_url = self.context.settings.fhir_base_url()
+        draft = draft_of(resource, site=site_of(self.context.settings), patient=patient)
         with transaction(self.context.pool) as connection:
             if resource["resourceType"] == "Patient":
-                save_patients(connection, [draft], author="ehr", base_url=base_url)
+                save_patients(connection, [draft], author="ehr", site=site_of(self.context.settings))
             else:
                 fhir_resources.save(connection, [draft], author="ehr")
 

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reporting.fhir.extract import fold, index_of, interval, split_reference, values_at
+from reporting.fhir.site import Site
 from service.errors import FhirError
 
 BASE = "http://here/fhir"
+SITE = Site(base_url=BASE, zone=UTC)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,7 @@ BASE = "http://here/fhir"
     ],
 )
 def test_a_date_spans_what_its_precision_says(text: str, low: datetime, span: timedelta) -> None:
-    assert interval(text) == (low, low + span)
+    assert interval(text, UTC) == (low, low + span)
 
 
 @pytest.mark.parametrize(
@@ -57,32 +59,32 @@ def test_a_date_spans_what_its_precision_says(text: str, low: datetime, span: ti
 )
 def test_what_is_no_date_is_refused(text: str) -> None:
     with pytest.raises(FhirError):
-        interval(text)
+        interval(text, UTC)
 
 
 @pytest.mark.parametrize("text", ["9999", "9999-12", "9999-12-31", "9999-12-31T23:59:59Z"])
 def test_the_last_dates_there_are_end_with_time(text: str) -> None:
-    assert interval(text)[1] == datetime.max.replace(tzinfo=UTC)
+    assert interval(text, UTC)[1] == datetime.max.replace(tzinfo=UTC)
 
 
 def test_a_leap_second_is_counted_to_the_one_before() -> None:
-    assert interval("2016-12-31T23:59:60Z") == interval("2016-12-31T23:59:59Z")
+    assert interval("2016-12-31T23:59:60Z", UTC) == interval("2016-12-31T23:59:59Z", UTC)
 
 
 @given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1)))
 def test_every_moment_is_within_its_day_and_second(moment: datetime) -> None:
     aware = moment.replace(tzinfo=UTC)
     for text in (aware.strftime("%Y-%m-%d"), aware.strftime("%Y-%m-%dT%H:%M:%SZ")):
-        low, high = interval(text.zfill(len(text)))
+        low, high = interval(text.zfill(len(text)), UTC)
         assert low <= aware < high
 
 
 def test_references() -> None:
-    assert split_reference("Patient/1", BASE) == ("Patient", "1")
-    assert split_reference(f"{BASE}/Patient/1/_history/3", BASE) == ("Patient", "1")
-    assert split_reference("http://there/fhir/Patient/1", BASE) == ("", "http://there/fhir/Patient/1")
-    assert split_reference("urn:uuid:1", BASE) == ("", "urn:uuid:1")
-    assert split_reference("#inside", BASE) is None
+    assert split_reference("Patient/1", SITE) == ("Patient", "1")
+    assert split_reference(f"{BASE}/Patient/1/_history/3", SITE) == ("Patient", "1")
+    assert split_reference("http://there/fhir/Patient/1", SITE) == ("", "http://there/fhir/Patient/1")
+    assert split_reference("urn:uuid:1", SITE) == ("", "urn:uuid:1")
+    assert split_reference("#inside", SITE) is None
 
 
 def test_paths_walk_arrays_and_filter() -> None:
@@ -107,7 +109,7 @@ def test_open_periods_have_no_end() -> None:
         "subject": {"reference": "Patient/p"},
         "performedPeriod": {"start": "2024"},
     }
-    index = index_of(procedure, base_url=BASE)
+    index = index_of(procedure, site=SITE)
     assert index.patient == "p"
     assert index.dates[0].high.year == 9999
     assert index.occurred == datetime(2024, 1, 1, tzinfo=UTC)
@@ -119,4 +121,4 @@ def test_an_observation_has_one_code() -> None:
         "code": {"coding": [{"code": "a"}, {"code": "b"}]},
     }  # fmt: skip
     with pytest.raises(FhirError, match="one coding"):
-        index_of(observation, base_url=BASE)
+        index_of(observation, site=SITE)

@@ -216,3 +216,24 @@ def test_files_are_gzipped_on_demand_and_end_with_their_client(
     assert gzip.decompress(b"".join(zipped)) == b"".join(pieces)
     _, some = streamed(client.app, url, gone_after=2)
     assert b"".join(some).count(b"\n") < 6
+
+
+def test_a_filtered_export_is_of_its_moment(client: Client) -> None:
+    def patient(name: str, gender: str) -> None:
+        body = {"resourceType": "Patient", "id": name, "gender": gender}
+        assert client.ask("PUT", f"Patient/{name}", body).status in (200, 201)
+
+    for name, gender in (("stays", "male"), ("leaves", "male"), ("comes", "female"), ("never", "female")):
+        patient(name, gender)
+    started = client.get("$export?_type=Patient&_typeFilter=Patient?gender=male", Prefer="Respond-Async")
+    assert started.status == 202
+    patient("leaves", "female")
+    patient("leaves", "other")
+    patient("comes", "male")
+    patient("new", "male")
+    manifest = client.get(started.headers["content-location"]).json()
+    (file,) = manifest["output"]
+    lines = [json.loads(line) for line in client.get(file["url"]).content.splitlines()]
+    assert {(line["id"], line["gender"]) for line in lines} == {("stays", "male"), ("leaves", "male")}
+    assert all(line["meta"]["versionId"] == "1" for line in lines)
+    assert set(client.get("Patient?gender=male").ids()) == {"stays", "comes", "new"}  # nothing was changed

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 import pytest
 
 from reporting.fhir.builders.observation import build_observation
 from reporting.fhir.database.texts import SEPARATOR, Frame, assemble, split
 from reporting.fhir.render import draft_of
+from reporting.fhir.site import Site
 from tests.unit.reporting.photographs import CREATED_AT, appraised, context, rejected
+
+SITE = Site(base_url="http://x/fhir", zone=UTC)
 
 TEXTS = [
     "",
@@ -29,7 +34,7 @@ def test_a_text_comes_back_byte_for_byte(text: str) -> None:
 @pytest.mark.parametrize("saved", [appraised(), rejected()])
 def test_an_observation_comes_back_and_little_of_it_is_its_own(saved: object) -> None:
     made = build_observation(context(saved=saved), "p")  # type: ignore[arg-type]
-    text = draft_of(made, base_url="http://x/fhir").body(1, CREATED_AT)
+    text = draft_of(made, site=SITE).body(1, CREATED_AT)
     template, own = split(text)
     assert assemble(template, own) == text
     assert len(own) < len(text) / 4
@@ -38,9 +43,7 @@ def test_an_observation_comes_back_and_little_of_it_is_its_own(saved: object) ->
 def test_observations_that_differ_in_their_values_have_one_template() -> None:
     made = build_observation(context(saved=appraised()), "p")
     other = {**made, "id": "another", "valueQuantity": {**made["valueQuantity"], "value": 3.25}}
-    texts = [
-        draft_of(each, base_url="http://x/fhir").body(n, CREATED_AT) for n, each in enumerate((made, other))
-    ]
+    texts = [draft_of(each, site=SITE).body(n, CREATED_AT) for n, each in enumerate((made, other))]
     (first, own), (second, others) = (split(text) for text in texts)
     assert first == second
     assert own != others

@@ -1,0 +1,1 @@
+"""DiagnosticReports as PDF: made once for each version, when somebody asks for it."""

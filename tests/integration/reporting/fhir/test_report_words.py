@@ -1,0 +1,109 @@
+"""A DiagnosticReport says what was found, in words, in a narrative and as PDF."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from reporting.fhir.http import Api
+from reporting.fhir.presented.pdf import Finding, Pages, render
+from reporting.fhir.valid.validate import issues_of
+from service.records import RejectionReason
+from tests.integration.reporting.fhir.conftest import Client, Save
+from tests.unit.reporting.photographs import appraised, rejected
+
+REASON = {"resourceType": "Parameters", "parameter": [{"name": "reason", "valueString": "wrong patient"}]}
+
+
+def report(client: Client) -> Any:
+    (entry,) = client.get("DiagnosticReport").json()["entry"]
+    return entry["resource"]
+
+
+def beyond_norm() -> Any:
+    saved = appraised()
+    regions = tuple(
+        replace(each, z=3.14) if each.region == "upper_lip" or each.region.value == "upper-lip" else each
+        for each in saved.appraisal.regions
+    )
+    appraisal = replace(saved.appraisal, regions=regions)
+    return replace(saved, appraisal=appraisal)
+
+
+def test_the_conclusion_says_what_was_found(client: Client, save: Save) -> None:
+    save(beyond_norm())
+    made = report(client)
+    assert list(issues_of(made)) == []
+    said = made["conclusion"]
+    for words in (
+        "score 2.34", "Rating 5.5", "61 % of the normal cohort", "within its range", "upper lip (3.1)",
+        "Not judged: forehead (region covered)", "hair", "Picture quality", "Method: symmetry 1",
+        "not a diagnosis",
+    ):  # fmt: skip
+        assert words in said, (words, said)
+    assert "upper lip (3.1)" in made["text"]["div"]
+    assert made["result"][0]["display"].startswith("Score 2.34, rating 5.5 of 7: photograph of")
+
+
+def test_what_could_not_be_judged_says_why(client: Client, save: Save) -> None:
+    save(rejected(RejectionReason.BLURRED))
+    made = report(client)
+    assert "could not be judged" in made["conclusion"]
+    assert made["result"][0]["display"].startswith("Not judged")
+
+
+def test_a_report_of_several_photographs_says_what_is_left(client: Client, save: Save) -> None:
+    save()
+    save(rejected(RejectionReason.BLURRED), SOPInstanceUID="2.25.77")
+    assert report(client)["conclusion"].count("hotograph of") == 2
+    again = report(client)
+    save()
+    assert report(client)["meta"]["versionId"] == again["meta"]["versionId"]  # the same words make no version
+    scored = next(
+        e["resource"] for e in client.get("Observation").json()["entry"] if "valueQuantity" in e["resource"]
+    )
+    assert client.ask("POST", f"Observation/{scored['id']}/$withdraw", REASON).status == 200
+    said = report(client)["conclusion"]
+    assert "withdrawn and is not to be used" in said
+    assert "2.34" not in said
+
+
+def test_the_pdf_is_made_once_and_shows_the_patient(api: Api, client: Client, save: Save) -> None:
+    save()
+    made = report(client)
+    (form,) = made["presentedForm"]
+    assert form["contentType"] == "application/pdf"
+    first = client.get(form["url"])
+    assert (first.status, first.headers["content-type"]) == (200, "application/pdf")
+    assert first.content.startswith(b"%PDF-")
+    assert client.get(form["url"]).content == first.content
+    as_json = client.get(form["url"], Accept="application/fhir+json").json()
+    assert as_json["contentType"] == "application/pdf"
+    assert client.get(f"Binary/{uuid4()}").status == 404
+    save(rejected(RejectionReason.BLURRED), SOPInstanceUID="2.25.77")
+    assert client.get(form["url"]).content != first.content  # of the version there is now
+
+
+def test_pages_are_the_same_bytes_each_time_and_hold_every_script() -> None:
+    pages = Pages(
+        title="Report",
+        facts=[("Patient", "山田 太郎 Müller <b>&"), ("Patient ID", "P-1")],
+        findings=[Finding(text="Score 2.3 < 3", picture=None)],
+        caution="Decision support.",
+    )
+    assert render(pages) == render(pages)
+
+
+def test_regions_and_percentile_have_ranges(client: Client, save: Save) -> None:
+    save(beyond_norm())
+    (observation_id,) = client.get("Observation").ids()
+    observation = client.get(f"Observation/{observation_id}").json()
+    parts = {c["code"]["coding"][0]["code"]: c for c in observation["component"]}
+    assert parts["percentile"]["referenceRange"][0]["low"]["value"] == 5
+    assert parts["z-upper-lip"]["interpretation"][0]["coding"][0]["code"] == "H"
+    assert parts["z-nose"]["interpretation"][0]["coding"][0]["code"] == "N"
+    assert parts["z-nose"]["referenceRange"][0]["high"]["value"] == 2
+    assert observation["code"]["text"]
+    assert observation["method"]["coding"][0]["code"] == "symmetry-1"
+    assert client.get("Observation?method=symmetry-1").ids() == [observation_id]
