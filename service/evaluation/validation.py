@@ -10,6 +10,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ class Validation:
 
 
 def read_ratings(path: Path) -> Ratings:
-    """Read ratings.
+    """Read ratings: columns between commas, semicolons or tabs; numbers with a point or a comma.
 
     Raises:
         ConfigurationError: Unreadable, other columns, a rating that is no number from 1 to 7, a
@@ -82,7 +83,7 @@ def read_ratings(path: Path) -> Ratings:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, delimiter=_delimiter(file))
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 found = ",".join(reader.fieldnames or ()) or "none"
                 raise ConfigurationError(f"{path}: the columns must be {','.join(COLUMNS)}, not {found}")
@@ -104,12 +105,19 @@ def read_ratings(path: Path) -> Ratings:
     return Ratings(photos=photos, raters=raters, table=table)
 
 
+def _delimiter(file: TextIO) -> str:
+    """What separates the columns: a spreadsheet writes semicolons where a comma stands in numbers."""
+    first = file.readline()
+    file.seek(0)
+    return next((each for each in (";", "\t") if each in first), ",")
+
+
 def _read_row(path: Path, line: int, row: dict[str, str | None]) -> tuple[str, str, float]:
     values = [row.get(column) for column in COLUMNS]
     if None in row or not all(values):
         raise ConfigurationError(f"{path}, line {line}: every line needs photo, rater and rating")
     try:
-        rating = float(values[2] or "")
+        rating = float((values[2] or "").replace(",", "."))
     except ValueError:
         rating = float("nan")
     if not LEAST_RATING <= rating <= MOST_RATING:

@@ -7,20 +7,22 @@ screenshots come the same way. They are kept and never appraised.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterable
 from enum import StrEnum
 from io import BytesIO
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
+from service.codecs.deflated import InflatesTooFarError, read_header
 from service.marks import CODING_SCHEME, MANUFACTURER
 
 _READ_ERRORS = (
     AttributeError, EOFError, InvalidDicomError, LookupError, NotImplementedError, OSError, OverflowError,
-    TypeError, ValueError, struct.error,
+    MemoryError, TypeError, ValueError, InflatesTooFarError, struct.error, zlib.error,
 )  # fmt: skip
 _SECONDARY_CAPTURES = frozenset(
     UID(f"1.2.840.10008.5.1.4.1.1.7{part}") for part in ("", ".1", ".2", ".3", ".4")
@@ -49,7 +51,7 @@ def kept_reason(content: bytes, *, is_known_result: bool, derived_too: bool) -> 
     if is_known_result:
         return KeptReason.OWN_RESULT
     try:
-        header = dcmread(BytesIO(content), stop_before_pixels=True)
+        header, _ = read_header(BytesIO(content))
         if _is_ours(header):
             return KeptReason.OWN_RESULT
         return None if derived_too else _derived(header)

@@ -178,6 +178,17 @@ def test_ratings_that_cannot_be_used_are_explained(tmp_path, text, said):
         read_ratings(path)
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_ratings_of_a_spreadsheet_that_writes_commas_in_numbers_are_read(tmp_path, separator):
+    path = tmp_path / "ratings.csv"
+    path.write_text(GOOD)
+    expected = read_ratings(path)
+    path.write_text(GOOD.replace(",", separator).replace("1\n", "1,0\n"))
+    found = read_ratings(path)
+    assert (found.photos, found.raters) == (expected.photos, expected.raters)
+    assert np.array_equal(found.table, expected.table)
+
+
 def test_ratings_in_another_encoding_are_explained(tmp_path):
     path = tmp_path / "ratings.csv"
     path.write_bytes(GOOD.replace("p3", "pé").encode("latin-1"))

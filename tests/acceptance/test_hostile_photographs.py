@@ -1,0 +1,139 @@
+"""Photographs made to do harm, through the whole stack: each is a result, no process ends, none grows."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+)
+from pynetdicom.dsutils import encode
+
+from service.records import InstanceState, LedgerEvent
+from tests.dicom_objects import associate, photograph, store_pdus
+from tests.stack import RunningStack
+from tests.unit.service.codecs.streams import mutated, stream
+
+GROWTH = 1.5  # of a process's memory, at most
+CLAIMED = 60_000  # pixels of a side
+
+
+def holding(codestream: bytes, syntax: UID, family: str) -> Dataset:
+    """A photograph whose one frame is a code stream that its header describes truthfully but for damage."""
+    geometry = stream(family)[1]
+    ds = photograph(transfer_syntax=ExplicitVRLittleEndian, size=(geometry.rows, geometry.columns))
+    ds.PhotometricInterpretation = geometry.photometric_interpretation
+    ds.PixelData = encapsulate([codestream])
+    ds["PixelData"].VR = "OB"
+    ds["PixelData"].is_undefined_length = True
+    ds.file_meta.TransferSyntaxUID = syntax
+    return ds
+
+
+def grown(family: str, syntax: UID) -> Callable[[], Dataset]:
+    """A bomb: the code stream claims to be huge."""
+
+    def make() -> Dataset:
+        codestream, geometry = stream(family)
+        made = bytearray(codestream)
+        at = codestream.index(struct.pack(">HH", geometry.rows, geometry.columns))
+        struct.pack_into(">HH", made, at, CLAIMED, CLAIMED)
+        return holding(bytes(made), syntax, family)
+
+    return make
+
+
+def grown_jpeg_2000() -> Dataset:
+    made = bytearray(stream("jpeg-2000")[0])
+    for at in (8, 24):
+        struct.pack_into(">II", made, at, 24_000, 24_000)
+    return holding(bytes(made), JPEG2000Lossless, "jpeg-2000")
+
+
+def damaged_lossless() -> Dataset:
+    rng = np.random.default_rng(6)
+    return holding(mutated(stream("lossless")[0], rng)[:-200] + b"\xff\xd9", JPEGLosslessSV1, "lossless")
+
+
+def million_frames() -> Dataset:
+    ds = holding(stream("jpeg")[0][:-400] + b"\xff\xd9", JPEGBaseline8Bit, "jpeg")
+    ds.NumberOfFrames = 1_000_000
+    return ds
+
+
+BOMBS = {
+    "jpeg-ls": grown("jpeg-ls", JPEGLSLossless),
+    "jpeg": grown("jpeg", JPEGBaseline8Bit),
+    "lossless": grown("lossless", JPEGLosslessSV1),
+    "jpeg-2000": grown_jpeg_2000,
+    "damaged lossless": damaged_lossless,
+    "a million frames": million_frames,
+}
+
+
+def memory(stack: RunningStack) -> dict[int, int]:
+    """Resident memory of every process of the stack, by its id."""
+    return {pid: psutil.Process(pid).memory_info().rss for pid in stack.facts.pids.values()}
+
+
+@pytest.mark.timeout(900)
+def test_no_bomb_ends_or_fills_a_process(stack: RunningStack) -> None:
+    usual = photograph()
+    assert stack.send(usual) == 0
+    stack.wait_for(usual.SOPInstanceUID, InstanceState.DELIVERED)
+    before = memory(stack)
+    web = stack.facts.fhir_url.removesuffix("/fhir") + "/dicom-web"
+    for make in BOMBS.values():
+        sent = make()
+        assert stack.send(sent) == 0
+        stack.wait_for(sent.SOPInstanceUID, InstanceState.DELIVERED)
+        assert LedgerEvent.REJECTED in stack.events(sent.SOPInstanceUID)
+        place = f"{web}/studies/{sent.StudyInstanceUID}/series/{sent.SeriesInstanceUID}"
+        url = f"{place}/instances/{sent.SOPInstanceUID}/rendered"
+        assert httpx.get(url, headers={"Accept": "image/png"}, timeout=60).status_code in (200, 406)
+    assert stack.dead_letters() == []
+    after = memory(stack)
+    assert after.keys() == before.keys(), "a process was ended"
+    assert {pid: size for pid, size in after.items() if size > GROWTH * before[pid]} == {}
+
+
+@pytest.mark.timeout(900)
+def test_a_data_set_that_inflates_to_a_gigabyte_is_refused(stack: RunningStack) -> None:
+    ds = photograph(transfer_syntax=ExplicitVRLittleEndian)
+    del ds.PixelData
+    plain = encode(ds, False, True) or b""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    head = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 1 << 30)
+    pieces = [packer.compress(plain), packer.compress(head)]
+    pieces += [packer.compress(bytes(1 << 20)) for _ in range(1 << 10)]
+    bomb = b"".join(pieces) + packer.flush()
+    assert len(bomb) < 2 << 20
+    before = memory(stack)
+    association = associate(
+        stack.facts.dicom_port, (ds.SOPClassUID, DeflatedExplicitVRLittleEndian), called="SEMBLANCE"
+    )
+    assert association.is_established
+    sock = association.dul.socket
+    assert sock is not None
+    for pdu in store_pdus(ds, bomb):
+        sock.send(pdu)
+    _, answer = association.dimse.get_msg(block=True)
+    association.abort()
+    assert answer is not None
+    assert answer.Status not in (0, None)
+    after = memory(stack)
+    assert {pid: size for pid, size in after.items() if size > GROWTH * before[pid]} == {}
