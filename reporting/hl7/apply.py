@@ -11,6 +11,7 @@ from reporting.fhir.elements import reference
 from reporting.fhir.persons.changing import save_patients
 from reporting.fhir.persons.grouping import REPLACED_BY, REPLACES
 from reporting.fhir.render import draft_of, loads
+from reporting.fhir.site import Site
 from reporting.fhir.valid.validate import check
 from reporting.hl7.adt import Announcement, Event, Number
 from reporting.identifiers import own_patient_id
@@ -20,13 +21,13 @@ from service.errors import AnnouncementError, FhirError
 Resource = dict[str, Any]
 
 
-def apply(connection: Connection, said: Announcement, base_url: str) -> tuple[str, ...]:
+def apply(connection: Connection, said: Announcement, site: Site) -> tuple[str, ...]:
     """Write an announcement into the Patients; the same one twice changes nothing.
 
     Args:
         connection: In a transaction, which the caller commits before it acknowledges.
         said: The announcement.
-        base_url: Of this server.
+        site: Of this server.
 
     Returns:
         Logical ids of the Patients it is about.
@@ -44,8 +45,8 @@ def apply(connection: Connection, said: Announcement, base_url: str) -> tuple[st
     try:
         for resource in changed:
             check(resource)
-        drafts = [draft_of(resource, base_url=base_url) for resource in changed]
-        save_patients(connection, drafts, author=f"HL7 {said.sender}", base_url=base_url)
+        drafts = [draft_of(resource, site=site) for resource in changed]
+        save_patients(connection, drafts, author=f"HL7 {said.sender}", site=site)
     except FhirError as exc:
         raise AnnouncementError(f"what it says is no valid Patient: {exc}") from exc
     return tuple(str(resource["id"]) for resource in changed)

@@ -15,6 +15,7 @@ import structlog
 from hl7.mllp import HL7StreamReader, HL7StreamWriter, start_hl7_server
 from hl7.mllp.exceptions import InvalidBlockError
 
+from reporting.fhir.site import site_of
 from reporting.hl7 import adt
 from reporting.hl7.apply import apply
 from service.config import Settings
@@ -45,6 +46,7 @@ class Listener:
             raise ConfigurationError("hl7_networks: name who may send, or let hl7_host be 127.0.0.1")
         self._settings = settings
         self._pool = pool
+        self._site = site_of(settings)
         self._networks = [ipaddress.ip_network(each) for each in settings.hl7_networks]
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="hl7")  # in the order they come
         self._open: set[asyncio.Task[None]] = set()
@@ -109,7 +111,7 @@ class Listener:
         try:
             said = adt.read(adt.decoded(data), self._settings.fhir_identifier_systems)
             with transaction(self._pool) as connection:
-                patients = apply(connection, said, self._settings.fhir_base_url())
+                patients = apply(connection, said, self._site)
         except DatabaseUnavailableError:
             reason = "the database cannot be reached; send it again"
         except AnnouncementError as exc:
