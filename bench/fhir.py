@@ -1,6 +1,6 @@
 """Is the FHIR API flat? Reads, searches and exports over HTTP at two sizes, beside the same in plain SQL.
 
-    python -m bench.fhir                  # 1 M and 10 M Observations
+    python bench/fhir.py                  # 1 M and 10 M Observations; python -m bench.fhir is the same
     python -m bench.fhir --rows 1000000   # 100 k and 1 M
     python -m bench.fhir --keep DIR       # fills once, measures the same databases each time
 
@@ -14,11 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+if not __package__:  # run as a file: its folder would hide the package fhir
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from bench import fhir_fill
 from bench.fhir_requests import Served, measure

@@ -28,6 +28,7 @@ _MEANINGS: Mapping[StoreStatus, str] = MappingProxyType(
         StoreStatus.OUT_OF_RESOURCES: "Disk low, database away, too much waits or comes at once; send again",
         StoreStatus.DATA_SET_DOES_NOT_MATCH: "An identifier is missing, malformed or not the command's",
         StoreStatus.CANNOT_UNDERSTAND: "The data set cannot be parsed or ends early",
+        StoreStatus.UNFORESEEN: "An error of the node's that sending again does not mend; not kept",
         StoreStatus.CONFLICTING_INSTANCE: "Known SOP Instance UID, different bytes; in quarantine",
     }
 )

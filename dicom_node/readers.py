@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 
 from reporting.holdings.recoding import UNCOMPRESSED
+from service.dicom.progressive import PROGRESSIVE_JPEG
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 STORAGE_COMMITMENT_PUSH_MODEL = UID("1.2.840.10008.1.20.1")
@@ -32,6 +33,7 @@ TRANSFER_SYNTAXES: tuple[UID, ...] = (
     DeflatedExplicitVRLittleEndian,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    PROGRESSIVE_JPEG,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,

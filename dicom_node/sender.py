@@ -27,8 +27,9 @@ class Sender:
 
 
 def sender_of(association: Association) -> Sender:
-    """Who is at the other end of an association."""
-    request = association.requestor.primitive
+    """Who is at the other end of an association, by the names its request meant."""
+    meant = getattr(association.dul, "asked", None)  # of StreamingDul; pynetdicom's has none
+    request = meant or association.requestor.primitive
     return Sender(
         calling_ae_title=printable(request.calling_ae_title if request is not None else ""),
         called_ae_title=printable(request.called_ae_title if request is not None else ""),

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
+from dicom_node.encoding.request import with_wire_ids
+
 if TYPE_CHECKING:
     from pynetdicom.association import Association
 
@@ -75,6 +77,7 @@ class BorderSocket(PromptSocket):
         self._wake_lock = threading.Lock()  # a number given back may be another connection's by then
         self._ahead = memoryview(bytearray(_AHEAD_BYTES))  # read, and not asked for yet:
         self._ahead_start = self._ahead_end = 0
+        self.wire_ids: dict[int, int] = {}  # context ids of ours -> the peer's, where they differ
         sock = self.socket
         if sock is None:
             return
@@ -174,6 +177,10 @@ class BorderSocket(PromptSocket):
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             return got
+
+    def send(self, bytestream: bytes) -> None:
+        """Send a PDU, with the context ids the peer uses."""
+        super().send(with_wire_ids(bytestream, self.wire_ids) if self.wire_ids else bytestream)
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read so many bytes; fewer when the peer closed."""

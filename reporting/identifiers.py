@@ -18,6 +18,7 @@ class ResultKind(StrEnum):
     """What is made of one appraisal."""
 
     SECONDARY_CAPTURE = "secondary-capture"
+    SECONDARY_CAPTURE_LOSSLESS = "secondary-capture-lossless"  # for destinations that want it so
     STRUCTURED_REPORT = "structured-report"
     PARAMETRIC_MAP = "parametric-map"
     DIMENSION_ORGANIZATION = "dimension-organization"  # of the parametric map

@@ -6,22 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reporting.dicom.context import ReportContext, ResultObject
-from reporting.dicom.results import build_results
+from reporting.dicom.results import ResultPictures, build_results
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Saved
 from reporting.fhir.results import AUTHOR, judge_report, save_results
 from reporting.fhir.write.withdrawal import withdraw
 from reporting.holdings.database import holdings
-from reporting.identifiers import observation_id_of
+from reporting.identifiers import ResultKind, observation_id_of
 from reporting.outcomes.following.follow import note_photograph
+from reporting.pictures import pictures_of
 from reporting.routing import Routed, destinations_of
 from reporting.source import default_zone, read_source
-from service.config import Settings
-from service.database import appraisals, deliveries, instances, studies
+from service.config import Destination, Settings
+from service.database import appraisals, deliveries, instances, pictures, studies
 from service.database.pool import Connection, transaction
 from service.errors import ResultError
 from service.pipeline.celery_app import errand, task
 from service.pipeline.context import Context
+from service.pipeline.deadline import still_wanted
 from service.pipeline.progress import reported
 from service.records import Instance
 from service.steps import REPORT, REPORT_AGAIN, REPORT_STUDY
@@ -58,6 +60,7 @@ def report(context: Context, instance_id: int) -> None:
     with transaction(context.pool) as connection:
         if instances.lock(connection, instance_id).version != instance.version:
             return  # corrected meanwhile
+        still_wanted()
         due: list[int] = []
         _withdraw_superseded(connection, instance, settings)
         for each in made:
@@ -65,6 +68,7 @@ def report(context: Context, instance_id: int) -> None:
             _note(connection, each, saved)
             due += _add_deliveries(connection, settings, instance, each)
             _hold(connection, each)
+            pictures.settle(connection, each.context.saved.appraisal.appraisal_id)
         reported(connection, instance_id, due, _detail(made))
 
 
@@ -89,6 +93,7 @@ def report_again(context: Context, instance_id: int) -> None:
         for each in made:
             _note(connection, each, save_results(connection, each.context, each.results, context.settings))
             _hold(connection, each)
+            pictures.settle(connection, each.context.saved.appraisal.appraisal_id)
 
 
 @errand(REPORT_STUDY)
@@ -126,6 +131,10 @@ def _make_all(context: Context, instance_id: int) -> tuple[Instance, list[Report
     with transaction(context.pool) as connection:
         instance = instances.get(connection, instance_id)
         saved_appraisals = appraisals.for_instance(connection, instance_id)
+        drawn = {
+            saved.appraisal.appraisal_id: pictures_of(connection, context.store, saved)
+            for saved in saved_appraisals
+        }
     if not saved_appraisals:
         raise ResultError(f"instance {instance_id} has no appraisal to report")
     source = read_source(context.store.read(instance.sha256), default_zone(settings.timezone))
@@ -135,6 +144,7 @@ def _make_all(context: Context, instance_id: int) -> tuple[Instance, list[Report
             ReportContext(
                 source=source, saved=saved, organisation=settings.organisation, version=instance.version
             ),
+            drawn[saved.appraisal.appraisal_id],
         )
         for saved in reversed(saved_appraisals)
     ]
@@ -147,9 +157,9 @@ def _note(connection: Connection, made: Reported, saved: Sequence[Saved]) -> Non
         note_photograph(connection, made.context, patients[0])
 
 
-def _make(context: Context, report_context: ReportContext) -> Reported:
+def _make(context: Context, report_context: ReportContext, drawn: ResultPictures | None) -> Reported:
     """Build an appraisal's results and keep them in the store."""
-    results = tuple(build_results(report_context, context.settings, context.store))
+    results = tuple(build_results(report_context, context.settings, context.store, drawn))
     return Reported(
         context=report_context,
         results=results,
@@ -173,8 +183,17 @@ def _add_deliveries(
         )
         for result, sha256 in zip(made.results, made.sha256s, strict=True)
         for destination in destinations_of(_routed(instance, made, result), settings.destinations)
+        if _is_the_one(result, destination, made)
     ]
     return [delivery_id for delivery_id in added if delivery_id is not None]
+
+
+def _is_the_one(result: ResultObject, destination: Destination, made: Reported) -> bool:
+    """Of the picture with and the one without loss, a destination gets one."""
+    if result.kind is ResultKind.SECONDARY_CAPTURE_LOSSLESS:
+        return destination.lossless
+    there = any(each.kind is ResultKind.SECONDARY_CAPTURE_LOSSLESS for each in made.results)
+    return result.kind is not ResultKind.SECONDARY_CAPTURE or not (destination.lossless and there)
 
 
 def _hold(connection: Connection, made: Reported) -> None:
@@ -198,7 +217,9 @@ def _routed(instance: Instance, made: Reported, result: ResultObject) -> Routed:
         status=appraisal.status,
         rating=appraisal.rating,
         score=appraisal.score,
-        result=result.kind.value,
+        result=ResultKind.SECONDARY_CAPTURE.value
+        if result.kind is ResultKind.SECONDARY_CAPTURE_LOSSLESS
+        else result.kind.value,
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
@@ -18,14 +17,13 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydicom import Dataset
-from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
-from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from tzlocal import get_localzone
 
-from service.codecs.deflated import InflatesTooFarError, read_header
+from service.dicom.part10 import UnreadablePart10Error, read_header
+from service.dicom.text import decode, encodings_of, trimmed
 from service.errors import ConfigurationError, ResultError
 
 _LOCAL_TIME = Path("/etc/localtime")
@@ -33,8 +31,6 @@ _DATE = re.compile(r"(\d{4})[.\-]?(\d{2})[.\-]?(\d{2})$")  # DA, and its ACR-NEM
 _TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(?:\.(\d{1,6}))?$")
 _DATE_TIME = re.compile(r"(\d{8})(\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?)([+-]\d{4})?$")
 _OFFSET = re.compile(r"([+-])(\d{2})(\d{2})$")
-# Each resets a code extension, PS3.5 section 6.1.2.5.3.
-TEXT_DELIMITERS = frozenset(ord(c) for c in "\r\n\t\f\\^=")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,14 +124,16 @@ def read_source(data: bytes, zone: tzinfo) -> Source:
     """
     stream = BytesIO(data)
     try:
-        header, _ = read_header(stream)
-    except (InvalidDicomError, EOFError, OSError, InflatesTooFarError, zlib.error) as exc:
+        read = read_header(stream)
+    except UnreadablePart10Error as exc:
         raise ResultError("the stored photograph cannot be read back as a DICOM file") from exc
+    header = read.dataset
     identity = _identity(header, zone)
     for name in ("sop_class_uid", "sop_instance_uid", "series_instance_uid", "study_instance_uid"):
         if not getattr(identity, name):
             raise ResultError(f"the stored photograph has no {name}")
-    return Source(identity=identity, header=header, pixel_data_bytes=len(data) - stream.tell(), zone=zone)
+    pixels_at = read.pixels.offset if read.pixels is not None else len(data)
+    return Source(identity=identity, header=header, pixel_data_bytes=max(0, len(data) - pixels_at), zone=zone)
 
 
 def offset_zone(offset: str) -> timezone | None:
@@ -152,12 +150,12 @@ def offset_zone(offset: str) -> timezone | None:
 
 def encodings(header: Dataset) -> list[str]:
     """Python encodings of the data set's text, in the order of (0008,0005)."""
-    return convert_encodings(_values(header, "SpecificCharacterSet", ["iso8859"]))
+    return encodings_of(_decoded(header, "SpecificCharacterSet", ["iso8859"]))
 
 
 def text(header: Dataset, keyword: str) -> str:
     """Decoded value of a text attribute; "" when absent or empty; values joined by a backslash."""
-    return _decoded(header, keyword, encodings(header)).strip(" \0")
+    return trimmed(_decoded(header, keyword, encodings(header)))
 
 
 def _decoded(header: Dataset, keyword: str, python_encodings: Sequence[str]) -> str:
@@ -165,14 +163,14 @@ def _decoded(header: Dataset, keyword: str, python_encodings: Sequence[str]) -> 
     if element is None or element.value is None:
         return ""
     if isinstance(element.value, bytes):
-        return decode_bytes(element.value, list(python_encodings), set(TEXT_DELIMITERS))
+        return decode(element.value, python_encodings).replace("\0", "")
     if isinstance(element.value, MultiValue):
         return "\\".join(map(str, element.value))
     return str(element.value)
 
 
 def _values(header: Dataset, keyword: str, python_encodings: Sequence[str]) -> list[str]:
-    return [value.strip(" \0") for value in _decoded(header, keyword, python_encodings).split("\\")]
+    return [trimmed(value) for value in _decoded(header, keyword, python_encodings).split("\\")]
 
 
 def _integer(header: Dataset, keyword: str) -> int | None:

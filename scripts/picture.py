@@ -50,7 +50,7 @@ def heatmap(photograph: npt.NDArray[np.uint8], method: str) -> npt.NDArray[np.ui
     if appraised.maps is None:
         raise SystemExit(f"rejected: {appraised.appraisal.reasons}")
     sys.stdout.write(f"score {appraised.appraisal.score:.3f}, rating {appraised.appraisal.rating}\n")
-    return appraised.maps.heatmap
+    return appraised.maps.heatmap()
 
 
 def main() -> int:

@@ -124,6 +124,10 @@ class Destination(BaseModel):
     transfer_syntaxes: tuple[Annotated[str, AfterValidator(_lossless)], ...] = Field(
         (), description="UIDs of lossless transfer syntaxes to send in, best first; empty: as made."
     )
+    lossless: bool = Field(
+        False,
+        description="Send it the picture without loss, as a Secondary Capture of its own, not as JPEG.",
+    )
     strip_location: bool = Field(
         False, description="Blank the place of taking (EXIF and XMP GPS) in JPEG frames sent to it."
     )
@@ -178,6 +182,13 @@ class Settings(BaseSettings):
     )
     storage_low_watermark_bytes: int = Field(
         1_000_000_000, ge=0, description="Free space under which photographs are refused with 0xA700."
+    )
+
+    rendition_cache_bytes: int = Field(
+        1_000_000_000,
+        ge=0,
+        description="Most bytes of pictures made from stored objects (PNG, previews) that are kept for those"
+        " who ask again; 0: none.",
     )
 
     # --- DICOM node
@@ -277,6 +288,12 @@ class Settings(BaseSettings):
     sweep_interval_s: float = Field(
         5.0, gt=0, description="Pause between sweeps of the outbox and of stalled work."
     )
+    step_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="Longest time of one attempt at a step; what takes longer frees its place and is tried"
+        " once more. Less than stall_after_s.",
+    )
     stall_after_s: float = Field(
         300.0, gt=0, description="Time without progress after which work is enqueued again."
     )
@@ -292,6 +309,21 @@ class Settings(BaseSettings):
     model_dir: Path | None = Field(
         None,
         description="Directory or mirror of model files not shipped with us, or of a site's in their place.",
+    )
+
+    appraisal_threads: int = Field(
+        2, ge=1, le=64, description="Photographs that a worker of queue gpu appraises at once."
+    )
+    appraisal_batch: int = Field(
+        0, ge=0, le=256, description="Faces in one forward pass; 0: 16 on a GPU, 1 on a CPU."
+    )
+    appraisal_batch_wait_ms: float = Field(
+        5.0, ge=0, description="Longest wait of a face for others to share its forward pass."
+    )
+    appraisal_memory_bytes: int = Field(
+        2_000_000_000,
+        gt=0,
+        description="Memory that photographs being appraised may take together; a larger one is alone.",
     )
 
     # --- FHIR API
@@ -373,6 +405,17 @@ class Settings(BaseSettings):
         description="IANA zone of times sent without (0008,0201), as Europe/Berlin; empty: this machine's.",
     )
     structured_report: bool = Field(True, description="Whether a DICOM structured report (TID 1500) is made.")
+    picture: Literal["heatmap", "triptych"] = Field(
+        "heatmap",
+        description="What Secondary Capture and Media show: the photograph with its heatmap, or face, normal"
+        " counterpart and heatmap side by side.",
+    )
+    picture_long_side_px: int = Field(
+        2048, ge=256, le=8192, description="Most pixels of that picture's longer side, legend and all."
+    )
+    picture_jpeg_quality: int = Field(
+        90, ge=50, le=100, description="JPEG quality of that picture, on libjpeg's scale."
+    )
     parametric_map: bool = Field(
         False, description="Whether the raw difference map is made as a DICOM Parametric Map."
     )

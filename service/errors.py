@@ -8,6 +8,7 @@
     │   ├── UndecodablePhotographError    the pixel data cannot be decoded
     │   └── UnsupportedPhotographError    decodes, but is of a kind we do not appraise
     ├── DecoderLostError              a photograph ended the process that decoded it; tried once more
+    ├── StepTimeoutError              a step took longer than it may; tried once more
     ├── ModelError                    a model file is at fault
     │   ├── ModelNotFoundError            in no weights directory, mirror or URL
     │   ├── ModelIntegrityError           SHA-256 differs from the manifest
@@ -16,7 +17,9 @@
     ├── StorageError                  bytes could not be kept or read back
     │   ├── InstanceNotStoredError        no bytes under that SHA-256
     │   ├── CorruptInstanceError          bytes do not match their SHA-256
-    │   └── StorageFullError              free space is under the low watermark
+    │   │   └── InconsistentInstanceError     they do, and are not what their header says
+    │   ├── StorageFullError              free space is under the low watermark
+    │   └── StoredMapError                a map or picture kept with an appraisal is not what it should be
     ├── IntakeError                   an object offered to the node cannot be accepted
     │   ├── InvalidIdentifierError        a UID is missing or malformed (PS3.5 section 9.1)
     │   ├── IncompleteInstanceError       fewer bytes arrived than were announced
@@ -72,6 +75,10 @@ class DecoderLostError(SemblanceError):
     """A photograph ended the process that decoded it, or held it up too long; tried once more."""
 
 
+class StepTimeoutError(SemblanceError):
+    """A step took longer than it may; tried once more."""
+
+
 class ModelError(SemblanceError):
     """A model file is at fault."""
 
@@ -104,8 +111,16 @@ class CorruptInstanceError(StorageError):
     """The bytes read back do not match their SHA-256."""
 
 
+class InconsistentInstanceError(CorruptInstanceError):
+    """The bytes are those that came, and they are not what their header says."""
+
+
 class StorageFullError(StorageError):
     """Free space is under the low watermark."""
+
+
+class StoredMapError(StorageError):
+    """A map or picture kept with an appraisal is not what it should be."""
 
 
 class IntakeError(SemblanceError):

@@ -110,6 +110,13 @@ class ExclusionReason(StrEnum):
     NO_REFERENCE = "no-reference"  # the method has nothing to compare it with
 
 
+class PictureEncoding(StrEnum):
+    """How the picture of an appraisal is encoded."""
+
+    JPEG = "jpeg"  # baseline, for everybody
+    PNG = "png"  # without loss, for destinations that want it so
+
+
 class Region(StrEnum):
     """Regions of the face with a score of their own."""
 
@@ -245,6 +252,7 @@ class NewInstance:
     sha256: str
     size_bytes: int
     association_id: str = ""  # by which it came; "" when by none
+    remarks: str = ""  # what of it is not as it should be, and was borne; for the ledger
 
 
 class Receipt(StrEnum):
@@ -274,8 +282,9 @@ class SavedAppraisal:
 
     instance_id: int
     appraisal: Appraisal
-    heatmap_sha256: str  # PNG, RGB, in the store; "" when rejected
-    difference_map_sha256: str  # .npy float32 (H, W), NaN where nothing was judged; "" when rejected
+    # Of the picture: a JPEG that its Secondary Capture holds, of old ones a PNG in the store; "" if rejected.
+    heatmap_sha256: str
+    difference_map_sha256: str  # see service.pictures.native_map, in the store; "" when rejected
     created_at: datetime
 
 

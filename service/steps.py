@@ -82,11 +82,11 @@ ERRANDS = (NOTIFY, REPORT_STUDY, REPORT_AGAIN, PAIR, REPORT_CHANGE, REAPPRAISE)
 
 # Names that tasks had in messages a broker may still hold; migration 0080 rewrote those in the database.
 FORMER_NAMES = {
-    "service.pipeline.appraise.appraise": APPRAISE.task,
-    "reporting.report.report": REPORT.task,
-    "dicom_node.delivery.deliver.deliver": DELIVER.task,
-    "reporting.fhir.subscriptions.notifications.notify": NOTIFY.task,
-    "reporting.report.report_study": REPORT_STUDY.task,
+    "service.tasks.appraise": APPRAISE.task,
+    "reporting.tasks.report": REPORT.task,
+    "dicom_node.tasks.deliver": DELIVER.task,
+    "reporting.notifications.notify": NOTIFY.task,
+    "reporting.tasks.report_study": REPORT_STUDY.task,
 }
 _STEP_OF_TASK = {step.task: step for step in STEPS}
 

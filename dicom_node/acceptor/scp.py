@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +35,7 @@ from dicom_node.intake.journal import Journal
 from dicom_node.query.contexts import extended_negotiation, settle_roles
 from dicom_node.query.provider import QueryProvider
 from dicom_node.readers import VERIFICATION
-from dicom_node.sender import printable, sender_of
+from dicom_node.sender import Sender, printable, sender_of
 from dicom_node.sockets import BorderSocket
 from reporting.holdings.index import Indexer
 from service.config import Settings
@@ -105,8 +107,20 @@ class NodeServer(ThreadedAssociationServer):
         return self._connections.pop(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what a connection did wrong before its association began."""
-        _log.warning("connection-failed", peer_address=str(client_address[0]), exc_info=True)
+        """Note what a connection did wrong before its association began.
+
+        One that is closed without a word, as monitors do, is in the log alone.
+        """
+        address, error = str(client_address[0]), sys.exception()
+        _log.warning("connection-failed", peer_address=address, exc_info=True)
+        if error is not None and not isinstance(error, ssl.SSLEOFError | ConnectionError):
+            detail = {"reason": f"no connection: {type(error).__name__}"}
+            self.options.ingest.record_refusal("", _stranger(address), detail)
+
+
+def _stranger(address: str) -> Sender:
+    """Who has not said a name."""
+    return Sender(calling_ae_title="", called_ae_title="", peer_address=address)
 
 
 class _Handler(RequestHandler):
@@ -141,6 +155,10 @@ class _Handler(RequestHandler):
             max_pdu_bytes=options.settings.dicom_max_pdu_bytes,
         )
         association.queries = options.queries
+        address = str(self.remote.address)
+        association.dul.note_unreadable = lambda reason: options.ingest.record_refusal(
+            "", _stranger(address), {"reason": reason}
+        )
         association._server = self.server
         association.name = f"AcceptorThread@{datetime.now(UTC):%Y%m%d%H%M%S}"
         connection = self._connection
@@ -348,6 +366,9 @@ class Node:
         if accepted:
             user = _user_of(association) if self._settings.dicom_users_file is not None else ""
             detail = {**sender_of(association).detail(), "abstract_syntaxes": ",".join(_some(accepted))}
+            asked = association.dul.asked if isinstance(association, NodeAssociation) else None
+            if asked is not None and asked.remarks:
+                detail["remarks"] = "; ".join(asked.remarks[:8])
             self._journal.write(LedgerEvent.ASSOCIATED, "", detail | ({"user": user} if user else {}))
 
     def _rejected(self, event: Event) -> None:

@@ -27,21 +27,25 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from dicom_node.acceptor.monotonic_timer import MonotonicTimer
 from dicom_node.encoding import command
+from dicom_node.encoding.request import AssociationRequest, put_right
 from dicom_node.intake.reception import Reception, ReceptionFactory
 from dicom_node.sockets import BorderSocket
 
 _log = structlog.get_logger(__name__)
 
 _A_ASSOCIATE_RQ, _A_ASSOCIATE_AC, _P_DATA_TF, _A_ABORT = 0x01, 0x02, 0x04, 0x07
+_LEAST_REQUEST_BYTES = 74  # before the items
 _IDLE = "Sta1"
 _ESTABLISHED = "Sta6"
 _AWAITING_REQUEST = "Sta2"
 _AWAITING_CLOSE = "Sta13"
 _MAX_ASSOCIATE_BYTES = 128 * 1024  # 128 contexts of 30 transfer syntaxes fit in half of it
-_MAX_MESSAGE_BYTES = 1 << 20  # of a command set, or a data set that is not a C-STORE's
+# Of a command set, or a data set that is not a C-STORE's: 10,000 references to be committed are 1.6 MB.
+_MAX_MESSAGE_BYTES = 4 << 20
 # What pynetdicom's and pydicom's decoders raise of a hostile PDU or command set.
 _UNDECODABLE = (
     ArithmeticError,
+    AssertionError,
     AttributeError,
     EOFError,
     LookupError,
@@ -91,6 +95,10 @@ class StreamingDul(DULServiceProvider):
         self._pending: list[tuple[int, bytes]] = []  # PDVs of a message that is not (yet) a C-STORE
         self._pending_bytes = 0
         self._store: tuple[int, command.StoreCommand, Reception] | None = None
+        self._own_ids: dict[int, int] = {}  # context ids of the peer's -> ours, where they differ
+        self._told = False  # of a request that cannot be read
+        self.note_unreadable: Callable[[str], None] = lambda _reason: None
+        self.asked: AssociationRequest | None = None  # as it was meant; None before there is a request
         self._broken = False  # the peer sent what is no PDU, or too long a one
         self._quiet = threading.Event()  # no object is under way
         self._quiet.set()
@@ -179,6 +187,8 @@ class StreamingDul(DULServiceProvider):
         While events wait nothing new is looked for: a look may take as long as the peer is silent.
         """
         if self.artim_timer.expired:
+            if self.state_machine.current_state == _AWAITING_REQUEST:
+                self._unreadable("no association request in time")
             self.event_queue.put("Evt18")
         elif self.event_queue.empty() and not self._process_recv_primitive() and self._is_transport_event():
             self._idle_timer.restart()
@@ -207,6 +217,8 @@ class StreamingDul(DULServiceProvider):
             self._lost(f"{exc}")
             return
         if got < 6:
+            if got:
+                self._unreadable("the connection ended within an association request")
             self._lost("closed by the peer")
             return
         pdu_type, length = struct.unpack(">BxI", header)
@@ -220,9 +232,11 @@ class StreamingDul(DULServiceProvider):
         try:
             got = sock.receive_into(body)
         except OSError as exc:
+            self._unreadable("the connection ended within an association request")
             self._lost(f"{exc}")
             return
         if got < length:
+            self._unreadable("the connection ended within an association request")
             self._lost("closed by the peer within a PDU")
         elif pdu_type == _P_DATA_TF and self.state_machine.current_state == _ESTABLISHED:
             self._p_data(body)
@@ -238,6 +252,11 @@ class StreamingDul(DULServiceProvider):
 
     def _hand_over(self, encoded: bytes) -> None:
         """Give a whole PDU to pynetdicom's state machine."""
+        if self.state_machine.current_state == _AWAITING_REQUEST:
+            if encoded[0] == _A_ASSOCIATE_RQ and len(encoded) >= _LEAST_REQUEST_BYTES:
+                encoded = self._put_right(encoded)
+            else:
+                self._unreadable(f"a PDU of type 0x{encoded[0]:02X} in place of an association request")
         try:
             pdu, event = self._decode_pdu(bytearray(encoded))
         except _UNDECODABLE as exc:
@@ -246,6 +265,23 @@ class StreamingDul(DULServiceProvider):
             return
         self.event_queue.put(event)
         self._recv_pdu.put(pdu)
+
+    def _put_right(self, encoded: bytes) -> bytes:
+        """An association request as pynetdicom takes it; what it really said is kept with the association."""
+        request = put_right(encoded)
+        self.asked = request
+        self._own_ids = {wire: own for own, wire in request.wire_ids.items()}
+        if self.socket is not None:
+            self.socket.wire_ids = request.wire_ids
+        if request.remarks:
+            _log.info("request-put-right", peer=self._peer(), remarks=request.remarks)
+        return request.encoded
+
+    def _unreadable(self, reason: str) -> None:
+        """Tell of a peer that never sent an association request that can be read; once."""
+        if self.state_machine.current_state == _AWAITING_REQUEST and not self._told:
+            self._told = True
+            self.note_unreadable(reason)
 
     def _lost(self, reason: str) -> None:
         self._drop_reception(reason)
@@ -256,6 +292,7 @@ class StreamingDul(DULServiceProvider):
     def _refuse(self) -> None:
         """Have the association aborted: an invalid PDU (PS3.8 section 9.2, Evt19)."""
         self._broken = True
+        self._unreadable("what came is no association request that can be read")
         self._drop_reception("the peer broke the protocol")
         if self.state_machine.current_state == _AWAITING_REQUEST:
             self._end_wait_for_request()
@@ -287,6 +324,7 @@ class StreamingDul(DULServiceProvider):
             if length < 2 or end > len(body):
                 self._refuse()
                 return
+            context_id = self._own_ids.get(context_id, context_id)
             if not self._value(context_id, header, body[position + 6 : end]):
                 self._refuse()
                 return

@@ -10,9 +10,11 @@ import threading
 from dataclasses import dataclass
 
 import structlog
+from pydicom import config
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import RE_VALID_UID, UID
+from pydicom.uid import UID
 from pynetdicom import build_context, build_role
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -24,6 +26,8 @@ from service.config import Destination, Settings
 from service.database import commitments, instances, ledger
 from service.database.commitments import CommitmentRequest, SopReference
 from service.database.pool import Pool, transaction
+from service.dicom.part10 import READ_ERRORS
+from service.dicom.uids import MOST_CHARACTERS, is_uid
 from service.errors import (
     DatabaseUnavailableError,
     DeliveryError,
@@ -34,7 +38,7 @@ from service.errors import (
 )
 from service.pipeline import completeness
 from service.pipeline.backoff import delay_s
-from service.records import LedgerEvent
+from service.records import Instance, LedgerEvent
 from service.storage.local import InstanceStore
 
 _log = structlog.get_logger(__name__)
@@ -60,23 +64,34 @@ def parse_action(information: Dataset) -> tuple[str, tuple[SopReference, ...]]:
     """Read the Action Information of a request (PS3.4 table J.3-1).
 
     Raises:
-        InvalidIdentifierError: No transaction, no reference, or something that is no UID.
+        InvalidIdentifierError: No transaction, no reference, or too many. A reference that is no UID is one
+            that cannot be committed to, and the others can.
     """
-    transaction_uid = str(information.get("TransactionUID", ""))
-    items = information.get("ReferencedSOPSequence") or []
+    try:
+        transaction_uid = _text(information, "TransactionUID")
+        items = list(information.get("ReferencedSOPSequence") or [])
+    except READ_ERRORS as exc:
+        raise InvalidIdentifierError("a storage commitment request cannot be read") from exc
     references = tuple(
         SopReference(
-            sop_class_uid=str(item.get("ReferencedSOPClassUID", "")),
-            sop_instance_uid=str(item.get("ReferencedSOPInstanceUID", "")),
+            sop_class_uid=_text(item, "ReferencedSOPClassUID"),
+            sop_instance_uid=_text(item, "ReferencedSOPInstanceUID"),
         )
         for item in items
     )
     if not 1 <= len(references) <= _MAX_REFERENCES:
         raise InvalidIdentifierError(f"{len(references)} references in a storage commitment request")
-    uids = [transaction_uid, *(uid for r in references for uid in (r.sop_class_uid, r.sop_instance_uid))]
-    if any(len(uid) > 64 or not RE_VALID_UID.fullmatch(uid) for uid in uids):
-        raise InvalidIdentifierError("a storage commitment request holds what is not a UID")
+    if not is_uid(transaction_uid):
+        raise InvalidIdentifierError("the transaction of a storage commitment request has no UID")
     return transaction_uid, references
+
+
+def _text(item: Dataset, keyword: str) -> str:
+    """A UID as sent, or what stands in its place, fit to be kept and sent back."""
+    try:
+        return printable(str(item.get(keyword) or ""), MOST_CHARACTERS)
+    except READ_ERRORS:
+        return ""
 
 
 def report_of(transaction_uid: str, verdicts: list[Verdict]) -> tuple[int, Dataset]:
@@ -94,8 +109,11 @@ def report_of(transaction_uid: str, verdicts: list[Verdict]) -> tuple[int, Datas
 
 def _item(verdict: Verdict) -> Dataset:
     item = Dataset()
-    item.ReferencedSOPClassUID = verdict.reference.sop_class_uid
-    item.ReferencedSOPInstanceUID = verdict.reference.sop_instance_uid
+    for keyword, uid in (
+        ("ReferencedSOPClassUID", verdict.reference.sop_class_uid),
+        ("ReferencedSOPInstanceUID", verdict.reference.sop_instance_uid),
+    ):
+        item.add(DataElement(keyword, "UI", uid, validation_mode=config.IGNORE))  # as the requester wrote it
     if verdict.failure_reason is not None:
         item.FailureReason = verdict.failure_reason
     return item
@@ -204,12 +222,15 @@ class CommitmentProvider:
         self._settle(request, verdicts)
 
     def _verdicts(self, request: CommitmentRequest) -> list[Verdict]:
-        return [Verdict(reference=each, failure_reason=self._failure(each)) for each in request.references]
-
-    def _failure(self, reference: SopReference) -> int | None:
-        """Why we cannot commit to an instance; None when its bytes are there and right."""
         with transaction(self._pool) as connection:
-            instance = instances.by_uid(connection, reference.sop_instance_uid)
+            known = instances.by_uids(connection, [each.sop_instance_uid for each in request.references])
+        return [
+            Verdict(reference=each, failure_reason=self._failure(each, known.get(each.sop_instance_uid)))
+            for each in request.references
+        ]
+
+    def _failure(self, reference: SopReference, instance: Instance | None) -> int | None:
+        """Why we cannot commit to an instance; None when its bytes are there and right."""
         if instance is None:
             return _NO_SUCH_INSTANCE
         if instance.sop_class_uid != reference.sop_class_uid:
@@ -252,8 +273,9 @@ class CommitmentProvider:
     def _settle(self, request: CommitmentRequest, verdicts: list[Verdict]) -> None:
         with transaction(self._pool) as connection:
             commitments.mark_reported(connection, request.commitment_id)
+            known = instances.by_uids(connection, [each.sop_instance_uid for each in request.references])
             for verdict in verdicts:
-                instance = instances.by_uid(connection, verdict.reference.sop_instance_uid)
+                instance = known.get(verdict.reference.sop_instance_uid)
                 detail = {
                     "transaction_uid": request.transaction_uid,
                     "requester": request.requester_ae_title,

@@ -10,8 +10,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydicom.uid import RE_VALID_UID
-
+from service.dicom.uids import is_uid
 from service.errors import IntakeError
 
 C_STORE_RQ = 0x0001
@@ -93,7 +92,7 @@ def store_command(values: Mapping[int, bytes]) -> StoreCommand:
     """Read a C-STORE request.
 
     Raises:
-        MalformedCommandError: A mandatory element is absent or not text.
+        MalformedCommandError: A mandatory number is absent or malformed.
     """
     return StoreCommand(
         message_id=_unsigned(values, _MESSAGE_ID),
@@ -141,7 +140,7 @@ def store_response(command: StoreCommand, status: int, comment: str = "") -> byt
     )
     if comment:
         body += _element(_ERROR_COMMENT, _padded(comment[:64].replace("\\", "/"), b" "))
-    if RE_VALID_UID.fullmatch(command.sop_instance_uid) and len(command.sop_instance_uid) <= 64:
+    if is_uid(command.sop_instance_uid):
         body += _element(_AFFECTED_SOP_INSTANCE_UID, _padded(command.sop_instance_uid, b"\0"))
     return _element(0x0000, struct.pack("<I", len(body))) + body
 
@@ -170,7 +169,4 @@ def _unsigned(values: Mapping[int, bytes], element: int) -> int:
 
 
 def _uid(values: Mapping[int, bytes], element: int) -> str:
-    try:
-        return values.get(element, b"").rstrip(b"\0 ").decode("ascii")
-    except UnicodeDecodeError as exc:
-        raise MalformedCommandError(f"element (0000,{element:04X}) is not ASCII") from exc
+    return values.get(element, b"").strip(b"\0 ").decode("latin-1")  # judged where it is used

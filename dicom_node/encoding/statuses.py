@@ -15,6 +15,7 @@ class StoreStatus(IntEnum):
     DATA_SET_DOES_NOT_MATCH = 0xA900  # required identifiers missing, malformed or contradictory
     CANNOT_UNDERSTAND = 0xC000  # the data set cannot be parsed, or ends early
     CONFLICTING_INSTANCE = 0xC001  # known SOP Instance UID, different bytes; quarantined
+    UNFORESEEN = 0xC002  # an error of ours that sending again does not mend; the ledger has its kind
 
 
 class StatusClass(IntEnum):
@@ -27,10 +28,14 @@ class StatusClass(IntEnum):
 
 
 def status_class(status: int) -> StatusClass:
-    """Sort a C-STORE response status into its class."""
+    """Sort a C-STORE response status into its class.
+
+    0x0111, duplicate SOP instance, is a success: our UIDs derive from what an object says, so that who has
+    the UID has the object, from an attempt whose answer was lost.
+    """
     if status == 0x0000:
         return StatusClass.SUCCESS
-    if status in {0x0001, 0x0107, 0x0116} or 0xB000 <= status <= 0xBFFF:
+    if status in {0x0001, 0x0107, 0x0111, 0x0116} or 0xB000 <= status <= 0xBFFF:
         return StatusClass.WARNING
     if 0xA700 <= status <= 0xA7FF or status in {0x0110, 0x0213}:
         return StatusClass.TRANSIENT

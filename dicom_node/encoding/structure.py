@@ -13,18 +13,16 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from service.codecs.deflated import MOST_INFLATED_BYTES
+from service.dicom import text
+from service.dicom.vrs import KNOWN_VRS, is_short, is_vr
 from service.errors import IncompleteInstanceError
 
-# PS3.5 section 7.1.2: these have a 16-bit length; every other VR, also one unknown to us, a 32-bit one.
-_SHORT_VRS = frozenset(
-    b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split(),
-)
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_META_GROUP = 0x0002
 _MAX_DEPTH = 64  # nested sequences of undefined length; real objects have under 10
 _MAX_VALUE_BYTES = 4096  # of a value that is kept
 _INFLATE_STEP = 256 * 1024
@@ -64,24 +62,30 @@ class KeptValues:
     """Values of the top level of a data set, raw and by tag."""
 
     raw: Mapping[int, bytes]  # tag number -> value as encoded, with its padding
+    remarks: tuple[str, ...] = ()  # what of the encoding is not as it should be, and was borne
 
     def text(self, tag: int) -> str:
-        """The value decoded by Specific Character Set, without padding; "" when absent or empty.
-
-        Raises:
-            MalformedDataSetError: The value is not text in the character set declared.
-        """
-        value = self.raw.get(tag, b"").rstrip(b" \0")
+        """The value decoded by Specific Character Set, without padding; "" when absent or empty."""
+        value = self._value(tag)
         if value.isascii() and b"\x1b" not in value:
-            return value.decode("ascii").strip()
-        declared = self.raw.get(SPECIFIC_CHARACTER_SET, b"").rstrip(b" \0").decode("ascii", "replace")
-        try:
-            encodings = convert_encodings(declared.split("\\"))
-            if b"\x1b" not in value:
-                return value.decode(encodings[0]).strip()
-            return decode_bytes(value, encodings, set()).strip()
-        except (UnicodeError, LookupError) as exc:
-            raise MalformedDataSetError(f"element {tag:08X} is not text in {declared!r}") from exc
+            return text.trimmed(value.decode("ascii"))
+        return text.trimmed(text.decode(value, self._encodings))
+
+    def is_declared(self, tag: int) -> bool:
+        """Whether a value is in the character set that the data set declares for its texts."""
+        value = self._value(tag)
+        if value.isascii() and b"\x1b" not in value:
+            return True
+        return self._value(SPECIFIC_CHARACTER_SET) != b"" and (
+            text.decode_strictly(value, self._encodings) is not None
+        )
+
+    def _value(self, tag: int) -> bytes:
+        return self.raw.get(tag, b"").rstrip(b" \0")
+
+    @property
+    def _encodings(self) -> list[str]:
+        return text.encodings_of(self._value(SPECIFIC_CHARACTER_SET))
 
 
 @dataclass(slots=True)
@@ -111,6 +115,8 @@ class StructureReader:
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if _is_deflated(transfer_syntax_uid) else None
         self._inflated_bytes = 0
         self._between_elements = True
+        self._only_padding = False  # zeros came where an element should begin
+        self._remarks: dict[str, None] = {}
         self._buffer = bytearray()
         self._walk = self._elements()
         self._wanted = next(self._walk)
@@ -150,14 +156,21 @@ class StructureReader:
             self._take(memoryview(self._inflate.flush()))
             if not self._inflate.eof:
                 raise IncompleteInstanceError("the deflated data set ends early")
+        if self._between_elements and self._buffer and not self._buffer.strip(b"\0"):
+            self._begin_padding()
+            self._buffer.clear()
         if not self._between_elements or self._buffer:
             missing = abs(self._wanted) - len(self._buffer)
             raise IncompleteInstanceError(f"the data set ends early, {missing} bytes or more are missing")
-        return KeptValues(raw=MappingProxyType(dict(self._kept)))
+        return KeptValues(raw=MappingProxyType(dict(self._kept)), remarks=tuple(self._remarks))
 
     def _take(self, view: memoryview) -> None:
         position, end = 0, len(view)
         while position < end:
+            if self._only_padding:
+                if bytes(view[position:]).strip(b"\0"):
+                    raise MalformedDataSetError("element 00000000 inside a data set")
+                return
             if self._wanted < 0:
                 step = min(-self._wanted, end - position)
                 self._wanted += step
@@ -189,8 +202,28 @@ class StructureReader:
             if tag == _ITEM_END and levels:
                 levels.pop()
                 continue
+            if not levels and self._is_stray(tag, head):
+                continue
             implicit = levels[-1].implicit if levels else self._implicit
             yield from self._element(tag, head, implicit, levels)
+
+    def _is_stray(self, tag: int, head: bytes) -> bool:
+        """Whether a delimiter of nothing, or padding, stands where an element should."""
+        if tag in (_ITEM_END, _SEQUENCE_END):
+            self._remark("delimiters that delimit nothing")
+            return True
+        if tag == 0 and not head.strip(b"\0"):
+            self._begin_padding()
+        elif tag >> 16 == _META_GROUP:
+            self._remark("elements of group 0002 in the data set")
+        return self._only_padding
+
+    def _begin_padding(self) -> None:
+        self._only_padding = True
+        self._remark("zeros after the last element")
+
+    def _remark(self, remark: str) -> None:
+        self._remarks[remark] = None
 
     def _item(self, tag: int, length: int, levels: list[_Level]) -> _Walk:
         if tag == _SEQUENCE_END:
@@ -209,9 +242,11 @@ class StructureReader:
         length, vr = struct.unpack_from("<I", head, 4)[0], b""
         if not implicit:
             vr = head[4:6]
-            if not (vr.isalpha() and vr.isupper()):
+            if not is_vr(vr):
                 raise MalformedDataSetError(f"element {tag:08X} has no value representation")
-            if vr in _SHORT_VRS:
+            if vr not in KNOWN_VRS:
+                self._remark("unknown value representations")
+            if is_short(vr):
                 length = struct.unpack_from("<H", head, 6)[0]
             else:
                 length = struct.unpack("<I", (yield 4))[0]

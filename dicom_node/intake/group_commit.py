@@ -13,6 +13,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from dicom_node.intake.batches import Batches
+from dicom_node.intake.waking import Waker
 from service.config import Settings
 from service.database import instances
 from service.database.pool import Connection
@@ -39,6 +40,7 @@ class GroupCommit:
             settings: Uses ``database_url`` and ``database_timeout_s``.
         """
         self._settings = settings
+        self._waker = Waker(settings)
         self._connection: Connection | None = None
         self._batches: Batches[_Entry] = Batches(self._commit, lambda waiting: min(len(waiting), _MAX_BATCH))
 
@@ -56,6 +58,10 @@ class GroupCommit:
 
     def close(self) -> None:
         """Give the connection back; a later ``record`` opens another."""
+        self._waker.close()
+        self._drop()
+
+    def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -75,6 +81,7 @@ class GroupCommit:
         else:
             for entry, receipt in zip(batch, receipts, strict=True):
                 entry.receipt = receipt
+            self._waker.wake()
         finally:  # whatever else happened: nobody waits for ever
             for entry in batch:
                 if entry.receipt is None and entry.error is None:
@@ -88,8 +95,10 @@ class GroupCommit:
         if self._connection is not None:
             try:
                 return self._record_on(self._connection, news)
+            except psycopg.errors.ProgramLimitExceeded:
+                raise  # a value's fault, not the connection's
             except psycopg.OperationalError:
-                self.close()
+                self._drop()
         try:
             self._connection = psycopg.Connection[dict[str, object]].connect(
                 self._settings.database_url,
@@ -98,8 +107,10 @@ class GroupCommit:
                 connect_timeout=max(2, int(self._settings.database_timeout_s)),
             )
             return self._record_on(self._connection, news)
+        except psycopg.errors.ProgramLimitExceeded:
+            raise
         except psycopg.OperationalError as exc:
-            self.close()
+            self._drop()
             raise DatabaseUnavailableError(f"PostgreSQL: {exc}") from exc
 
     @staticmethod

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from pydicom.uid import RE_VALID_UID
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
@@ -25,6 +25,7 @@ from dicom_node.readers import READERS
 from dicom_node.sender import Sender, printable, sender_of
 from service.codecs.deflated import MOST_INFLATED_BYTES
 from service.database.pool import Pool
+from service.dicom.uids import has_leading_zero, is_uid
 from service.errors import (
     ConflictingInstanceError,
     DatabaseUnavailableError,
@@ -43,7 +44,7 @@ from service.storage.local import InstanceStore, StoreWriter
 
 _log = structlog.get_logger(__name__)
 
-_MAX_UID = 64
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 # Which status tells the sender of which error; the first match counts.
 STATUSES: tuple[tuple[type[SemblanceError], StoreStatus], ...] = (
@@ -54,6 +55,12 @@ STATUSES: tuple[tuple[type[SemblanceError], StoreStatus], ...] = (
     (ConflictingInstanceError, StoreStatus.CONFLICTING_INSTANCE),
     (IncompleteInstanceError, StoreStatus.CANNOT_UNDERSTAND),
     (InvalidIdentifierError, StoreStatus.DATA_SET_DOES_NOT_MATCH),
+)
+
+
+_IDENTIFYING_TEXTS = (
+    ("patient_id", structure.PATIENT_ID),
+    ("issuer_of_patient_id", structure.ISSUER_OF_PATIENT_ID),
 )
 
 
@@ -174,6 +181,7 @@ class InstanceReception:
             association_id=self._sender.association_id,
             sha256=stored.sha256,
             size_bytes=stored.size_bytes,
+            remarks="; ".join(_remarks(values, identity)),
         )
         receipt = self._ingest.commit.record(new)
         if receipt is Receipt.QUARANTINED:
@@ -196,12 +204,9 @@ class InstanceReception:
             raise InvalidIdentifierError("SOP Class UID differs from the command's")
         if identity["sop_instance_uid"] != self._request.sop_instance_uid:
             raise InvalidIdentifierError("SOP Instance UID differs from the command's")
-        for name, tag in (
-            ("patient_id", structure.PATIENT_ID),
-            ("issuer_of_patient_id", structure.ISSUER_OF_PATIENT_ID),
-        ):
+        for name, tag in _IDENTIFYING_TEXTS:
             identity[name] = values.text(tag)
-            if not identity[name].isprintable():
+            if _CONTROL.search(identity[name]):
                 raise InvalidIdentifierError(f"{name} holds a control character")
         return identity
 
@@ -209,7 +214,8 @@ class InstanceReception:
         error = self._error
         if error is None:
             return StoreStatus.SUCCESS, ""
-        status = next((s for kind, s in STATUSES if isinstance(error, kind)), StoreStatus.OUT_OF_RESOURCES)
+        # What nobody foresaw would go wrong again: a status that asks for a retry would block the sender.
+        status = next((s for kind, s in STATUSES if isinstance(error, kind)), StoreStatus.UNFORESEEN)
         comment = _comment(error)
         if not isinstance(error, ConflictingInstanceError):  # that one is in the ledger as quarantined
             self._ingest.record_refusal(
@@ -226,6 +232,17 @@ class InstanceReception:
             writer.__exit__(None, None, None)
 
 
+def _remarks(values: structure.KeptValues, identity: Mapping[str, str]) -> Iterator[str]:
+    """What of an object is not as it should be, and was borne; for the ledger, without values."""
+    yield from values.remarks
+    for name, tag in _IDENTIFYING_TEXTS:
+        if not values.is_declared(tag):
+            yield f"{name} is not in the character set declared"
+    for name, uid in identity.items():
+        if name.endswith("_uid") and has_leading_zero(uid):
+            yield f"{name} has a leading zero"
+
+
 def require_uid(name: str, uid: str) -> None:
     """Check a UID (PS3.5 section 9.1).
 
@@ -234,7 +251,7 @@ def require_uid(name: str, uid: str) -> None:
     """
     if not uid:
         raise InvalidIdentifierError(f"{name} is missing")
-    if len(uid) > _MAX_UID or not RE_VALID_UID.fullmatch(uid):
+    if not is_uid(uid):
         raise InvalidIdentifierError(f"{name} is not a UID")
 
 
@@ -258,4 +275,6 @@ def _comment(error: Exception) -> str:
         return "disk space is low"
     if isinstance(error, IntakeError):
         return printable(str(error))
-    return "cannot store at present"
+    if isinstance(error, SemblanceError):
+        return "cannot store at present"
+    return "an error of the node's; do not send again"

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import psycopg
 import structlog
 
 from service.database import ledger
-from service.database.pool import Pool, transaction
+from service.database.pool import Connection, Pool, transaction
 from service.errors import DatabaseUnavailableError
 from service.records import LedgerEvent
 
@@ -72,6 +73,9 @@ class Journal:
                     ledger.append(connection, event, sop_instance_uid=sop_instance_uid, detail=detail)
             except DatabaseUnavailableError as exc:
                 _log.warning("ledger-line-waits", ledger_event=event.value, error=str(exc))
+            except psycopg.Error as exc:  # it would be refused again
+                _log.error("line-not-in-ledger", ledger_event=event.value, error=type(exc).__name__)
+                return
             else:
                 return
         occurred = {"occurred_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
@@ -98,12 +102,21 @@ class Journal:
             try:
                 with transaction(self._pool, self._timeout_s) as connection:
                     for line in batch:
-                        ledger.append(
-                            connection, line.event, sop_instance_uid=line.sop_instance_uid, detail=line.detail
-                        )
+                        _append(connection, line)
             except DatabaseUnavailableError:
                 return False
             with self._lock:
                 for line in batch:
                     if self._waiting and self._waiting[0] is line:  # else it made room meanwhile
                         self._waiting.popleft()
+
+
+def _append(connection: Connection, line: _Line) -> None:
+    """Append one line; one that PostgreSQL refuses must not hold up the others."""
+    try:
+        with connection.transaction():
+            ledger.append(connection, line.event, sop_instance_uid=line.sop_instance_uid, detail=line.detail)
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as exc:
+        _log.error("line-not-in-ledger", ledger_event=line.event.value, error=type(exc).__name__)

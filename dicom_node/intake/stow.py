@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from pydicom.uid import RE_VALID_UID, UID
+from pydicom.uid import UID
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node.encoding import structure
@@ -21,6 +21,7 @@ from reporting.dicomweb.call import Stored
 from service.config import Settings
 from service.database import instances
 from service.database.pool import transaction
+from service.dicom.uids import is_uid
 from service.errors import DatabaseUnavailableError, InvalidIdentifierError
 
 _PREFIX_BYTES = 132
@@ -172,7 +173,7 @@ def _context(sop_class_uid: str, transfer_syntax_uid: str) -> PresentationContex
 
 
 def _uid(text: str) -> str:
-    return text if RE_VALID_UID.fullmatch(text) and len(text) <= 64 else ""
+    return text if is_uid(text) else ""
 
 
 def _file_meta(head: bytes) -> tuple[dict[int, str], int] | None:
@@ -207,7 +208,7 @@ def _file_meta(head: bytes) -> tuple[dict[int, str], int] | None:
         if start + length > len(head):
             return None
         if vr == b"UI":
-            value = head[start : start + length].rstrip(b"\0 ")
-            found[group << 16 | element] = value.decode("ascii", "replace")
+            value = head[start : start + length].strip(b"\0 ")
+            found[group << 16 | element] = value.decode("latin-1")
         position = start + length
     return None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from pydicom import config
 from pydicom.charset import python_encoding
 from pydicom.dataelem import DataElement
@@ -17,7 +18,10 @@ from reporting.holdings.attributes import LEVEL_ORDER, UNIQUE_KEYS, Key, is_at_o
 from reporting.holdings.database.holding_records import Condition, HoldingQuery, Level
 from reporting.holdings.dicom_json import to_json
 from reporting.holdings.matching import condition
+from service.dicom.part10 import READ_ERRORS
 from service.errors import QueryError
+
+_log = structlog.get_logger(__name__)
 
 _LEVEL, _CHARACTER_SET, _TIMEZONE = "00080052", "00080005", "00080201"
 _NOT_KEYS = frozenset({_LEVEL, _CHARACTER_SET, _TIMEZONE, "00080053", "00080054"})
@@ -171,15 +175,25 @@ def to_data_set(elements: Mapping[str, Any]) -> Dataset:
     """A data set of the DICOM JSON Model; values are not validated, bulk data are left empty."""
     ds = Dataset()
     for tag, element in sorted(elements.items()):
-        vr = element["vr"]
-        if vr == "SQ":
-            items = [to_data_set(item) for item in element.get("Value", ())]
-            ds.add(DataElement(int(tag, 16), "SQ", DicomSequence(items)))
-        elif "InlineBinary" in element:
-            ds.add(_element(int(tag, 16), vr, base64.b64decode(element["InlineBinary"])))
-        else:
-            ds.add(_element(int(tag, 16), vr, [_native(vr, value) for value in element.get("Value", ())]))
+        try:
+            ds.add(_of_json(int(tag, 16), element))
+        except READ_ERRORS:  # of a sender's making: without a value, never without the rest
+            _log.warning("not-all-answered", left_out=tag)
     return ds
+
+
+def _of_json(tag: int, element: Mapping[str, Any]) -> DataElement:
+    """One element.
+
+    Raises:
+        READ_ERRORS: Its values are not of its VR.
+    """
+    vr = element["vr"]
+    if vr == "SQ":
+        return DataElement(tag, "SQ", DicomSequence([to_data_set(i) for i in element.get("Value", ())]))
+    if "InlineBinary" in element:
+        return _element(tag, vr, base64.b64decode(element["InlineBinary"]))
+    return _element(tag, vr, [_native(vr, value) for value in element.get("Value", ())])
 
 
 def _element(tag: int, vr: str, value: object) -> DataElement:

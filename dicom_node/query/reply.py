@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from io import BytesIO
 
+import structlog
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.association import Association
@@ -13,7 +14,11 @@ from pynetdicom.dsutils import decode, encode
 from pynetdicom.presentation import PresentationContext
 
 from dicom_node.query.statuses import QueryStatus
+from service.dicom.part10 import READ_ERRORS
+from service.dicom.writing import keep_malformed_as_bytes
 from service.errors import QueryError
+
+_log = structlog.get_logger(__name__)
 
 Request = C_FIND | C_MOVE | C_GET
 
@@ -104,7 +109,7 @@ class Exchange:
                 syntax.is_little_endian,
                 syntax.is_deflated,
             )
-        except (ValueError, TypeError, KeyError, AttributeError, EOFError, NotImplementedError) as exc:
+        except READ_ERRORS as exc:
             raise QueryError("the identifier cannot be parsed") from exc
 
     def send(
@@ -144,7 +149,15 @@ class Exchange:
         self.association.dimse.send_msg(response, int(self._context.context_id or 0))
 
     def _encoded(self, identifier: Dataset) -> bytes:
+        """An identifier as bytes; an element that cannot be written is left out, and the log says so."""
         syntax = self._context.transfer_syntax[0]
+        encoded = encode(identifier, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
+        if encoded is not None:
+            return encoded
+        turned = keep_malformed_as_bytes(identifier)
+        _log.warning("not-all-answered", left_out=turned)
+        for tag in turned:
+            del identifier[int(tag, 16)]
         encoded = encode(identifier, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
         if encoded is None:
             raise QueryError("the answer cannot be encoded")

@@ -13,6 +13,8 @@ from pydicom.valuerep import VR
 
 from reporting.dicom.context import ReportContext
 from reporting.source import encodings, text
+from service.dicom.part10 import READ_ERRORS
+from service.dicom.writing import keep_malformed_as_bytes
 
 _UTF_8 = "ISO_IR 192"
 _ASCII_ONLY = {"", "ISO_IR 6", "ISO 2022 IR 6"}
@@ -103,7 +105,7 @@ def copied(context: ReportContext) -> list[DataElement | RawDataElement]:
         if tag not in header:
             continue
         if dictionary_VR(tag) == VR.SQ:
-            elements.append(deepcopy(header[tag]))  # written, an item belongs to one data set
+            elements += _sequence(header, tag)
             continue
         element = header.get_item(tag)
         if isinstance(element, RawDataElement):
@@ -113,6 +115,20 @@ def copied(context: ReportContext) -> list[DataElement | RawDataElement]:
             element = element._replace(VR=dictionary_VR(tag), value=value, length=len(value))
         elements.append(element)
     return elements
+
+
+def _sequence(header: Dataset, tag: int) -> list[DataElement]:
+    """A sequence of the photograph's, unless it cannot be read as one: it is then no use to anybody."""
+    try:
+        element = deepcopy(header[tag])  # written, an item belongs to one data set
+    except READ_ERRORS:
+        _log.warning("sequence-left-out", tag=f"{tag:08X}")
+        return []
+    if element.VR != VR.SQ:
+        return []
+    for item in element.value:
+        keep_malformed_as_bytes(item, encodings(header))
+    return [element]
 
 
 def name_institution(

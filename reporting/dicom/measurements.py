@@ -63,6 +63,7 @@ from service.records import AppraisalStatus, Region, RegionScore
 # What the other results are to the report.
 _PURPOSES = {
     ResultKind.SECONDARY_CAPTURE: ILLUSTRATION_OF_ROI,
+    ResultKind.SECONDARY_CAPTURE_LOSSLESS: ILLUSTRATION_OF_ROI,
     ResultKind.PARAMETRIC_MAP: DIFFERENCE_MAP,
 }
 

@@ -33,6 +33,7 @@ from service.database.pool import transaction
 from service.errors import (
     CorruptInstanceError,
     DatabaseUnavailableError,
+    InconsistentInstanceError,
     InstanceNotStoredError,
     RecordNotFoundError,
 )
@@ -155,6 +156,8 @@ def _refusal(error: Exception) -> Response:
         return database_unavailable()
     if isinstance(error, RecordNotFoundError):
         return problem(404, str(error))
+    if isinstance(error, InconsistentInstanceError):
+        return problem(406, "the instance is not what its header says")
     if isinstance(error, InstanceNotStoredError | CorruptInstanceError):
         _log.error("dicomweb.instance_damaged", error=type(error).__name__)
         return problem(500, "the instance's bytes are missing or damaged")

@@ -69,6 +69,11 @@ class Service:
         )
 
 
+def _uid_of_path(request: Request, name: str) -> str:
+    """A UID of the path; NUL, which is in no UID and which PostgreSQL does not take, becomes a mark."""
+    return str(request.path_params.get(name, "")).replace("\0", "\ufffd")
+
+
 @dataclass(kw_only=True)
 class Call:
     """One request."""
@@ -83,17 +88,17 @@ class Call:
     @property
     def study(self) -> str:
         """Study Instance UID of the path; "" when there is none."""
-        return str(self.request.path_params.get("study", ""))
+        return _uid_of_path(self.request, "study")
 
     @property
     def series(self) -> str:
         """Series Instance UID of the path."""
-        return str(self.request.path_params.get("series", ""))
+        return _uid_of_path(self.request, "series")
 
     @property
     def instance(self) -> str:
         """SOP Instance UID of the path."""
-        return str(self.request.path_params.get("instance", ""))
+        return _uid_of_path(self.request, "instance")
 
     def accepted(self) -> list[Accepted]:
         """What the client accepts, best first."""

@@ -23,6 +23,8 @@ from pydicom.uid import (
 )
 from starlette.responses import StreamingResponse
 
+from service.dicom.progressive import PROGRESSIVE_JPEG
+
 _Item = TypeVar("_Item")
 
 DICOM = "application/dicom"
@@ -30,6 +32,7 @@ OCTETS = "application/octet-stream"
 FRAME_TYPES: Mapping[str, str] = MappingProxyType(
     {
         JPEGBaseline8Bit: "image/jpeg",
+        PROGRESSIVE_JPEG: "image/jpeg",
         JPEGExtended12Bit: "image/jpeg",
         JPEGLossless: "image/jpeg",
         JPEGLosslessSV1: "image/jpeg",

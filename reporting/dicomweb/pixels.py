@@ -6,19 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import FileDataset
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_color_lut
 
 from reporting.dicomweb.problem import DicomwebError
 from reporting.dicomweb.window import Window
 from reporting.holdings.frames import decoded_frame
 from reporting.holdings.instance_file import InstanceFile
 from service.codecs.decode import to_srgb
+from service.dicom.grey import rescaled, windowed
+from service.dicom.part10 import READ_ERRORS
 from service.errors import DecoderLostError, PhotographError, ResultError
 
-_DECODER_ERRORS = (
-    AttributeError, EOFError, IndexError, KeyError, MemoryError, NotImplementedError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError,
-)  # fmt: skip
+_DECODER_ERRORS = (*READ_ERRORS, ArithmeticError, RuntimeError, SyntaxError)
 
 
 def native_frame(file: InstanceFile, number: int) -> bytes:
@@ -80,18 +79,18 @@ def _in_srgb(rgb: NDArray[np.uint8], ds: FileDataset) -> Image.Image:
 def _grey(
     array: NDArray[np.generic], ds: FileDataset, window: Window | None, *, inverted: bool
 ) -> NDArray[np.uint8]:
+    own = None
     if np.issubdtype(array.dtype, np.floating):
         values = array.astype(np.float64)  # NaN: not judged
-    elif window is None and ("WindowCenter" in ds or "VOILUTSequence" in ds):
-        values = np.asarray(apply_voi_lut(apply_modality_lut(array, ds), ds), dtype=np.float64)
     else:
-        values = np.asarray(apply_modality_lut(array, ds), dtype=np.float64)
+        own = windowed(array, ds) if window is None else None
+        values = own if own is not None else np.asarray(rescaled(array, ds), dtype=np.float64)
     finite = values[np.isfinite(values)]
     if window is not None:
         scaled = window.apply(values)
     else:
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-        if array.dtype == np.uint8 and "WindowCenter" not in ds and "VOILUTSequence" not in ds:
+        if array.dtype == np.uint8 and own is None:
             low, high = 0.0, 255.0
         scaled = (values - low) / max(high - low, 1e-12)
     grey = np.clip(np.rint(np.nan_to_num(scaled, nan=0.0) * 255.0), 0, 255).astype(np.uint8)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
+import structlog
 from PIL import Image, ImageOps
 from starlette.responses import Response
 
@@ -20,6 +21,9 @@ from reporting.dicomweb.retrieve import frame_numbers
 from reporting.dicomweb.window import Window, window_of
 from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.instance_file import InstanceFile
+from service.errors import StorageError
+
+_log = structlog.get_logger(__name__)
 
 _FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG"}
 _QUALITY = 90
@@ -109,18 +113,34 @@ def _answer(call: Call, style: _Style, *, one: bool) -> Response:
 
 
 def _parts(call: Call, shown: list[HeldInstance], numbers: list[int], style: _Style) -> Iterator[Part]:
+    failed: Exception | None = None
+    sent = 0
     for instance in shown:
         for number in numbers:
+            try:
+                picture_bytes = _render(call, instance, number, style)
+            except (DicomwebError, StorageError) as exc:  # the others arrive all the same
+                failed = exc
+                _log.warning(
+                    "not-rendered", sop_instance_uid=instance.sop_instance_uid, error=type(exc).__name__
+                )
+                continue
+            sent += 1
             yield Part(
                 content_type=style.media_type,
                 location=f"{call.service.instance_url(instance)}/frames/{number}/rendered",
-                chunks=(_render(call, instance, number, style),),
+                chunks=(picture_bytes,),
             )
+    if failed is not None and not sent:
+        raise failed
 
 
 def _render(call: Call, instance: HeldInstance, number: int, style: _Style) -> bytes:
-    with call.service.recoder.turn(), InstanceFile(call.service.api.store, instance.sha256) as file:
-        return style.encode(picture(file, number, style.window))
+    def make() -> bytes:
+        with call.service.recoder.turn(), InstanceFile(call.service.api.store, instance.sha256) as file:
+            return style.encode(picture(file, number, style.window))
+
+    return call.service.api.renditions.get(instance.sha256, f"frame {number} {style}", make)
 
 
 def _style(call: Call, viewport: Viewport | None) -> _Style:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
+import structlog
 from pydicom.encaps import get_frame
 from pydicom.uid import UID, ExplicitVRLittleEndian, ParametricMapStorage
 from starlette.responses import Response, StreamingResponse
@@ -26,7 +27,9 @@ from reporting.holdings.instance_file import InstanceFile
 from reporting.holdings.recoding import TARGETS, recoded_data_set
 from reporting.wire.accept import Accepted
 from service.database.pool import transaction
-from service.errors import InstanceNotStoredError, RecordNotFoundError, ResultError
+from service.errors import InstanceNotStoredError, RecordNotFoundError, ResultError, StorageError
+
+_log = structlog.get_logger(__name__)
 
 _METADATA_PAGE = 100
 _PIECE_BYTES = 1 << 18
@@ -47,7 +50,14 @@ def instances(call: Call) -> Response:
             tag = etag(wanted, *(instance.sha256[:16] for instance in found[:8]), str(len(found)))
             if is_known(call.request, tag):
                 return not_modified(tag)
-            return multipart(begun(_instance_parts(call, found, wanted)), DICOM, {"ETag": tag})
+            kept = [instance for instance in found if call.service.api.store.contains(instance.sha256)]
+            if lost := len(found) - len(kept):
+                _log.error("dicomweb.instances_lost", study_instance_uid=call.study, instances=lost)
+            response = multipart(begun(_instance_parts(call, kept or found, wanted)), DICOM, {"ETag": tag})
+            if lost:
+                response.status_code = 206
+                response.headers["Warning"] = f'299 {call.service.base_url}: "{lost} instances are missing"'
+            return response
     raise not_acceptable(f'multipart/related; type="{DICOM}"; transfer-syntax=*')
 
 
@@ -90,8 +100,18 @@ def _is_compressible(instance: HeldInstance) -> bool:
 
 
 def _instance_parts(call: Call, found: Iterable[HeldInstance], wanted: str) -> Iterator[Part]:
+    failed: Exception | None = None
+    sent = 0
     for instance in found:
-        syntax, made = _encoded(call, instance, wanted)
+        try:
+            syntax, made = _encoded(call, instance, wanted)
+        except (DicomwebError, StorageError) as exc:  # the others arrive all the same
+            failed = exc
+            _log.warning(
+                "not-retrieved", sop_instance_uid=instance.sop_instance_uid, error=type(exc).__name__
+            )
+            continue
+        sent += 1
         try:
             yield Part(
                 content_type=f"{DICOM}; transfer-syntax={syntax}",
@@ -101,6 +121,8 @@ def _instance_parts(call: Call, found: Iterable[HeldInstance], wanted: str) -> I
         finally:
             if made is not None:
                 made.close()
+    if failed is not None and not sent:
+        raise failed
 
 
 def _stored(call: Call, instance: HeldInstance) -> Iterator[bytes]:

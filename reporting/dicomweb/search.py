@@ -32,6 +32,8 @@ from service.errors import QueryError
 DICOM_JSON = "application/dicom+json"
 _JSON_NAMES = (DICOM_JSON, "application/json")
 MOST_MATCHES = 1000  # in one answer
+_LARGEST = 2**63 - 1 - MOST_MATCHES - 1  # what PostgreSQL takes as an offset
+_MOST_DIGITS = 400
 _CONTROL = frozenset({"limit", "offset", "fuzzymatching", "includefield", "accept", "charset"})
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _CHARACTER_SET = "00080005"
@@ -87,6 +89,8 @@ def search(call: Call, level: Level) -> Response:
     if len(found) > asked.limit:
         asked.warnings.append("there are more results than were returned; ask with offset")
     found = found[: asked.limit]
+    if odd := sum(bool(match.remarks) for match in found):
+        asked.warnings.append(f"of {odd} instances not every element could be read; those are left out")
     call.studies.update(match.study_instance_uid for match in found)
     call.shown.update(match.patient for match in found)
     headers = [("Warning", f'299 {call.service.base_url}: "{warning}"') for warning in asked.warnings]
@@ -125,7 +129,8 @@ def _asked(call: Call, level: Level) -> _Asked:
 
 def _control(asked: _Asked, name: str, value: str) -> None:
     if name in ("limit", "offset"):
-        number = whole_number(value, name)
+        is_number = value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS
+        number = min(int(value), _LARGEST) if is_number else whole_number(value, name)
         if name == "offset":
             asked.offset = number
         else:
@@ -138,13 +143,19 @@ def _control(asked: _Asked, name: str, value: str) -> None:
         for each in filter(None, value.split(",")):
             if each.lower() == "all":
                 asked.everything = True
+            elif (tag := _tag(each.partition(".")[0])) is not None:
+                asked.fields.add(tag)
             else:
-                asked.fields.add(_tag(each.partition(".")[0]))
+                asked.warnings.append(f"{printable_name(each)} is no attribute and was ignored")
 
 
 def _match_key(asked: _Asked, name: str, value: str, level: Level) -> None:
     head, _, below = name.partition(".")
-    key = key_of(_tag(head))
+    tag = _tag(head)
+    if tag is None:
+        asked.warnings.append(f"{printable_name(name)} is no attribute and was ignored")
+        return
+    key = key_of(tag)
     asked.fields.add(key.tag)
     if below or not key.matched or not is_at_or_above(key.level, level):
         if value:
@@ -159,18 +170,17 @@ def _match_key(asked: _Asked, name: str, value: str, level: Level) -> None:
         asked.conditions.append(found)
 
 
-def _tag(name: str) -> str:
-    """Tag of an attribute named by keyword or tag.
-
-    Raises:
-        DicomwebError: 400: neither.
-    """
+def _tag(name: str) -> str | None:
+    """Tag of an attribute named by keyword or tag; None for neither (ignored: PS3.18 section 8.3.1)."""
     if _TAG.fullmatch(name):
         return name.upper()
     tag = tag_for_keyword(name)
-    if tag is None:
-        raise DicomwebError(400, f"{name!r} is no attribute")
-    return f"{tag:08X}"
+    return None if tag is None else f"{tag:08X}"
+
+
+def printable_name(name: str) -> str:
+    """The name of a query parameter, fit for a header."""
+    return "".join(c if c.isascii() and c.isalnum() else "?" for c in name[:64])
 
 
 def _answer(call: Call, match: Match, level: Level, asked: _Asked) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from service.config import Settings
 from service.database.pool import Pool
 from service.errors import FhirError
 from service.storage.local import InstanceStore
+from service.storage.renditions import Renditions
 
 FHIR_JSON = "application/fhir+json"
 PLAIN_JSON = "application/json"
@@ -56,6 +57,7 @@ class Api:
     settings: Settings
     pool: Pool
     store: InstanceStore
+    renditions: Renditions  # of what the store holds
     site: Site
     page_key: bytes  # signs page links
     audit: Audit

@@ -9,6 +9,8 @@ from reporting.dicom.context import ReportContext, ResultObject
 from reporting.fhir.amending import amended_observation, put_right
 from reporting.fhir.builders.device import build_device, device_id
 from reporting.fhir.builders.imaging import (
+    HEATMAP_TITLE,
+    TRIPTYCH_TITLE,
     build_heatmap,
     build_photograph,
     build_study,
@@ -130,6 +132,7 @@ def _resources(
                 patient=owner.patient,
                 device=device_id(context.saved.appraisal.method),
                 dicomweb_url=dicomweb_url,
+                title=TRIPTYCH_TITLE if settings.picture == "triptych" else HEATMAP_TITLE,
             )
             for capture in captures
         ),

@@ -10,21 +10,21 @@ import base64
 import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
-from reporting.source import TEXT_DELIMITERS
+from service.dicom.part10 import READ_ERRORS
+from service.dicom.text import decode, encodings_of
 
 MOST_INLINE_BYTES = 1024  # of a binary value
 _MOST_TEXT_BYTES = 64 * 1024  # of a text value
+_MOST_SHORT_TEXT_BYTES = 1024  # of one value of a VR that has 64 characters or fewer
 _MOST_DEPTH = 32  # of sequences
 
 _ASCII_TEXT = frozenset({"AE", "AS", "CS", "DA", "DT", "TM", "UI"})
@@ -38,6 +38,7 @@ _AMBIGUOUS = {"US or SS": "US", "OB or OW": "OW", "US or OW": "OW", "US or SS or
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _PIXEL_REPRESENTATION = 0x00280103
 _SPECIFIC_CHARACTER_SET = 0x00080005
+_SHORT_TEXT = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UI"})
 
 Element = dict[str, Any]
 
@@ -50,15 +51,22 @@ class _Scope:
     signed: bool  # Pixel Representation
     place: str = ""  # of the data set in the whole one
     depth: int = 0  # of sequences
+    left_out: list[str] = field(default_factory=list)  # places of what cannot be read
 
 
-def to_json(ds: Dataset) -> dict[str, Element]:
+def to_json(ds: Dataset, left_out: list[str] | None = None) -> dict[str, Element]:
     """Convert a data set that was read from bytes, without group length elements.
 
     Args:
         ds: As pydicom reads it, elements not looked at yet.
+        left_out: Takes the places of elements that cannot be read; the rest is there without them.
     """
-    return _data_set(ds, _Scope(_encodings(ds, ["iso8859"]), _is_signed(ds, signed=False)))
+    scope = _Scope(
+        _encodings(ds, ["iso8859"]),
+        _is_signed(ds, signed=False),
+        left_out=left_out if left_out is not None else [],
+    )
+    return _data_set(ds, scope)
 
 
 def with_bulk_data_at(elements: dict[str, Any], base_url: str) -> dict[str, Any]:
@@ -81,7 +89,15 @@ def with_bulk_data_at(elements: dict[str, Any], base_url: str) -> dict[str, Any]
 
 
 def _data_set(ds: Dataset, scope: _Scope) -> dict[str, Element]:
-    return {f"{tag:08X}": _element(tag, element, scope) for tag, element in _elements(ds) if tag.element != 0}
+    made = {}
+    for tag, element in _elements(ds):
+        if tag.element == 0:
+            continue
+        try:
+            made[f"{tag:08X}"] = _element(tag, element, scope)
+        except READ_ERRORS:
+            scope.left_out.append(f"{scope.place}{tag:08X}")
+    return made
 
 
 def _elements(ds: Dataset) -> Iterator[tuple[BaseTag, DataElement | RawDataElement]]:
@@ -94,7 +110,12 @@ def _element(tag: BaseTag, element: DataElement | RawDataElement, scope: _Scope)
     if vr == "SQ":
         return _sequence(tag, element, scope)
     if isinstance(value, bytes):
-        return _of_bytes(vr, value, scope.encodings, f"{scope.place}{tag:08X}")
+        place = f"{scope.place}{tag:08X}"
+        try:
+            return _of_bytes(vr, value, scope.encodings, place)
+        except READ_ERRORS:  # malformed for its VR: the bytes as they are
+            scope.left_out.append(place)
+            return _inline("UN", value) if len(value) <= MOST_INLINE_BYTES else {"vr": "UN"}
     if isinstance(value, MultiValue):
         return {"vr": vr, "Value": [str(each) for each in value]}
     return {"vr": vr} if value in (None, "") else {"vr": vr, "Value": [str(value)]}
@@ -125,6 +146,7 @@ def _sequence(tag: BaseTag, element: DataElement | RawDataElement, scope: _Scope
                 _is_signed(item, signed=scope.signed),
                 f"{scope.place}{tag:08X}/{number}/",
                 scope.depth + 1,
+                scope.left_out,
             ),
         )
         for number, item in enumerate(element.value or (), start=1)
@@ -140,10 +162,9 @@ def _of_bytes(vr: str, value: bytes, encodings: Sequence[str], place: str) -> El
         return {"vr": vr, "BulkDataURI": place}
     if vr in _BINARY:
         return _inline(vr, value)
-    try:
-        values = _values(vr, value, encodings)
-    except (UnicodeError, LookupError, struct.error, BytesLengthException):
-        return _inline("UN", value)
+    if vr in _SHORT_TEXT and max(map(len, value.split(b"\\"))) > _MOST_SHORT_TEXT_BYTES:
+        return {"vr": vr, "BulkDataURI": place}  # no value of such a VR, and too long to be compared
+    values = _values(vr, value, encodings)
     while values and values[-1] is None:
         values.pop()
     return {"vr": vr, "Value": values} if values else {"vr": vr}
@@ -161,7 +182,7 @@ def _values(vr: str, value: bytes, encodings: Sequence[str]) -> list[Any]:
     if vr in _ASCII_TEXT | _NUMBER_TEXT:
         convert = _decimal(vr) if vr in _NUMBER_TEXT else _stripped
         return [convert(each) for each in value.decode("latin-1").split("\\")]
-    text = decode_bytes(value, list(encodings), set(TEXT_DELIMITERS))
+    text = decode(value, encodings)
     if vr in _ONE_TEXT:
         return [text.replace("\0", "").rstrip() or None]
     return [_name(each) if vr == "PN" else _stripped(each) for each in text.split("\\")]
@@ -203,19 +224,13 @@ def _encodings(ds: Dataset, inherited: Sequence[str]) -> Sequence[str]:
     if element is None or not element.value:
         return inherited
     value = element.value
-    names = (
-        value.rstrip(b" \0").decode("latin-1").split("\\")
-        if isinstance(value, bytes)
-        else [value] if isinstance(value, str) else [str(each) for each in value]
-    )  # fmt: skip
-    try:
-        return convert_encodings([name.strip() for name in names])
-    except LookupError:
-        return inherited
+    if isinstance(value, bytes | str):
+        return encodings_of(value)
+    return encodings_of("\\".join(map(str, value)))
 
 
 def _is_signed(ds: Dataset, *, signed: bool) -> bool:
     if _PIXEL_REPRESENTATION not in ds:
         return signed
     value = ds.get_item(_PIXEL_REPRESENTATION).value
-    return (int.from_bytes(value, "little") if isinstance(value, bytes) else int(value or 0)) == 1
+    return value == 1 or (isinstance(value, bytes) and int.from_bytes(value, "little") == 1)

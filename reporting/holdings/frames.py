@@ -14,6 +14,7 @@ from pydicom.uid import UID, RLELossless
 from reporting.holdings.instance_file import InstanceFile
 from service.codecs.decode import decode_frame
 from service.codecs.frame import MAX_PIXELS, geometry_of
+from service.dicom.part10 import READ_ERRORS
 from service.errors import (
     CorruptInstanceError,
     DecoderLostError,
@@ -22,10 +23,7 @@ from service.errors import (
     ResultError,
 )
 
-_DECODER_ERRORS = (
-    AttributeError, EOFError, IndexError, KeyError, MemoryError, NotImplementedError, OSError,
-    RuntimeError, SyntaxError, TypeError, ValueError,
-)  # fmt: skip
+_DECODER_ERRORS = (*READ_ERRORS, ArithmeticError, RuntimeError, SyntaxError)
 _KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 _IMAGE_PIXEL_GROUP = 0x0028
 

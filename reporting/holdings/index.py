@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import psycopg
 import structlog
 
 from reporting.holdings.attributes import SERIES_TAGS, STUDY_TAGS
@@ -24,7 +25,8 @@ from reporting.identifiers import own_patient_id
 from reporting.source import text
 from service.database import instances
 from service.database.pool import Connection, Pool, transaction
-from service.errors import CorruptInstanceError, DatabaseUnavailableError, StorageError
+from service.dicom.part10 import READ_ERRORS
+from service.errors import CorruptInstanceError, DatabaseUnavailableError, SemblanceError, StorageError
 from service.records import Instance
 from service.storage.local import InstanceStore
 
@@ -69,28 +71,79 @@ def _index(connection: Connection, store: InstanceStore, taken: list[PendingHold
         try:
             ready.append(_holding(connection, store, pending))
         except (StorageError, MemoryError) as exc:
+            holdings.postpone(connection, pending.sop_instance_uid, _said(exc))
             _log.warning("not-indexed", sop_instance_uid=pending.sop_instance_uid, error=type(exc).__name__)
-            holdings.postpone(connection, pending.sop_instance_uid)
-    holdings.add(connection, ready)
+    if _added(connection, ready) is None:
+        return
+    waiting = {pending.sop_instance_uid: pending for pending in taken}
+    for holding in ready:  # one of them is at fault; the others must not suffer for it
+        _add_alone(connection, holding, waiting[holding.instance.sop_instance_uid])
+
+
+def _added(connection: Connection, ready: list[NewHolding]) -> psycopg.Error | None:
+    """Add to the index; the error for which nothing was added, which would come again, or None."""
+    try:
+        with connection.transaction():
+            holdings.add(connection, ready)
+    except psycopg.errors.ProgramLimitExceeded as exc:  # a value that no index takes
+        return exc
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as exc:
+        return exc
+    return None
+
+
+def _add_alone(connection: Connection, holding: NewHolding, pending: PendingHolding) -> None:
+    """Add one; what the database does not take is indexed by what intake knows, or rests with its reason."""
+    error = _added(connection, [holding])
+    if error is not None and not pending.is_result:
+        receipt = instances.get(connection, pending.instance_id)
+        remark = f"header left out: the index does not take it: {type(error).__name__}"
+        error = _added(connection, [_from_receipt(receipt, pending, remark)])
+    if error is not None:
+        _log.error("not-indexed", sop_instance_uid=pending.sop_instance_uid, error=type(error).__name__)
+        holdings.rest(connection, pending.sop_instance_uid, _said(error))
+
+
+def _said(error: Exception) -> str:
+    """Of what kind an error was; its text may quote a header."""
+    return type(error).__name__
 
 
 def _holding(connection: Connection, store: InstanceStore, pending: PendingHolding) -> NewHolding:
+    receipt = None if pending.is_result else instances.get(connection, pending.instance_id)
     try:
         with InstanceFile(store, pending.sha256) as file:
-            return holding_of(file, pending)
-    except CorruptInstanceError:
-        if pending.is_result:
+            return holding_of(file, pending, receipt)
+    except (CorruptInstanceError, *READ_ERRORS) as exc:
+        if isinstance(exc, MemoryError):
             raise
-        # bytes that were taken in but pydicom cannot read: what intake knows of them
-        return _from_receipt(instances.get(connection, pending.instance_id), pending)
+        if receipt is None or isinstance(exc, OSError):
+            raise CorruptInstanceError(f"{pending.sha256}: {exc}") from exc
+        # bytes that were taken in and cannot be read: what intake knows of them
+        return _from_receipt(receipt, pending, f"header left out: {type(exc).__name__}")
 
 
-def holding_of(file: InstanceFile, pending: PendingHolding) -> NewHolding:
-    """Make the index entry of an open instance."""
-    header: dict[str, Any] = to_json(file.header)
+def holding_of(file: InstanceFile, pending: PendingHolding, receipt: Instance | None = None) -> NewHolding:
+    """Make the index entry of an open instance.
+
+    Args:
+        file: Of the instance.
+        pending: What waits to be indexed.
+        receipt: What intake knows of a photograph; its identifiers count where the header has none.
+
+    Raises:
+        CorruptInstanceError: It has no identifiers, and there is no receipt.
+    """
+    left_out: list[str] = []
+    header: dict[str, Any] = to_json(file.header, left_out)
     if file.pixels is not None:
         tag = f"{file.pixels.tag:08X}"
         header[tag] = {"vr": file.pixels.vr, "BulkDataURI": tag}
+    for tag, name in _UID_TAGS.items():
+        if receipt is not None and not _first(header, tag):
+            header[tag] = {"vr": "UI", "Value": [getattr(receipt, name)]}
     uids = {name: _first(header, tag) for tag, name in _UID_TAGS.items()}
     if not all(uids.values()):
         raise CorruptInstanceError(f"{pending.sha256} has no identifiers")
@@ -112,10 +165,11 @@ def holding_of(file: InstanceFile, pending: PendingHolding) -> NewHolding:
         study=_level({tag: header[tag] for tag in header if tag in STUDY_TAGS}),
         series=_level({tag: header[tag] for tag in header if tag in SERIES_TAGS}),
         image=_level(header),
+        remarks=(*file.remarks, *(f"{place} cannot be read as its VR" for place in left_out)),
     )
 
 
-def _from_receipt(instance: Instance, pending: PendingHolding) -> NewHolding:
+def _from_receipt(instance: Instance, pending: PendingHolding, remark: str) -> NewHolding:
     known = {tag: {"vr": "UI", "Value": [getattr(instance, name)]} for tag, name in _UID_TAGS.items()}
     if instance.patient_id:
         known["00100020"] = {"vr": "LO", "Value": [instance.patient_id]}
@@ -135,6 +189,7 @@ def _from_receipt(instance: Instance, pending: PendingHolding) -> NewHolding:
         study=_level({tag: known[tag] for tag in known if tag in STUDY_TAGS}),
         series=_level({tag: known[tag] for tag in known if tag in SERIES_TAGS}),
         image=_level(known),
+        remarks=(remark,),
     )
 
 
@@ -183,3 +238,5 @@ class Indexer:
                     pass
             except (DatabaseUnavailableError, MemoryError, OSError) as exc:
                 _log.warning("indexer-waits", error=f"{type(exc).__name__}: {exc}")
+            except (SemblanceError, psycopg.Error):  # a thread that ended would leave the index behind
+                _log.exception("indexer-failed")

@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO, Self
+from typing import Self
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import generate_frames, get_frame
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import UID, ImplicitVRLittleEndian
+from pydicom.uid import UID
 
-from service.codecs.deflated import InflatesTooFarError, read_header, read_whole
-from service.errors import CorruptInstanceError, RecordNotFoundError
+from service.dicom.part10 import READ_ERRORS, UnreadablePart10Error, read_header, read_whole
+from service.dicom.rewriting import PixelElement
+from service.errors import CorruptInstanceError, InconsistentInstanceError, RecordNotFoundError
 from service.storage.local import InstanceStore
 
-_PIXEL_TAGS = {0x7FE00008: "OF", 0x7FE00009: "OD", 0x7FE00010: "OW"}
-_UNDEFINED = 0xFFFFFFFF
 _CHUNK_BYTES = 1 << 18
 _ITEM_BYTES = 8  # of the header of an item, of which every compressed frame has one
 _ROWS, _COLUMNS, _BITS_ALLOCATED = 0x00280010, 0x00280011, 0x00280100
-READ_ERRORS = (
-    InvalidDicomError, BytesLengthException, EOFError, ValueError, KeyError, NotImplementedError,
-    struct.error, AttributeError, TypeError, InflatesTooFarError, MemoryError, RecursionError, zlib.error,
-)  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class PixelElement:
-    """Where pixel data lie."""
-
-    tag: int  # Pixel Data, or Float or Double Float Pixel Data
-    vr: str
-    offset: int  # of the value, in the buffer
-    length: int | None  # bytes; None of encapsulated pixel data
 
 
 class InstanceFile:
@@ -55,13 +36,14 @@ class InstanceFile:
     def __init__(self, store: InstanceStore, sha256: str) -> None:
         self._file = store.open(sha256)
         try:
-            self.header: FileDataset
-            self._buffer: BinaryIO
-            self.header, self._buffer = read_header(self._file)
-            self.pixels = self._pixel_element()
-        except READ_ERRORS as exc:
+            read = read_header(self._file)
+        except UnreadablePart10Error as exc:
             self._file.close()
             raise CorruptInstanceError(f"{sha256} is not a DICOM file: {exc}") from exc
+        self.header: FileDataset = read.dataset
+        self.pixels = read.pixels
+        self.remarks = read.remarks  # what of the header was put right or left out
+        self._buffer = read.source
 
     def __enter__(self) -> Self:
         """Give the open file."""
@@ -90,7 +72,7 @@ class InstanceFile:
         if self.pixels is None:
             return 0
         value = _text(self.header, 0x00280008)
-        claimed = max(1, int(value)) if value.isascii() and value.isdigit() else 1
+        claimed = max(1, int(value)) if value.isascii() and value.isdigit() and len(value) < 12 else 1
         return min(claimed, self._most_frames(self.pixels))
 
     def _most_frames(self, pixels: PixelElement) -> int:
@@ -114,7 +96,7 @@ class InstanceFile:
 
         Raises:
             RecordNotFoundError: There is no such frame.
-            CorruptInstanceError: The pixel data do not hold what the header says.
+            InconsistentInstanceError: The pixel data do not hold what the header says.
         """
         pixels = self.pixels
         if pixels is None or not 1 <= number <= self.number_of_frames:
@@ -124,7 +106,7 @@ class InstanceFile:
             try:
                 return get_frame(self._buffer, number - 1, number_of_frames=self.number_of_frames)
             except READ_ERRORS as exc:
-                raise CorruptInstanceError(f"frame {number} cannot be found: {exc}") from exc
+                raise InconsistentInstanceError(f"frame {number} cannot be found: {exc}") from exc
         length = self._frame_bytes(pixels.length)
         self._buffer.seek(pixels.offset + (number - 1) * length)
         return self._buffer.read(length)
@@ -133,7 +115,7 @@ class InstanceFile:
         """Every frame as stored, one at a time.
 
         Raises:
-            CorruptInstanceError: The pixel data do not hold what the header says.
+            InconsistentInstanceError: The pixel data do not hold what the header says.
         """
         pixels = self.pixels
         if pixels is not None and pixels.length is None:
@@ -141,7 +123,7 @@ class InstanceFile:
             try:
                 yield from generate_frames(self._buffer, number_of_frames=self.number_of_frames)
             except READ_ERRORS as exc:
-                raise CorruptInstanceError(f"the frames cannot be found: {exc}") from exc
+                raise InconsistentInstanceError(f"the frames cannot be found: {exc}") from exc
             return
         for number in range(1, self.number_of_frames + 1):
             yield self.frame(number)
@@ -169,41 +151,30 @@ class InstanceFile:
         """The whole data set, in memory.
 
         Raises:
-            CorruptInstanceError: It cannot be read, or inflates too far.
+            InconsistentInstanceError: It ends within an element.
         """
         self._file.seek(0)
         try:
             return read_whole(self._file)
-        except READ_ERRORS as exc:
-            raise CorruptInstanceError(f"not a DICOM file: {exc}") from exc
-
-    def _pixel_element(self) -> PixelElement | None:
-        """Where the reading of the header stopped."""
-        head = self._buffer.read(12)
-        if len(head) < 8:
-            return None
-        group, element = struct.unpack_from("<HH", head)
-        tag = group << 16 | element
-        if tag not in _PIXEL_TAGS:
-            return None
-        start = self._buffer.tell() - len(head)
-        if self.transfer_syntax == ImplicitVRLittleEndian:
-            vr, length, offset = _PIXEL_TAGS[tag], struct.unpack_from("<I", head, 4)[0], start + 8
-        else:
-            vr, length, offset = head[4:6].decode("latin-1"), struct.unpack_from("<I", head, 8)[0], start + 12
-        return PixelElement(tag=tag, vr=vr, offset=offset, length=None if length == _UNDEFINED else length)
+        except UnreadablePart10Error as exc:
+            raise InconsistentInstanceError(str(exc)) from exc
 
     def _frame_bytes(self, length: int) -> int:
         """Length of one frame of native pixel data; there may be a byte of padding behind the last."""
         names = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
-        rows, columns, samples, bits = (int(self.header.get(name) or 0) for name in names)
-        if self.header.get("PhotometricInterpretation") == "YBR_FULL_422":
-            samples = 2
+        try:
+            rows, columns, samples, bits = (int(self.header.get(name) or 0) for name in names)
+            if self.header.get("PhotometricInterpretation") == "YBR_FULL_422":
+                samples = 2
+        except READ_ERRORS as exc:
+            raise InconsistentInstanceError("the header does not say how large a frame is") from exc
+        if min(rows, columns, samples, bits) < 0:
+            raise InconsistentInstanceError("the header does not say how large a frame is")
         if bits < 8:  # packed, frames not aligned: only as a whole
             return length // self.number_of_frames
         expected = rows * columns * samples * (bits // 8)
         if expected * self.number_of_frames > length or not expected:
-            raise CorruptInstanceError("the pixel data are shorter than the header says")
+            raise InconsistentInstanceError("the pixel data are shorter than the header says")
         return expected
 
     def _native(self, offset: int, length: int) -> Iterator[bytes]:
@@ -221,7 +192,10 @@ def _value_at(ds: Dataset, place: tuple[int | str, ...]) -> bytes:
     if not isinstance(tag, int) or tag not in ds:
         raise RecordNotFoundError("there is no such value")
     if rest:
-        items = ds[tag].value if ds[tag].VR == "SQ" else ()
+        try:
+            items = ds[tag].value if ds[tag].VR == "SQ" else ()
+        except READ_ERRORS as exc:
+            raise RecordNotFoundError("the value is no sequence") from exc
         number = int(rest[0])
         if not 1 <= number <= len(items) or len(rest) < 2:
             raise RecordNotFoundError("there is no such item")

@@ -37,6 +37,8 @@ def condition(key: Key, values: Sequence[str]) -> Condition | None:
         QueryError: A value is not of the key's value representation.
     """
     given = [value.strip(" \0") for value in values]
+    if any("\0" in value for value in given):
+        raise QueryError(f"{key.keyword or key.tag} holds a NUL")
     if not any(given) or (given == ["*"] and key.vr not in _RANGES):
         return None
     if key.vr in _RANGES:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import BinaryIO
 
 import numpy as np
+import structlog
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import (
@@ -26,6 +27,8 @@ from pydicom.uid import (
 
 from reporting.holdings.frames import decoded_frames
 from reporting.holdings.instance_file import InstanceFile
+from service.dicom.part10 import READ_ERRORS
+from service.dicom.writing import keep_malformed_as_bytes
 from service.errors import DecoderLostError, PhotographError, ResultError, StorageError
 from service.storage.local import InstanceStore
 
@@ -38,10 +41,8 @@ TARGETS = (*UNCOMPRESSED, DeflatedExplicitVRLittleEndian, *_ENCODERS)
 MOST_DECODED_BYTES = 1 << 30  # of all frames of an instance together
 _AT_ONCE = 1
 _SIGN_EVERY_S = 10.0  # dcmtk gives up after a minute of silence
-_CODEC_ERRORS = (
-    AttributeError, EOFError, IndexError, KeyError, MemoryError, NotImplementedError, OSError, RuntimeError,
-    SyntaxError, TypeError, ValueError,
-)  # fmt: skip
+_CODEC_ERRORS = (*READ_ERRORS, ArithmeticError, RuntimeError, SyntaxError)
+_log = structlog.get_logger(__name__)
 
 
 def recode(ds: FileDataset, target: UID, to: BinaryIO) -> None:
@@ -66,6 +67,8 @@ def recode(ds: FileDataset, target: UID, to: BinaryIO) -> None:
         if target.is_encapsulated:
             ds.compress(target, encoding_plugin=_ENCODERS[target], generate_instance_uid=False)
         ds.file_meta.TransferSyntaxUID = target
+        if ds.original_encoding != (target.is_implicit_VR, True) and (turned := keep_malformed_as_bytes(ds)):
+            _log.warning("kept-as-bytes", sop_instance_uid=str(ds.get("SOPInstanceUID", "")), tags=turned)
         ds.save_as(to, implicit_vr=target.is_implicit_VR, little_endian=True)
     except (PhotographError, DecoderLostError, *_CODEC_ERRORS) as exc:
         raise ResultError(f"cannot be recoded from {current.name} to {target.name}: {exc}") from exc
@@ -86,6 +89,8 @@ def _decompress(ds: FileDataset) -> None:
     wanted = np.dtype(f"u{max(1, int(ds.BitsAllocated) // 8)}")
     for pixels, photometric in decoded_frames(ds):
         colours = photometric
+        if pixels.shape[:2] == (ds.Columns, ds.Rows):  # the data set has them exchanged
+            ds.Rows, ds.Columns = pixels.shape[:2]
         frames += pixels.astype(wanted, copy=False).tobytes()
     if len(frames) != frame_bytes * count:
         raise ResultError(f"{count} frames are announced, and not all are there")

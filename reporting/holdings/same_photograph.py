@@ -10,7 +10,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from reporting.holdings.frames import decoded_frame
-from reporting.holdings.instance_file import READ_ERRORS, InstanceFile
+from reporting.holdings.instance_file import InstanceFile
+from service.dicom.part10 import READ_ERRORS
 from service.errors import CorruptInstanceError, ResultError
 from service.storage.local import InstanceStore
 

@@ -29,6 +29,7 @@ from service.database.pool import open_pool, transaction
 from service.errors import ConfigurationError
 from service.logs import configure_logging
 from service.storage.local import open_store
+from service.storage.renditions import open_renditions
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +48,7 @@ def make_api(settings: Settings) -> Api:
         settings=settings,
         pool=pool,
         store=open_store(settings),
+        renditions=open_renditions(settings),
         site=site,
         page_key=page_key,
         audit=AuditLog(settings.database_url, site),

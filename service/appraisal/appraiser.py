@@ -11,9 +11,10 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from service.appraisal.calibration import Calibration
-from service.appraisal.face.alignment import AlignedFace, align, map_to_photograph
-from service.appraisal.face.finder import FaceFinder, MediapipeFaceFinder
+from service.appraisal.batching import Batching
+from service.appraisal.calibration import Calibration, scale_of
+from service.appraisal.face.alignment import AlignedFace, align
+from service.appraisal.face.finder import Face, FaceFinder, MediapipeFaceFinder
 from service.appraisal.face.regions import region_masks
 from service.appraisal.gates.occlusion import (
     Occlusion,
@@ -24,10 +25,13 @@ from service.appraisal.gates.occlusion import (
     without_cover,
 )
 from service.appraisal.gates.quality import check_quality
-from service.appraisal.heatmap import HeatmapScale, render_heatmap, scale_of
 from service.appraisal.memory import keep_freed_memory
 from service.appraisal.models import ModelStore
 from service.appraisal.photograph.decode import Photograph, photograph_from_bytes
+from service.appraisal.pictures.colour_scale import ColourScale
+from service.appraisal.pictures.compose import LONG_SIDE, Judged, heatmap, triptych
+from service.appraisal.pictures.layout import Label
+from service.appraisal.pictures.placing import photograph_map
 from service.appraisal.registry import COMPARATORS, NORMALISERS, find_method, identify
 from service.appraisal.score import region_scores, score
 from service.appraisal.settings import AppraisalSettings
@@ -42,6 +46,8 @@ from service.appraisal.tables import (
     unwatched,
 )
 from service.errors import ConfigurationError, PhotographError, UnsupportedPhotographError
+from service.pictures.encode import encode_jpeg
+from service.pictures.native_map import NativeMap
 from service.records import (
     Appraisal,
     AppraisalStatus,
@@ -51,22 +57,61 @@ from service.records import (
     RejectionReason,
 )
 
+DECODED_SIDE = 1_920  # px; the longer side of a photograph is not decoded to less
+LEAST_DECODED_IOD_PX = 160.0  # iris distance under which a photograph is decoded in full
+GPU_BATCH = 16  # faces in a forward pass on a GPU
 BATCH = 4  # photographs commands appraise together: with a 1,024 px generator, what a small GPU holds
+_COUNTERPART_QUALITY = 95  # of JPEG
 _NAMESPACE = UUID("0d9c4a06-8f3b-5c1e-9a57-4be2d1c7f630")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AppraisalMaps:
-    """The pictures of one appraisal."""
+    """The pictures of one appraisal; what is drawn or enlarged is so when somebody asks for it."""
 
     aligned: NDArray[np.uint8]  # (S, S, 3) uint8, sRGB: the face in the canonical square
     normalised: NDArray[np.uint8]  # (S, S, 3) uint8, sRGB: its normal counterpart
     difference_aligned: NDArray[np.float32]  # (S, S) float32, NaN where nothing was judged
-    difference: NDArray[np.float32]  # (H, W) float32, photograph coordinates, NaN where nothing was judged
-    heatmap: NDArray[np.uint8]  # (H, W + panel, 3) uint8, sRGB, with a colour bar
     face: AlignedFace  # the face in the canonical square, with the way back
     judged: AlignedFace  # the same as the method saw it: what lay before it replaced
     counterpart: Normalised  # what the normaliser made of it; its own class tells how
+    scale: ColourScale  # what the colours of its pictures mean
+    label: Label  # what their legend says of the method
+
+    @cached_property
+    def native(self) -> NativeMap:
+        """The difference map as it is kept, with the way to the photograph as sent."""
+        photograph = self.face.photograph
+        return NativeMap(
+            difference=self.difference_aligned,
+            to_photograph=_to_sent(self.face.to_photograph, photograph.reduction),
+            rows=photograph.sent_height,
+            columns=photograph.sent_width,
+            counterpart=encode_jpeg(self.normalised, _COUNTERPART_QUALITY),
+        )
+
+    @cached_property
+    def difference(self) -> NDArray[np.float32]:
+        """The map in the photograph's own rows and columns, (H, W) float32, NaN where nothing was judged."""
+        return photograph_map(self.native)
+
+    def heatmap(self, long_side: int = LONG_SIDE) -> NDArray[np.uint8]:
+        """The difference over the photograph, with its legend; see ``service.appraisal.pictures.compose``."""
+        return heatmap(self._judged(), long_side)
+
+    def triptych(self, long_side: int = LONG_SIDE) -> NDArray[np.uint8]:
+        """Face, normal counterpart and heatmap side by side; see ``service.appraisal.pictures.compose``."""
+        return triptych(self._judged(), long_side)
+
+    def _judged(self) -> Judged:
+        return Judged(
+            photograph=self.face.photograph.rgb,
+            difference=self.difference_aligned,
+            to_photograph=self.face.to_photograph,
+            counterpart=self.normalised,
+            scale=self.scale,
+            label=self.label,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,6 +157,7 @@ class Appraiser:
         size: int | None = None,
         calibration: str | None = None,
         progress: Progress = unwatched,
+        batching: Batching | None = None,
     ) -> None:
         """Build the method.
 
@@ -127,6 +173,8 @@ class Appraiser:
             calibration: Version of one of the calibrations stored for the method; None takes the
                 method's, or the site's in its place.
             progress: Called by a normaliser that takes long, with steps done and in all.
+            batching: How forward passes are put together; None: each face alone on a CPU, with up to
+                GPU_BATCH others on a GPU.
 
         Raises:
             UnknownMethodError: No such method.
@@ -149,11 +197,13 @@ class Appraiser:
         first = lookup(NORMALISERS, row.normaliser, "normaliser")
         second = lookup(COMPARATORS, row.comparator, "comparator")
         needs_models = bool(first.models or second.models or row.occlusion)
+        picked = pick_device(device) if needs_models else "cpu"
         place = Workplace(
             store=store,
-            device=pick_device(device) if needs_models else "cpu",
+            device=picked,
             size=row.size,
             progress=progress,
+            batching=batching or Batching(size=GPU_BATCH if picked == "cuda" else 1),
         )
         self._normaliser = normaliser or first.build(place)
         self._comparator = second.build(place)
@@ -192,14 +242,23 @@ class Appraiser:
         return tuple(np.where(judged, part, np.float32(np.nan)).astype(np.float32) for part in found)
 
     def appraise_bytes(self, data: bytes, *, sop_instance_uid: str = "") -> Appraised:
-        """Appraise a DICOM Part 10 file or an image file; what cannot be decoded is a rejection."""
+        """Appraise a DICOM Part 10 file or an image file; what cannot be decoded is a rejection.
+
+        A JPEG is decoded at a half or a quarter of its size where the face is still larger than methods
+        see it; where it is not, or none is found, the whole picture is looked at.
+        """
         try:
-            photograph = photograph_from_bytes(data)
+            photograph = photograph_from_bytes(data, least_side=DECODED_SIDE)
+            faces = self._finder.find(photograph.rgb)
+            if photograph.reduction > 1 and not _large_enough(faces):
+                photograph = photograph_from_bytes(data)
+                faces = self._finder.find(photograph.rgb)
         except PhotographError as exc:
             unsupported = isinstance(exc, UnsupportedPhotographError)
             reason = RejectionReason.UNSUPPORTED if unsupported else RejectionReason.UNDECODABLE
             return self.reject(data, reason, str(exc), sop_instance_uid=sop_instance_uid)
-        return self.appraise(photograph, sop_instance_uid=sop_instance_uid)
+        uid = sop_instance_uid or photograph.sop_instance_uid
+        return self._appraise_found([(replace(photograph, sop_instance_uid=uid), faces)])[0]
 
     def reject(
         self, data: bytes, reason: RejectionReason, detail: str, *, sop_instance_uid: str = ""
@@ -221,10 +280,16 @@ class Appraiser:
             photographs: What to appraise.
             with_maps: Whether to make the pictures too; scores alone are faster.
         """
-        results: list[Appraised | None] = [None] * len(photographs)
+        found = [(photograph, self._finder.find(photograph.rgb)) for photograph in photographs]
+        return self._appraise_found(found, with_maps=with_maps)
+
+    def _appraise_found(
+        self, found: Sequence[tuple[Photograph, tuple[Face, ...]]], *, with_maps: bool = True
+    ) -> list[Appraised]:
+        """Appraise photographs whose faces were found."""
+        results: list[Appraised | None] = [None] * len(found)
         waiting: list[tuple[int, _Accepted]] = []
-        for index, photograph in enumerate(photographs):
-            faces = self._finder.find(photograph.rgb)
+        for index, (photograph, faces) in enumerate(found):
             quality, reasons = check_quality(photograph, faces, self._settings)
             if reasons:
                 results[index] = self._refused(photograph, reasons, quality)
@@ -298,27 +363,17 @@ class Appraiser:
         )
         if not with_maps:
             return Appraised(appraisal=appraisal, maps=None)
-        full = map_to_photograph(aligned_map, face, judged)
-        scale = self._scale(full)
         maps = AppraisalMaps(
             aligned=face.rgb,
             normalised=other.rgb,
             difference_aligned=aligned_map,
-            difference=full,
-            heatmap=render_heatmap(photograph, full, scale),
             face=face,
             judged=accepted.bare,
             counterpart=other,
+            scale=scale_of(calibration, aligned_map),
+            label=Label(method=self.identity.name, version=_version_label(self.identity)),
         )
         return Appraised(appraisal=appraisal, maps=maps)
-
-    def _scale(self, difference: NDArray[np.float32]) -> HeatmapScale:
-        """The method's calibrated scale, so that heatmaps compare; a map that goes beyond it stretches it."""
-        own = scale_of(difference)
-        if self._calibration is None:
-            return own
-        low, high = self._calibration.map_range
-        return HeatmapScale(low=low, high=max(high, own.high))
 
     def _rejection(
         self,
@@ -344,11 +399,28 @@ class Appraiser:
         )
 
 
+def _large_enough(faces: Sequence[Face]) -> bool:
+    """Whether a face holds more than methods see, which is 92 px between the irises."""
+    return bool(faces) and faces[0].inter_ocular_px >= LEAST_DECODED_IOD_PX
+
+
+def _to_sent(matrix: NDArray[np.float64], reduction: int) -> NDArray[np.float64]:
+    """A transform to pixels of the photograph as decoded, made one to those of the photograph as sent."""
+    sent = matrix * reduction
+    sent[:, 2] += 0.5 * reduction - 0.5
+    return sent
+
+
+def _version_label(method: MethodIdentity) -> str:
+    version = f"version {method.version.partition('/')[0]}"
+    return f"{version}, {method.calibration}" if method.calibration else f"{version}, not calibrated"
+
+
 def _occlusion_gate(version: str, place: Workplace) -> OcclusionFinder:
     from service.appraisal.gates.occlusion_gate import OcclusionGate
 
     calibration = load_occlusion_calibration(version)
-    return OcclusionGate(place.store.tensors(calibration.model), calibration, place.device)
+    return OcclusionGate(place.store.tensors(calibration.model), calibration, place.device, place.batching)
 
 
 def pick_device(wanted: str) -> str:

@@ -16,6 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from service.appraisal.pictures.colour_scale import (
+    ColourScale,
+    ScaleUnit,
+    relative_scale,
+    scale_from_json,
+    scale_to_json,
+)
 from service.errors import ConfigurationError
 from service.records import Region
 
@@ -36,8 +43,9 @@ class Calibration:
     rating_knots: tuple[tuple[float, float], ...]  # (score, rating), scores increasing
     normal_quantiles: tuple[float, ...]  # score at percentiles 0, 1, .. 100 of the normal cohort
     regions: Mapping[str, tuple[float, float]]  # region -> mean and SD of the score in the normal cohort
-    map_range: tuple[float, float]  # difference shown as nothing and as the most by the heatmap
+    map_range: tuple[float, float]  # differences between which normal faces spread; see ``scale_of``
     weights_sha256: str = ""  # the only weights it holds for; "" where the method and version say enough
+    colour_scale: ColourScale | None = None  # of its pictures; None in those made before there was one
 
     def rating(self, score: float) -> float:
         """Return the rating, 1 (least) to 7 (most normal)."""
@@ -54,6 +62,21 @@ class Calibration:
             return None
         mean, deviation = self.regions[region.value]
         return (mean - score) / deviation
+
+
+def scale_of(calibration: Calibration | None, difference: NDArray[np.float32]) -> ColourScale:
+    """What the colours of a picture mean: the same for every picture by one calibration.
+
+    Args:
+        calibration: Of the method; None makes the picture's own differences its scale.
+        difference: (S, S) float32, NaN where nothing was judged.
+    """
+    if calibration is None:
+        return relative_scale(difference)
+    if calibration.colour_scale is not None:
+        return calibration.colour_scale
+    low, high = calibration.map_range
+    return ColourScale(unit=ScaleUnit.DIFFERENCE, low=low, high=high)
 
 
 def linear_knots(scores: Sequence[float], ratings: Sequence[float]) -> tuple[tuple[float, float], ...]:
@@ -142,6 +165,7 @@ def read_calibration(path: Path) -> Calibration:
             regions={name: (float(mean), float(sd)) for name, (mean, sd) in raw["regions"].items()},
             map_range=(float(raw["map_range"][0]), float(raw["map_range"][1])),
             weights_sha256=str(raw.get("weights_sha256", "")),
+            colour_scale=scale_from_json(raw["colour_scale"]) if "colour_scale" in raw else None,
         )
     except (OSError, KeyError, ValueError, TypeError) as exc:
         raise ConfigurationError(f"calibration {path}: {exc!r}") from exc
@@ -161,5 +185,17 @@ def save_calibration(calibration: Calibration, directory: Path = CALIBRATIONS_DI
         **({"weights_sha256": calibration.weights_sha256} if calibration.weights_sha256 else {}),
     }
     path = directory / f"{calibration.version}.json"
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=1)
+    if calibration.colour_scale is not None:  # its rows on one line each
+        rows = {
+            name: _rows(value) if isinstance(value, list) else json.dumps(value)
+            for name, value in scale_to_json(calibration.colour_scale).items()
+        }
+        scale = ",\n".join(f'  "{name}": {value}' for name, value in rows.items())
+        text = text.removesuffix("\n}") + f',\n "colour_scale": {{\n{scale}\n }}\n}}'
+    path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _rows(table: list[list[float]]) -> str:
+    return "[\n" + ",\n".join(f"   {json.dumps(row)}" for row in table) + "\n  ]"

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from service.appraisal.appraiser import AppraisalMaps
-from service.appraisal.heatmap import paint, scale_of
+from service.appraisal.pictures.colour_scale import relative_scale
+from service.appraisal.pictures.paint import paint
 
 _COLUMNS = 5
 _TITLE_PX = 20
@@ -30,7 +31,7 @@ def render_layer_sheet(maps: AppraisalMaps, layers: Sequence[NDArray[np.float32]
     """
     tiles = [("photograph", maps.aligned), ("normal counterpart", maps.normalised)]
     for number, layer in enumerate(layers, start=1):
-        tiles.append((f"layer {number}", paint(maps.aligned, layer, scale_of(layer))))
+        tiles.append((f"layer {number}", paint(maps.aligned, layer, relative_scale(layer))))
     side = maps.aligned.shape[0]
     rows = -(-len(tiles) // _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * side, rows * (side + _TITLE_PX)), _PAPER)

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from service.appraisal.batching import ALONE, Batching
 from service.appraisal.face.alignment import AlignedFace
 from service.appraisal.models import ModelStore
 from service.errors import ConfigurationError, UnknownMethodError
@@ -42,6 +43,7 @@ class Workplace:
     device: str = "cpu"  # "cpu" or "cuda"
     size: int = 256  # side of the canonical square in pixels
     progress: Progress = unwatched  # called by what takes long with steps done and in all
+    batching: Batching = ALONE  # of forward passes
 
 
 class Normaliser(Protocol):

@@ -23,6 +23,7 @@ from service.errors import SemblanceError
 
 _log = structlog.get_logger(__name__)
 
+Seal = Callable[[Pool, Settings], int]  # seals what waits; answers how much it was
 _LOOK_EVERY_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 _BATCH = 200
@@ -31,7 +32,7 @@ _BATCH = 200
 class AuditThreads:
     """Seals, and sends to the syslog server of the settings, until stopped."""
 
-    def __init__(self, settings: Settings, pool: Pool) -> None:
+    def __init__(self, settings: Settings, pool: Pool, seal: Seal = seal_pending) -> None:
         """Nothing runs before ``start``.
 
         Raises:
@@ -41,7 +42,7 @@ class AuditThreads:
         self._pool = pool
         self._stopped = threading.Event()
         server = syslog_server(settings)
-        turns: dict[str, Callable[[], None]] = {"audit-seal": self._seal}
+        turns: dict[str, Callable[[], None]] = {"audit-seal": lambda: self._sealed(seal)}
         if server is not None:
             turns["audit-send"] = lambda: self._send(server)
         self._threads = [
@@ -60,8 +61,8 @@ class AuditThreads:
         for thread in self._threads:
             thread.join()
 
-    def _seal(self) -> None:
-        seal_pending(self._pool, self._settings)
+    def _sealed(self, seal: Seal) -> None:
+        seal(self._pool, self._settings)
 
     def _send(self, server: SyslogServer) -> None:
         while not self._stopped.is_set() and send_batch(self._pool, server) == _BATCH:

@@ -81,7 +81,7 @@ def _decoded(request: dict[str, Any], data: bytes) -> decoders.Decoded:
         case "frame":
             return decoders.decode(data, announced(data), FrameGeometry(**request["geometry"]))
         case "picture":
-            return decoders.read_picture(data)
+            return decoders.read_picture(data, int(request["reduction"]))
         case "srgb":
             shape = tuple(request["shape"])
             size = int(np.prod(shape))

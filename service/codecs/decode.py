@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.pixels.processing import convert_color_space
 
-from service.codecs.codestream import announced, check, check_complete
+from service.codecs.codestream import Family, announced, check, check_complete
 from service.codecs.frame import MAX_PIXELS, DecodedFrame, DecodedPicture, FrameGeometry
 from service.codecs.pool import CodecPool, shared_pool
 from service.errors import UndecodablePhotographError
@@ -21,7 +21,8 @@ def decode_frame(codestream: bytes, geometry: FrameGeometry, pool: CodecPool | N
 
     Args:
         codestream: Of one frame; which of these it is, it says itself.
-        geometry: What the data set says of it; its size must be the code stream's.
+        geometry: What the data set says of it; its size must be the code stream's, rows and columns may be
+            exchanged. What is no 8-bit JPEG is decoded whole, whatever reduction is asked for.
         pool: Who decodes; None for the process's own.
 
     Returns:
@@ -34,28 +35,71 @@ def decode_frame(codestream: bytes, geometry: FrameGeometry, pool: CodecPool | N
         DecoderLostError: It ended the process that decoded it, or took too long.
     """
     found = announced(codestream)
+    if (found.rows, found.columns) == (geometry.columns, geometry.rows):
+        # The sender wrote the data set for the picture as its EXIF orientation turns it.
+        geometry = replace(geometry, rows=found.rows, columns=found.columns)
     check(found, geometry)
     check_complete(codestream)
+    if found.family is not Family.JPEG or found.precision != 8:
+        geometry = replace(geometry, reduction=1)
     samples = geometry.rows * geometry.columns * found.components
     answer = (pool or shared_pool()).ask(
         {"what": "frame", "geometry": asdict(geometry)},
         codestream,
         samples * (1 if found.precision <= 8 else 2),
     )
-    shape = (geometry.rows, geometry.columns)
+    shape = (-(-geometry.rows // geometry.reduction), -(-geometry.columns // geometry.reduction))
     if answer.pixels.shape != (shape if found.components == 1 else (*shape, found.components)):
         raise UndecodablePhotographError("the compressed frame decodes to another size than it says")
     return _as_rgb(answer.pixels, answer.photometric_interpretation, found.precision)
 
 
-def read_picture(data: bytes, pool: CodecPool | None = None) -> DecodedPicture:
+def read_picture(data: bytes, pool: CodecPool | None = None, *, least_side: int = 0) -> DecodedPicture:
     """Decode a JPEG, PNG, TIFF or WebP file.
+
+    Args:
+        data: The file.
+        pool: Who decodes; None for the process's own.
+        least_side: Pixels that are enough for the longer side of a JPEG; 0 decodes it whole.
 
     Raises:
         UndecodablePhotographError, UnsupportedPhotographError, DecoderLostError: As of ``decode_frame``.
     """
-    answer = (pool or shared_pool()).ask({"what": "picture"}, data, 3 * MAX_PIXELS)
-    return _picture(answer.pixels, answer.notes)
+    sent = _jpeg_size(data) if least_side else None
+    reduction = reduction_of(*sent, least_side) if sent is not None else 1
+    request = {"what": "picture", "reduction": reduction}
+    picture = _picture(*_asked(pool or shared_pool(), request, data))
+    if sent is None or reduction == 1:
+        return picture
+    as_stored = picture.rgb.shape[:2] == (-(-sent[0] // reduction), -(-sent[1] // reduction))
+    return replace(picture, sent_size=sent if as_stored else sent[::-1])
+
+
+def _asked(
+    pool: CodecPool, request: dict[str, object], data: bytes
+) -> tuple[NDArray[np.generic], tuple[str, ...]]:
+    answer = pool.ask(request, data, 3 * MAX_PIXELS)
+    return answer.pixels, answer.notes
+
+
+def reduction_of(rows: int, columns: int, least_side: int) -> int:
+    """By how much a JPEG is decoded smaller so that its longer side keeps ``least_side`` pixels: 1, 2 or 4.
+
+    Args:
+        rows: Of the photograph.
+        columns: Likewise.
+        least_side: 0 decodes it whole.
+    """
+    return next((by for by in (4, 2) if 0 < by * least_side <= max(rows, columns)), 1)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Rows and columns of a JPEG file by its header; None of any other."""
+    try:
+        found = announced(data)
+    except UndecodablePhotographError:
+        return None
+    return (found.rows, found.columns) if found.family is Family.JPEG else None
 
 
 def to_srgb(rgb: NDArray[np.uint8], profile: bytes, pool: CodecPool | None = None) -> DecodedPicture:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from service.codecs.codestream import Announced, Family
+from service.codecs.deep_png import eight_bits, is_deep_png
 from service.codecs.frame import MAX_PIXELS, FrameGeometry
 from service.errors import UndecodablePhotographError, UnsupportedPhotographError
 
@@ -58,6 +59,7 @@ def _jpeg(codestream: bytes, geometry: FrameGeometry) -> Decoded:
     that contradicts them, and viewers follow the stream. The attribute decides where it is silent.
     """
     with Image.open(io.BytesIO(codestream), formats=("JPEG",)) as image:
+        image.draft(None, (image.width // geometry.reduction, image.height // geometry.reduction))
         if image.mode == "L":
             image.load()
             return Decoded(pixels=image, photometric_interpretation=geometry.photometric_interpretation)
@@ -130,8 +132,12 @@ def _signed(pixels: NDArray[np.generic], precision: int) -> NDArray[np.generic]:
 # --- picture files and colour profiles
 
 
-def read_picture(data: bytes) -> Decoded:
+def read_picture(data: bytes, reduction: int = 1) -> Decoded:
     """Decode a picture file: upright, and sRGB.
+
+    Args:
+        data: The file.
+        reduction: By which the sides of a colour JPEG are decoded smaller: 1, 2 or 4.
 
     Raises:
         UndecodablePhotographError, UnsupportedPhotographError: See ``service.codecs.decode.read_picture``.
@@ -140,11 +146,21 @@ def read_picture(data: bytes) -> Decoded:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "WEBP")) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UnsupportedPhotographError(f"{image.width} x {image.height} pixels are too many")
+            if is_deep_png(data):
+                return Decoded(pixels=eight_bits(_png(data), data))
+            if image.format == "JPEG" and image.mode == _RGB:
+                image.draft(None, (image.width // reduction, image.height // reduction))
             image.load()
             profile = image.info.get("icc_profile") or b""
             return _converted(ImageOps.exif_transpose(image), profile)
     except UnidentifiedImageError as exc:
         raise UndecodablePhotographError("neither DICOM nor a JPEG, PNG, TIFF or WebP picture") from exc
+
+
+def _png(data: bytes) -> NDArray[np.generic]:
+    from imagecodecs import png_decode
+
+    return np.asarray(png_decode(data))
 
 
 def to_srgb(rgb: NDArray[np.uint8], profile: bytes) -> Decoded:
@@ -157,7 +173,7 @@ def _converted(image: Image.Image, profile: bytes) -> Decoded:
     notes: tuple[str, ...] = ()
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max() > 255 else 255.0
+        top = next((each for each in (255.0, 4095.0) if values.max() <= each), 65535.0)
         grey = np.clip(np.rint(values * (255.0 / top)), 0, 255).astype(np.uint8)
         return Decoded(pixels=np.repeat(grey[..., None], 3, axis=2))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -194,7 +210,7 @@ def preload() -> None:
     """Import what the functions above need, so that the first photograph does not wait for it."""
     import jpeg_ls  # noqa: F401
     import openjpeg  # noqa: F401
-    from imagecodecs import jpeg8_decode  # noqa: F401
+    from imagecodecs import jpeg8_decode, png_decode  # noqa: F401
 
     warnings.simplefilter("ignore")  # trailing bytes and the like are common and harmless
     Image.init()

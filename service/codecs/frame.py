@@ -27,13 +27,14 @@ class FrameGeometry:
     bits_stored: int
     pixel_representation: int  # 0: unsigned, 1: two's complement
     photometric_interpretation: str
+    reduction: int = 1  # by which the sides of an 8-bit JPEG are decoded smaller: 1, 2 or 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecodedFrame:
     """Samples out of a code stream, in memory that nobody can write to any more."""
 
-    pixels: NDArray[np.generic]  # (H, W) or (H, W, C), 8 or 16 bits, not writeable
+    pixels: NDArray[np.generic]  # (H, W) or (H, W, C), 8 or 16 bits, not writeable; reduced as asked for
     photometric_interpretation: str  # of these samples
 
 
@@ -43,6 +44,7 @@ class DecodedPicture:
 
     rgb: NDArray[np.uint8]  # (H, W, 3) uint8, sRGB, not writeable
     notes: tuple[str, ...]  # what had to be assumed
+    sent_size: tuple[int, int] | None = None  # rows and columns of the file; None: those of ``rgb``
 
 
 def geometry_of(ds: Dataset) -> FrameGeometry:

@@ -357,7 +357,8 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "simulate": Command(
             panel=Panel.OUTCOMES,
             load=_simulate,
-            summary="Make up five years of cases with things planted in them, and say what the charts find.",
+            summary="Make up five years of cases with things planted in them, and say what the charts "
+            "find, as JSON.",
         ),
         "audit": Command(
             panel=Panel.AUDIT, load=_audit, summary="Audit messages: list them, verify them and the ledger."

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from service.commands.options import DataDir, settings_of
-from service.commands.state import Output, print_table
+from service.commands.state import Output
 from service.config import Destination, Settings
 from service.database import deliveries, destinations, outbox
 from service.database.destinations import DeliveryCounts, DestinationState
@@ -45,9 +45,13 @@ def destinations_command(
     if output is Output.JSON:
         sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")
         return
-    console = Console()
-    print_table(console, "Destinations", found["destinations"])
-    print_table(console, "Given up", found["dead"])
+    for row in found["destinations"]:
+        sys.stdout.writelines(f"{line}\n" for line in _lines(row))
+    if found["dead"]:
+        sys.stdout.write("Given up\n")
+    for row in found["dead"]:
+        sys.stdout.write(f"  {row['result']}\n    to {row['destination']}, {row['attempts']} attempts")
+        sys.stdout.write(f": {row['error']}\n" if row["error"] else "\n")
 
 
 def _probe(connection: Connection, name: str) -> None:
@@ -106,6 +110,20 @@ def _row(
         "failures": state.failures if state else 0,
         "last_error": state.last_error if state else "",
     }
+
+
+def _lines(row: Mapping[str, object]) -> Iterator[str]:
+    """A destination for people, in lines that fit a terminal of 80 columns."""
+    yield f"{row['destination']}  {row['node']}"
+    probe = f", tried again in {row['next_probe_s']} s" if row["next_probe_s"] is not None else ""
+    yield f"  breaker {row['breaker']}{probe}; last answer {row['answered'] or 'none'}"
+    yield (
+        f"  {row['waiting']} waiting, {row['under_way']} under way, {row['done']} delivered, "
+        f"{row['dead']} given up"
+    )
+    if row["failures"]:
+        yield f"  failed {row['failures']} times in a row: {row['last_error']}"
+    yield ""
 
 
 def _address(destination: Destination) -> str:

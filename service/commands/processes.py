@@ -105,7 +105,14 @@ def hl7() -> None:
 def worker(
     queues: Annotated[list[Queue] | None, typer.Argument(help="Queues to serve; none: all.")] = None,
     *,
-    concurrency: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads; default: 1, and SEMBLANCE_APPRAISAL_THREADS for gpu.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run a worker: appraisals, result objects, deliveries.
 
@@ -118,7 +125,8 @@ def worker(
     settings = load_settings()
     served = queues or list(Queue)
     declare_tasks(served)
-    serve(settings, served, concurrency)
+    alone = settings.appraisal_threads if Queue.GPU in served else 1
+    serve(settings, served, concurrency or alone)
 
 
 def declare_tasks(queues: list[Queue]) -> None:

@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from reporting.fhir.database import persons
+from reporting.holdings.database import holdings
 from service.commands.options import DataDir, settings_of
 from service.config import Settings
 from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox, studies
 from service.database.pool import Connection, connect
 from service.database.studies import Study
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, UnknownStepError
 from service.exit_codes import ExitCode
 from service.pipeline.retry import dead_instances, retry_instance
 from service.records import Instance, LedgerEntry
@@ -84,13 +85,26 @@ def retry(
             chosen = list(dict.fromkeys(d.instance_id for d in deliveries.dead(connection, destination)))
         else:
             chosen = dead_instances(connection)
-    for instance_id in chosen:
-        with connect(settings) as connection:
-            step = retry_instance(connection, instance_id)
-            instance = instances.get(connection, instance_id)
-        sys.stdout.write(f"{instance.sop_instance_uid} goes back to {step.task}\n")
+            if resting := holdings.retry(connection):
+                sys.stdout.write(f"{resting} headers are read for the index again\n")
+    stuck = [each for each in chosen if not _put_back(settings, each)]
     if not chosen:
         sys.stdout.write("nothing was given up\n")
+    if stuck:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _put_back(settings: Settings, instance_id: int) -> bool:
+    """Put one photograph back; False, with a message, when it died in a step that this version lacks."""
+    try:
+        with connect(settings) as connection:
+            instance = instances.get(connection, instance_id)
+            step = retry_instance(connection, instance_id)
+    except UnknownStepError as exc:
+        sys.stderr.write(f"semblance: {instance.sop_instance_uid}: {exc}\n")
+        return False
+    sys.stdout.write(f"{instance.sop_instance_uid} goes back to {step.task}\n")
+    return True
 
 
 def _require_destination(settings: Settings, connection: Connection, name: str) -> None:
@@ -127,6 +141,7 @@ def _all(connection: Connection) -> dict[str, object]:
             {**asdict(each), "received_at": each.received_at.isoformat(timespec="seconds")}
             for each in instances.quarantine(connection, _NEWEST)
         ],
+        "unindexed": [asdict(each) for each in holdings.unindexed(connection, _NEWEST)],
         "outbox": outbox.waiting(connection),
         "deliveries": [
             {"destination": name, "state": state.value, "objects": number}
@@ -246,6 +261,7 @@ def _print_all(console: Console, found: dict[str, object]) -> None:
         ("identity", "Whose is it: to be decided by somebody"),
         ("missing", "Announced and missing"),
         ("quarantine", "Quarantined: other bytes under a known SOP Instance UID"),
+        ("unindexed", "Headers that queries do not find, or find in part"),
         ("newest", "Newest"),
     ):
         rows = found[key]

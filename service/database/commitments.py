@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from service.database.pool import Connection
 
+_LEASE_EACH_S = 0.1  # for one reference, whose bytes are read back
+
 
 @dataclass(frozen=True, kw_only=True)
 class SopReference:
@@ -64,7 +66,7 @@ def add(
 def claim(
     connection: Connection, lease_s: float, commitment_id: int | None = None
 ) -> CommitmentRequest | None:
-    """Take one request that is due for one attempt at reporting it, for at most ``lease_s`` seconds.
+    """Take one request that is due for one attempt at reporting it, for ``lease_s`` and its references' time.
 
     Args:
         connection: In a transaction.
@@ -73,14 +75,15 @@ def claim(
     """
     row = connection.execute(
         "UPDATE commitment_request SET attempts = attempts + 1,"
-        " next_attempt_at = now() + make_interval(secs => %(lease_s)s)"
+        " next_attempt_at = now() + make_interval(secs => %(lease_s)s + %(lease_each_s)s *"
+        "  cardinality(sop_instance_uids))"
         " WHERE commitment_id = (SELECT commitment_id FROM commitment_request"
         "  WHERE reported_at IS NULL AND next_attempt_at <= now()"
         "  AND (%(commitment_id)s::bigint IS NULL OR commitment_id = %(commitment_id)s)"
         "  ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED)"
         " RETURNING commitment_id, transaction_uid, requester_ae_title, requester_address,"
         " sop_class_uids, sop_instance_uids, attempts",
-        {"lease_s": lease_s, "commitment_id": commitment_id},
+        {"lease_s": lease_s, "lease_each_s": _LEASE_EACH_S, "commitment_id": commitment_id},
     ).fetchone()
     if row is None:
         return None

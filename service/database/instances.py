@@ -25,19 +25,21 @@ _SELECT = f"SELECT {_COLUMNS} FROM instance"  # noqa: S608 -- constant
 _OFFERED = tuple(field.name for field in fields(NewInstance))
 _ARRAYS = ", ".join(f"%({name})s::{'bigint' if name == 'size_bytes' else 'text'}[]" for name in _OFFERED)
 _NAMES = ", ".join(_OFFERED)
+_STORED = ", ".join(name for name in _OFFERED if name != "remarks")
 _INSERT_NEW = f"""
 WITH offered AS (SELECT * FROM unnest({_ARRAYS}) AS offered ({_NAMES})),
 inserted AS (
-    INSERT INTO instance ({_NAMES}) SELECT {_NAMES} FROM offered
+    INSERT INTO instance ({_STORED}) SELECT {_STORED} FROM offered
     ON CONFLICT (sop_instance_uid) DO NOTHING
     RETURNING instance_id, sop_instance_uid, calling_ae_title, peer_address, sha256, association_id
 ),
 logged AS (
     INSERT INTO ledger (instance_id, sop_instance_uid, event, detail)
     SELECT instance_id, sop_instance_uid, %(event)s, jsonb_build_object(
-        'calling_ae_title', calling_ae_title, 'peer_address', peer_address, 'sha256', sha256,
-        'association', association_id)
-    FROM inserted
+        'calling_ae_title', inserted.calling_ae_title, 'peer_address', inserted.peer_address,
+        'sha256', inserted.sha256, 'association', inserted.association_id)
+        || CASE remarks WHEN '' THEN '{{}}'::jsonb ELSE jsonb_build_object('remarks', remarks) END
+    FROM inserted JOIN offered USING (sop_instance_uid)
 ),
 asked AS (
     INSERT INTO outbox (task, queue, subject_id) SELECT %(task)s, %(queue)s, instance_id::text FROM inserted
@@ -74,6 +76,7 @@ def receive(connection: Connection, new: NewInstance) -> tuple[Receipt, int]:
         "peer_address": new.peer_address,
         "sha256": new.sha256,
         "association": new.association_id,
+        **({"remarks": new.remarks} if new.remarks else {}),
     }
     if row is not None:
         instance_id = int(row["instance_id"])
@@ -175,6 +178,12 @@ def by_uid(connection: Connection, sop_instance_uid: str) -> Instance | None:
     """The instance of that SOP Instance UID, or None."""
     row = connection.execute(_SELECT + " WHERE sop_instance_uid = %s", (sop_instance_uid,)).fetchone()
     return _instance(row) if row else None
+
+
+def by_uids(connection: Connection, sop_instance_uids: Sequence[str]) -> dict[str, Instance]:
+    """The instances of those SOP Instance UIDs that are known, by UID."""
+    rows = connection.execute(_SELECT + " WHERE sop_instance_uid = ANY(%s)", (list(sop_instance_uids),))
+    return {row["sop_instance_uid"]: _instance(row) for row in rows}
 
 
 def newest(connection: Connection, limit: int) -> list[Instance]:

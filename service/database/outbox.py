@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,6 +48,7 @@ def put_after(connection: Connection, task: str, queue: str, subject_id: int | s
         " VALUES (%s, %s, %s, now() + make_interval(secs => %s))",
         (task, queue, str(subject_id), delay_s),
     )
+    nudge(connection)  # relays sleep until the next message that they know of is due
 
 
 def take_due(connection: Connection, limit: int) -> list[OutboxMessage]:
@@ -57,6 +59,14 @@ def take_due(connection: Connection, limit: int) -> list[OutboxMessage]:
         (limit,),
     )
     return [OutboxMessage(**row) for row in rows]
+
+
+def next_due_s(connection: Connection) -> float:
+    """Seconds until the next message that is held back is due; infinite when none is."""
+    row = connection.execute(
+        "SELECT extract(epoch FROM min(not_before) - now())::float8 AS due_s FROM outbox"
+    ).fetchone()
+    return float(row["due_s"]) if row and row["due_s"] is not None else math.inf
 
 
 def delete(connection: Connection, outbox_ids: Sequence[int]) -> None:
@@ -71,8 +81,8 @@ def waiting(connection: Connection) -> int:
 
 
 def nudge(connection: Connection) -> None:
-    """Wake the relays when this transaction commits; without it they look by themselves ten times a second.
+    """Wake the relays when this transaction commits; without it the message waits for their next sweep.
 
-    Takes a lock that commits queue for: not for the receiving path's own transaction.
+    Takes a lock that commits queue for: the receiving path does it after its own transaction.
     """
     connection.execute("SELECT pg_notify(%s, '')", (CHANNEL,))

@@ -74,6 +74,8 @@ def transaction(pool: Pool, timeout_s: float | None = None) -> Iterator[Connecti
     try:
         with pool.connection(timeout_s) as connection:
             yield connection
+    except psycopg.errors.ProgramLimitExceeded:
+        raise  # a value too long for an index: the database is there, and will say so again
     except (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable) as exc:
         raise TransactionConflictError(f"PostgreSQL: {exc}") from exc
     except errors.QueryCanceled as exc:

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import io
-import threading
-from functools import lru_cache
-from pathlib import Path
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from service.appraisal.appraiser import Appraised, Appraiser
-from service.appraisal.heatmap import encode_png
-from service.appraisal.models import ModelStore
+from service.appraisal.appraiser import Appraised
 from service.codecs.pool import shared_pool
-from service.database import appraisals, deliveries, instances
+from service.config import Settings
+from service.database import appraisals, deliveries, instances, pictures
 from service.database.pool import transaction
+from service.pictures.encode import encode_jpeg, encode_png
+from service.pictures.native_map import encode_map
 from service.pipeline.celery_app import task
 from service.pipeline.context import Context
+from service.pipeline.deadline import still_wanted
+from service.pipeline.gpu import appraiser_of, memory_budget, needed_bytes
 from service.pipeline.origin import kept_reason
 from service.pipeline.progress import appraised, kept
-from service.records import AppraisalStatus, LedgerEvent
+from service.records import AppraisalStatus, LedgerEvent, PictureEncoding
 from service.steps import APPRAISE
 from service.storage.local import InstanceStore
-
-# Face finder and models are loaded once in a process and work on one photograph at a time.
-_ONE_AT_A_TIME = threading.Lock()
-
-
-@lru_cache(maxsize=2)
-def _appraiser(method: str, model_dir: Path | None, device: str) -> Appraiser:
-    return Appraiser(method, store=ModelStore(model_dir), device=device)
 
 
 def _load_models(context: Context) -> None:
     """Build the method, and start a decoder, before the first photograph comes."""
-    settings = context.settings
     shared_pool().warm()
-    _appraiser(settings.method, settings.model_dir, settings.device).load()
+    appraiser_of(context.settings).load()
 
 
 @task(APPRAISE, prepare=_load_models)
@@ -65,49 +55,67 @@ def appraise(context: Context, instance_id: int) -> None:
         with transaction(context.pool) as connection:
             kept(connection, instance_id, {"reason": reason.value})
         return
-    outcome = appraised_by_method(context, content, instance.sop_instance_uid)
-    heatmap_sha256, difference_map_sha256 = keep_maps(context.store, outcome)
+    made = appraised_by_method(context, content, instance.sop_instance_uid)
+    outcome = made.outcome
+    difference_map_sha256 = keep_map(context.store, outcome)
     with transaction(context.pool) as connection:
         if instances.lock(connection, instance_id).version != instance.version:
             return  # corrected meanwhile: its new version is appraised by a message of its own
+        still_wanted()
         appraisals.save(
             connection,
             instance_id=instance_id,
             appraisal=outcome.appraisal,
-            heatmap_sha256=heatmap_sha256,
+            heatmap_sha256=made.picture_sha256,
             difference_map_sha256=difference_map_sha256,
         )
+        pictures.hand_over(connection, outcome.appraisal.appraisal_id, made.drawn)
         if instance.version > 1:
             appraisals.supersede_others(connection, instance_id, outcome.appraisal.pixel_sha256)
         appraised(connection, instance_id, _event(outcome), _detail(outcome))
 
 
-def appraised_by_method(context: Context, content: bytes, sop_instance_uid: str) -> Appraised:
-    """Appraise a stored photograph by the method in force.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """An appraisal with its picture."""
+
+    outcome: Appraised
+    drawn: Mapping[PictureEncoding, bytes]  # files; none of a rejected photograph
+
+    @property
+    def picture_sha256(self) -> str:
+        """Of the picture as everybody gets it; "" for a rejected photograph."""
+        picture = self.drawn.get(PictureEncoding.JPEG)
+        return "" if picture is None else hashlib.sha256(picture).hexdigest()
+
+
+def appraised_by_method(context: Context, content: bytes, sop_instance_uid: str) -> Drawn:
+    """Appraise a stored photograph by the method in force, and draw its picture while its pixels are there.
 
     Raises:
         ModelError: The method's models are at fault.
     """
     settings = context.settings
-    with _ONE_AT_A_TIME:
-        appraiser = _appraiser(settings.method, settings.model_dir, settings.device)
-        return appraiser.appraise_bytes(content, sop_instance_uid=sop_instance_uid)
+    with memory_budget(settings.appraisal_memory_bytes).hold(needed_bytes(content, settings)):
+        outcome = appraiser_of(settings).appraise_bytes(content, sop_instance_uid=sop_instance_uid)
+        return Drawn(outcome=outcome, drawn=_draw(outcome, settings))
 
 
-def keep_maps(store: InstanceStore, outcome: Appraised) -> tuple[str, str]:
-    """Keep heatmap and difference map; returns their SHA-256, "" for a rejected photograph."""
+def _draw(outcome: Appraised, settings: Settings) -> dict[PictureEncoding, bytes]:
+    """Draw and encode the picture, once for all who will show it; none of a rejected photograph."""
     if outcome.maps is None:
-        return "", ""
-    heatmap = store.put(encode_png(outcome.maps.heatmap))
-    difference_map = store.put(encode_npy(outcome.maps.difference))
-    return heatmap.sha256, difference_map.sha256
+        return {}
+    side = settings.picture_long_side_px
+    shown = outcome.maps.triptych(side) if settings.picture == "triptych" else outcome.maps.heatmap(side)
+    drawn = {PictureEncoding.JPEG: encode_jpeg(shown, settings.picture_jpeg_quality)}
+    if any(destination.lossless for destination in settings.destinations):
+        drawn[PictureEncoding.PNG] = encode_png(shown)
+    return drawn
 
 
-def encode_npy(difference: NDArray[np.float32]) -> bytes:
-    """Encode a (H, W) float32 map as a .npy file; equal maps give equal bytes."""
-    buffer = io.BytesIO()
-    np.save(buffer, difference, allow_pickle=False)
-    return buffer.getvalue()
+def keep_map(store: InstanceStore, outcome: Appraised) -> str:
+    """Keep the difference map; returns its SHA-256, "" for a rejected photograph."""
+    return "" if outcome.maps is None else store.put(encode_map(outcome.maps.native)).sha256
 
 
 def _event(outcome: Appraised) -> LedgerEvent:

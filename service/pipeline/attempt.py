@@ -17,9 +17,11 @@ from service.errors import (
     DecoderLostError,
     ResultNotAcceptedError,
     SemblanceError,
+    StepTimeoutError,
 )
 from service.pipeline.backoff import delay_s, full_jitter_s
 from service.pipeline.context import Context
+from service.pipeline.deadline import within
 from service.records import InstanceState, LedgerEvent
 from service.steps import Step, Subject
 
@@ -93,7 +95,7 @@ def _run(
 ) -> tuple[Outcome, BaseException | None]:
     log = _log.bind(step=step.task, subject=step.subject.value, subject_id=subject_id, attempt=number)
     try:
-        function(context, subject_id)
+        within(context.settings.step_timeout_s, lambda: function(context, subject_id))
     except DatabaseUnavailableError as exc:
         log.warning("step postponed", error=str(exc))
         return _settle(context, step, subject_id, number, exc, count=False), exc
@@ -142,7 +144,8 @@ def _allowed(context: Context, step: Step, error: BaseException | None = None) -
     A photograph that ends its decoder gets two: the first may have been somebody else's doing.
     """
     settings = context.settings
-    if isinstance(error, DecoderLostError):
+    hung = isinstance(error, StepTimeoutError) and step.subject is Subject.INSTANCE
+    if hung or isinstance(error, DecoderLostError):
         return min(_DECODERS_LOST, settings.step_max_attempts)
     patient = step.subject is Subject.DELIVERY and not isinstance(error, ResultNotAcceptedError)
     return settings.delivery_max_attempts if patient else settings.step_max_attempts

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from service.database import appraisals, instances, outbox, reappraisals
+from service.database import appraisals, instances, outbox, pictures, reappraisals
 from service.database.pool import transaction
 from service.errors import ModelError, SemblanceError
-from service.pipeline.appraise import appraised_by_method, keep_maps
+from service.pipeline.appraise import appraised_by_method, keep_map
 from service.pipeline.celery_app import errand
 from service.pipeline.context import Context
 from service.steps import REAPPRAISE, REPORT_AGAIN
@@ -31,8 +31,8 @@ def reappraise(context: Context, instance_id: int) -> None:
     most = context.settings.step_max_attempts
     try:
         content = context.store.read(instance.sha256)
-        outcome = appraised_by_method(context, content, instance.sop_instance_uid)
-        heatmap, difference_map = keep_maps(context.store, outcome)
+        made = appraised_by_method(context, content, instance.sop_instance_uid)
+        difference_map = keep_map(context.store, made.outcome)
     except ModelError:
         raise  # of this worker, not of the photograph: it is asked for again
     except SemblanceError as exc:
@@ -40,15 +40,17 @@ def reappraise(context: Context, instance_id: int) -> None:
             for phase in wanted:
                 reappraisals.mark_failed(connection, instance_id, phase, type(exc).__name__, most)
         return
-    phase = outcome.appraisal.method.phase
+    appraisal = made.outcome.appraisal
+    phase = appraisal.method.phase
     with transaction(context.pool) as connection:
         appraisals.save(
             connection,
             instance_id=instance_id,
-            appraisal=outcome.appraisal,
-            heatmap_sha256=heatmap,
+            appraisal=appraisal,
+            heatmap_sha256=made.picture_sha256,
             difference_map_sha256=difference_map,
         )
+        pictures.hand_over(connection, appraisal.appraisal_id, made.drawn)
         for each in wanted:
             if each == phase:
                 reappraisals.mark_done(connection, instance_id, each)

@@ -1,6 +1,7 @@
 """The relay moves the outbox to the broker and enqueues what stalled.
 
-Several may run at once. It wakes by PostgreSQL's NOTIFY and looks by itself ten times a second.
+Several may run at once. They sleep until PostgreSQL notifies them, a message that was held back is due, or it
+is time to sweep.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 import structlog
+from psycopg.rows import TupleRow
 
 from service.config import Settings
 from service.database import outbox
-from service.database.pool import Pool
+from service.database.pool import Pool, transaction
 from service.errors import BrokerUnavailableError, DatabaseUnavailableError
 from service.pipeline.publishing import Publisher, publish_due
 from service.pipeline.sweeper import SWEEPS, Sweep, sweep
@@ -23,7 +25,7 @@ Chore = Callable[[Pool, Settings], None]  # done before each sweep
 
 _log = structlog.get_logger(__name__)
 
-_LOOK_EVERY_S = 0.1
+_STOP_WITHIN_S = 0.5  # of being told to
 _PAUSE_AFTER_FAULT_S = 1.0
 _BATCH = 200
 
@@ -76,8 +78,16 @@ class Relay:
             listener.execute(f"LISTEN {outbox.CHANNEL}")
             while not self._stopped.is_set():
                 self.turn()
-                for _ in listener.notifies(timeout=_LOOK_EVERY_S, stop_after=1):
-                    pass
+                self._sleep(listener)
+
+    def _sleep(self, listener: psycopg.Connection[TupleRow]) -> None:
+        """Wait until somebody notifies, a message that was held back is due, or it is time to sweep."""
+        with transaction(self._pool) as connection:
+            held_back_s = outbox.next_due_s(connection)
+        until = min(self._next_sweep, time.monotonic() + held_back_s)
+        while not self._stopped.is_set() and (left_s := until - time.monotonic()) > 0:
+            for _ in listener.notifies(timeout=min(_STOP_WITHIN_S, left_s), stop_after=1):
+                return
 
     def turn(self) -> None:
         """Publish everything due, and sweep when it is time to.

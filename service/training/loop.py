@@ -134,11 +134,14 @@ def run(
     """
     recent: list[Figures] = []
     first, began = course.step, time.monotonic()
+
+    def done(step: int) -> float:
+        return share_done(step + 1, limits.steps, first, time.monotonic() - began, limits.minutes)
+
     for step in range(first, limits.steps):
-        done = share_done(step + 1, limits.steps, first, time.monotonic() - began, limits.minutes)
-        recent.append(learn(step, done))
+        recent.append(learn(step, done(step)))
         course.count()
-        last = done >= 1.0
+        last = done(step) >= 1.0
         if (step + 1) % LOG_EVERY == 0 or last:
             means = {name: float(np.mean([row[name] for row in recent])) for name in recent[0]}
             means["seconds"] = time.monotonic() - began

@@ -32,6 +32,7 @@ from service.appraisal.calibration import (
 from service.appraisal.face.finder import FaceFinder
 from service.appraisal.models import SITE_LINE, ModelStore
 from service.appraisal.photograph.decode import read_photograph
+from service.appraisal.pictures.colour_scale import measure_scale
 from service.appraisal.registry import COMPARATORS, NORMALISERS, Method, find_method
 from service.appraisal.site import at_site, calibration_id, calibration_of, stored_id
 from service.appraisal.tables import lookup
@@ -178,6 +179,7 @@ def _cohort(
         normal_quantiles=normal_cohort(scores[Region.FACE]),
         regions=region_statistics(scores),
         map_range=map_range(maps),
+        colour_scale=measure_scale(maps),
     )
 
 

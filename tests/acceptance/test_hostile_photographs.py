@@ -27,6 +27,7 @@ from service.records import InstanceState, LedgerEvent
 from tests.dicom_objects import associate, photograph, store_pdus
 from tests.stack import RunningStack
 from tests.unit.service.codecs.streams import mutated, stream
+from tests.waiting import wait_until
 
 GROWTH = 1.5  # of a process's memory, at most
 CLAIMED = 60_000  # pixels of a side
@@ -129,9 +130,13 @@ def test_a_data_set_that_inflates_to_a_gigabyte_is_refused(stack: RunningStack) 
     assert association.is_established
     sock = association.dul.socket
     assert sock is not None
+    association._reactor_checkpoint.clear()  # the answer is for us, not for the association's thread
+    wait_until(lambda: association._is_paused, timeout_s=20, what="the association's thread to pause")
+    association.dimse_timeout = 120
     for pdu in store_pdus(ds, bomb):
         sock.send(pdu)
     _, answer = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
     association.abort()
     assert answer is not None
     assert answer.Status not in (0, None)

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytest
-from PIL import Image
 from pydicom.uid import JPEG2000Lossless
 
 from dicom_node.demo.wrap import encode
+from service.appraisal.pictures.placing import photograph_map
 from service.codecs.pool import shared_pool
-from service.config import Settings
-from service.database import appraisals, instances, ledger, outbox
+from service.config import Destination, Settings
+from service.database import appraisals, instances, ledger, outbox, pictures
 from service.database.pool import Pool, transaction
 from service.errors import InstanceNotStoredError
+from service.pictures.encode import decode, describe
+from service.pictures.native_map import read_map
 from service.pipeline.appraise import appraise
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.context import Context
-from service.records import AppraisalStatus, InstanceState, LedgerEvent, NewInstance
+from service.records import (
+    AppraisalStatus,
+    InstanceState,
+    LedgerEvent,
+    NewInstance,
+    PictureEncoding,
+    SavedAppraisal,
+)
 from service.steps import APPRAISE, REPORT
 from service.storage.local import InstanceStore
 from tests.photographs import face, faceless, photograph
@@ -56,13 +66,39 @@ def test_an_appraisal_is_saved_with_its_maps_and_the_report_is_due(context: Cont
         due = {(message.task, message.subject_id) for message in outbox.take_due(connection, 10)}
     assert (REPORT.task, str(instance_id)) in due
     assert saved.appraisal.status is AppraisalStatus.APPRAISED
-    difference = np.load(io.BytesIO(context.store.read(saved.difference_map_sha256)), allow_pickle=False)
-    assert (difference.shape, difference.dtype) == (face().shape[:2], np.float32)
-    assert np.isfinite(difference).any()
-    assert np.isnan(difference).any()
-    heatmap = Image.open(io.BytesIO(context.store.read(saved.heatmap_sha256)))
-    assert heatmap.format == "PNG"
-    assert heatmap.size[1] == face().shape[0]
+    native = read_map(context.store.read(saved.difference_map_sha256))
+    assert native.difference.shape == (256, 256)
+    assert (native.rows, native.columns) == face().shape[:2]
+    assert np.isfinite(native.difference).any()
+    assert np.isnan(photograph_map(native)).any()
+    assert decode(native.counterpart).shape == (256, 256, 3)
+    drawn = waiting(context, saved)
+    assert set(drawn) == {PictureEncoding.JPEG}
+    assert hashlib.sha256(drawn[PictureEncoding.JPEG]).hexdigest() == saved.heatmap_sha256
+    assert not context.store.contains(saved.heatmap_sha256)  # its Secondary Capture will be its only place
+    assert describe(drawn[PictureEncoding.JPEG]).rows == face().shape[0]
+
+
+def waiting(context: Context, saved: SavedAppraisal) -> Mapping[PictureEncoding, bytes]:
+    with transaction(context.pool) as connection:
+        return pictures.pending(connection, saved.appraisal.appraisal_id)
+
+
+def test_pictures_are_drawn_as_the_settings_say(context: Context) -> None:
+    lossless = Destination(name="vna", ae_title="VNA", host="127.0.0.1", port=11112, lossless=True)
+    wanted = {"picture": "triptych", "picture_long_side_px": 600, "destinations": (lossless,)}
+    configured = replace(context, settings=context.settings.model_copy(update=wanted))
+    instance_id = receive(configured, encode(photograph()))
+    appraise(configured, instance_id)
+    with transaction(context.pool) as connection:
+        (saved,) = appraisals.for_instance(connection, instance_id)
+    drawn = waiting(configured, saved)
+    assert set(drawn) == set(PictureEncoding)
+    jpeg, png = (decode(drawn[each]).astype(int) for each in (PictureEncoding.JPEG, PictureEncoding.PNG))
+    assert jpeg.shape == png.shape
+    assert 580 < png.shape[1] <= 600
+    assert png.shape[0] < png.shape[1] / 2
+    assert np.abs(jpeg - png).mean() < 4
 
 
 def test_running_it_twice_changes_nothing(context: Context) -> None:

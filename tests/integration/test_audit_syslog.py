@@ -105,7 +105,7 @@ def test_photographs_are_received_while_the_syslog_server_is_away(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_fault_nobody_foresaw_ends_the_thread_and_another_takes_its_place(
-    settings: Settings, pool: Pool, store: InstanceStore, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, pool: Pool, store: InstanceStore
 ) -> None:
     faults_left = ["one", "two"]
 
@@ -114,8 +114,7 @@ def test_a_fault_nobody_foresaw_ends_the_thread_and_another_takes_its_place(
             raise LookupError(faults_left.pop())
         return seal_pending(of, by)
 
-    monkeypatch.setattr("service.audit.processes.seal_pending", seal)
-    threads = AuditThreads(settings, pool)
+    threads = AuditThreads(settings, pool, seal)
     threads.start()
     try:
         with running(settings, pool, store) as node:

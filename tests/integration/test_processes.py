@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +31,65 @@ def test_a_setting_that_is_wrong_is_named(process: tuple[str, ...]) -> None:
     assert done.returncode == ExitCode.USAGE, done.stderr
     assert "dicom_port" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("process", [("node",), ("api",), ("worker", "report")], ids=" ".join)
+def test_a_store_that_cannot_be_opened_is_said(
+    process: tuple[str, ...], database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "store").write_text("a file, not a directory")
+    done = run(process, SEMBLANCE_DATABASE_URL=database_url, SEMBLANCE_STORAGE_DIR=str(tmp_path / "store"))
+    assert done.returncode == ExitCode.FAILED, done.stderr
+    assert "semblance: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_node_whose_processes_cannot_begin_is_not_ready_and_ends(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file, not a directory")
+    done = run(
+        ("node",),
+        SEMBLANCE_DATABASE_URL=database_url,
+        SEMBLANCE_STORAGE_DIR=str(tmp_path / "store"),
+        SEMBLANCE_DICOM_PORT="0",
+        SEMBLANCE_DICOM_PROCESSES="2",
+    )
+    assert done.returncode == ExitCode.FAILED, done.stderr
+    assert "ready" not in done.stdout
+    assert "receiver-1 ended with 1" in done.stderr
+
+
+def test_an_api_without_a_database_says_so(free_port: Callable[[], int], tmp_path: Path) -> None:
+    url = f"postgresql://nobody@127.0.0.1:{free_port()}/none"
+    done = run(
+        ("api",),
+        SEMBLANCE_DATABASE_URL=url,
+        SEMBLANCE_DATABASE_TIMEOUT_S="1",
+        SEMBLANCE_STORAGE_DIR=str(tmp_path),
+        SEMBLANCE_API_PORT="0",
+    )
+    assert done.returncode == ExitCode.UNAVAILABLE, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Is SEMBLANCE_DATABASE_URL right?" in done.stderr
+
+
+def test_a_port_that_is_taken_is_said(database_url: str, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = run(
+            ("node",),
+            SEMBLANCE_DATABASE_URL=database_url,
+            SEMBLANCE_STORAGE_DIR=str(tmp_path),
+            SEMBLANCE_DICOM_HOST="127.0.0.1",
+            SEMBLANCE_DICOM_PORT=str(taken.getsockname()[1]),
+        )
+    assert done.returncode == ExitCode.FAILED, done.stderr
+    assert "in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def run(process: tuple[str, ...], **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a process of ours that is to end by itself."""
+    return subprocess.run(
+        [*PROGRAM, *process], env=os.environ | settings, capture_output=True, text=True, check=False
+    )

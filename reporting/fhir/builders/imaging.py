@@ -24,6 +24,8 @@ from reporting.fhir.elements import (
 from reporting.identifiers import fhir_id
 from reporting.terminology import DCM, FACE, PHOTOGRAPHY_OF_PATIENT, SALIENCY
 
+HEATMAP_TITLE = "Heatmap of facial difference"
+TRIPTYCH_TITLE = "Photograph, normal counterpart and heatmap of facial difference"
 _MEDIA_TYPE = "http://terminology.hl7.org/CodeSystem/media-type"
 _URI = "urn:ietf:rfc:3986"
 _CONNECTION_TYPE = "http://terminology.hl7.org/CodeSystem/endpoint-connection-type"
@@ -239,6 +241,7 @@ def build_heatmap(
     patient: str,
     device: str,
     dicomweb_url: str,
+    title: str = HEATMAP_TITLE,
 ) -> Element:
     """Make the Media of the heatmap, which EHRs show as a picture.
 
@@ -248,6 +251,7 @@ def build_heatmap(
         patient: Logical id of the Patient.
         device: Logical id of the Device that made it.
         dicomweb_url: Base URL of the archive's DICOMweb service, "" when there is none.
+        title: What the picture shows, for people.
     """
     identity, saved = context.source.identity, context.saved
     dicom = instance_url(
@@ -272,7 +276,7 @@ def build_heatmap(
         "content": {
             "contentType": "image/png",
             "url": picture,
-            "title": "Heatmap of facial difference",
+            "title": title,
             "creation": issued(saved.created_at),
         },
         "note": [{"text": f"As DICOM: {dicom}"}, *_picture_note(dicomweb_url, dicom)],

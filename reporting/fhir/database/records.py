@@ -314,6 +314,7 @@ class Search:
     after: tuple[str | None, ...] = ()  # sort values and row id of the last row served
     either: tuple[tuple[Criterion, ...], ...] = ()  # alternatives, one of which must hold (scopes)
     before: datetime | None = None  # only what was last changed before this moment
+    in_brief: bool = False  # Observations without the components a list does not show
     in_row_order: bool = False  # oldest row first, whatever the criteria
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow, tuple_row
 
+from reporting.fhir.database.brief import brief
 from reporting.fhir.database.records import StoredResource
 from reporting.fhir.database.texts import assemble
 from service.database.pool import Connection
@@ -32,9 +33,12 @@ def columns(table: str, row_id: str = "") -> str:
     return f"{row_id or f'{table}.resource_id'}, {plain}, {table}.body, {template}"
 
 
-def stored(row: Sequence[Any]) -> StoredResource:
-    """Make a record of a row of ``columns``."""
+def stored(row: Sequence[Any], *, in_brief: bool = False) -> StoredResource:
+    """Make a record of a row of ``columns``, of Observations the text in brief if that is asked for."""
     row_id, resource_type, resource_id, version_id, last_updated, patient, body, template = row
+    text = brief(template, body) if in_brief and template is not None else None
+    if text is None:
+        text = body if template is None else assemble(template, body)
     return StoredResource(
         row_id=row_id,
         resource_type=resource_type,
@@ -42,5 +46,5 @@ def stored(row: Sequence[Any]) -> StoredResource:
         version_id=version_id,
         last_updated=last_updated,
         patient=patient,
-        body=body if template is None else assemble(template, body),
+        body=text,
     )

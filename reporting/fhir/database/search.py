@@ -73,7 +73,8 @@ def search(connection: Connection, wanted: Search) -> Page:
         f"JOIN fhir_resource r ON r.resource_id = page_row ORDER BY {outer_order}"
     )
     rows = tuples(connection).execute(query.encode(), parameters).fetchall()
-    resources = [stored(row[:ROW_WIDTH]) for row in rows[: wanted.count]]
+    brief = wanted.in_brief and wanted.resource_type == "Observation"
+    resources = [stored(row[:ROW_WIDTH], in_brief=brief) for row in rows[: wanted.count]]
     more = len(rows) > wanted.count and resources
     return Page(resources=resources, after=tuple(rows[wanted.count - 1][ROW_WIDTH:]) if more else ())
 

@@ -29,9 +29,11 @@ from reporting.fhir.search.searching import included_with, polls
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
 from reporting.fhir.site import Site
 from reporting.identifiers import observation_id_of
+from reporting.pictures import pictures_of
 from service.database import appraisals
 from service.database.pool import transaction
 from service.errors import FhirError, RecordNotFoundError
+from service.pictures.encode import decode, describe, encode_png
 
 MOST_LAST = 100
 _NOT_WITHDRAWN = Criterion(
@@ -219,11 +221,25 @@ def _heatmap(api: Api, request: Request, name: str) -> tuple[bytes, str, str | N
             raise _withdrawn()
         try:
             saved = appraisals.get(connection, appraisal_id)
+            drawn = pictures_of(connection, api.store, saved)
         except RecordNotFoundError:
             return None
-    if not saved.heatmap_sha256:
+    if drawn is None:
         return None
-    return api.store.read(saved.heatmap_sha256), "image/png", observation.patient
+    content, content_type = _picture(
+        api, saved.heatmap_sha256, drawn.picture, request.headers.get("accept", "")
+    )
+    return content, content_type, observation.patient
+
+
+def _picture(api: Api, sha256: str, picture: bytes, accept: str) -> tuple[bytes, str]:
+    """The picture as PNG, or as the JPEG it is kept as where that alone is asked for, and its media type."""
+    kept = describe(picture).format
+    if kept == "JPEG" and "image/jpeg" in accept and "image/png" not in accept:
+        return picture, "image/jpeg"
+    if kept == "PNG":
+        return picture, "image/png"
+    return api.renditions.get(sha256, "png", lambda: encode_png(decode(picture))), "image/png"
 
 
 def _report(api: Api, request: Request, name: str) -> tuple[bytes, str, str | None] | None:

@@ -80,6 +80,8 @@ def _search(api: Api, request: Request, pairs: list[tuple[str, str]], within: st
             wanted.search, criteria=(*wanted.search.criteria, *criteria), either=either, after=after
         ),
     )
+    if _is_list(wanted, pairs):
+        wanted = replace(wanted, search=replace(wanted.search, in_brief=True))
     self_url = url_with(f"{api.base_url}/{path}", wanted.used if page is None else given)
     with transaction(api.pool) as connection:
         if polls(wanted.search):
@@ -90,6 +92,15 @@ def _search(api: Api, request: Request, pairs: list[tuple[str, str]], within: st
             total = fhir_search.count(connection, wanted.search)
             return Response(body=bundle("searchset", (), links=[link("self", self_url)], total=total))
         return _page(api, request, connection, wanted, pairs=pairs, path=path, self_url=self_url)
+
+
+def _is_list(wanted: SearchRequest, pairs: Sequence[tuple[str, str]]) -> bool:
+    """Whether a search asks for nothing of its matches in particular: neither their form nor components."""
+    if wanted.elements or any(name == "_summary" for name, _ in pairs):
+        return False
+    return not any(
+        each.parameter.name.startswith(("component-", "combo-")) for each in wanted.search.criteria
+    )
 
 
 def polls(search: Search) -> bool:

@@ -116,6 +116,7 @@ def _columns(level: Level) -> sql.Composable:
             ("st", "attributes", "study", True, ""),
             ("se", "attributes", "series", level is not Level.STUDY, "'{{}}'::jsonb"),
             ("im", "attributes", "image", level is Level.IMAGE, "'{{}}'::jsonb"),
+            ("im", "remarks", "remarks", level is Level.IMAGE, "'{{}}'::text[]"),
         )
     ]
     chosen.append(_STUDY_COUNTS)
@@ -195,5 +196,5 @@ def _array(values: Sequence[str]) -> sql.Composable:
 
 
 def _match(row: DictRow) -> Match:
-    many = ("modalities_in_study", "sop_classes_in_study", "transfer_syntaxes")
+    many = ("modalities_in_study", "sop_classes_in_study", "transfer_syntaxes", "remarks")
     return Match(**{**row, **{name: tuple(row[name] or ()) for name in many}})

@@ -86,6 +86,7 @@ class NewHolding:
     study: LevelAttributes
     series: LevelAttributes
     image: LevelAttributes  # the whole header
+    remarks: tuple[str, ...] = ()  # what of the header was put right or left out: tags and reasons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,3 +116,14 @@ class Match:
     study_related_instances: int
     series_related_instances: int
     transfer_syntaxes: tuple[str, ...]  # of the instances of the entity
+    remarks: tuple[str, ...]  # of an image: what of its header was put right or left out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unindexed:
+    """An instance that queries do not find, or not by all it says."""
+
+    sop_instance_uid: str
+    is_result: bool
+    is_found: bool  # by what could be read
+    reason: str  # tags and kinds of errors, no values

@@ -17,10 +17,12 @@ from reporting.holdings.database.holding_records import (
     LevelAttributes,
     NewHolding,
     PendingHolding,
+    Unindexed,
 )
 from service.database.pool import Connection
 
 _MOST_ATTEMPTS = 5  # at reading a header whose bytes cannot be had
+_MOST_REMARKS = 20  # on one header
 
 _COLUMNS = ", ".join(field.name for field in fields(HeldInstance))
 _SELECT = f"SELECT {_COLUMNS} FROM held_instance"  # noqa: S608 -- constant
@@ -55,11 +57,41 @@ def pending(connection: Connection) -> int:
     return int(row["instances"]) if row else 0
 
 
-def postpone(connection: Connection, sop_instance_uid: str) -> None:
-    """Count a failed attempt at indexing."""
+def postpone(connection: Connection, sop_instance_uid: str, reason: str) -> None:
+    """Count a failed attempt at indexing; after the last the instance rests."""
     connection.execute(
-        "UPDATE held_pending SET attempts = attempts + 1 WHERE sop_instance_uid = %s", (sop_instance_uid,)
+        "UPDATE held_pending SET attempts = attempts + 1, last_error = %s WHERE sop_instance_uid = %s",
+        (reason, sop_instance_uid),
     )
+
+
+def rest(connection: Connection, sop_instance_uid: str, reason: str) -> None:
+    """Try an instance no more: it would fail again."""
+    connection.execute(
+        "UPDATE held_pending SET attempts = %s, last_error = %s WHERE sop_instance_uid = %s",
+        (_MOST_ATTEMPTS, reason, sop_instance_uid),
+    )
+
+
+def unindexed(connection: Connection, limit: int) -> list[Unindexed]:
+    """Instances that rest outside of the index, and those indexed in part; the newest first."""
+    rows = connection.execute(
+        "SELECT sop_instance_uid, is_result, false AS is_found, last_error AS reason, instance_id"
+        " FROM held_pending WHERE attempts >= %(most)s"
+        " UNION ALL SELECT sop_instance_uid, is_result, true, array_to_string(remarks, '; '), instance_id"
+        " FROM held_instance WHERE remarks <> '{}' ORDER BY is_found, instance_id DESC LIMIT %(limit)s",
+        {"most": _MOST_ATTEMPTS, "limit": limit},
+    )
+    return [
+        Unindexed(**{name: row[name] for name in ("sop_instance_uid", "is_result", "is_found", "reason")})
+        for row in rows
+    ]
+
+
+def retry(connection: Connection) -> int:
+    """Try what rests again, as after a release that reads more; answers how many."""
+    done = connection.execute("UPDATE held_pending SET attempts = 0 WHERE attempts >= %s", (_MOST_ATTEMPTS,))
+    return done.rowcount
 
 
 def add(connection: Connection, holdings: Sequence[NewHolding]) -> None:
@@ -86,10 +118,15 @@ def add(connection: Connection, holdings: Sequence[NewHolding]) -> None:
         )
         attributes, names = _json(holding.image)
         connection.execute(
-            f"INSERT INTO held_instance ({_COLUMNS}, attributes, names)"  # noqa: S608 -- constants
+            f"INSERT INTO held_instance ({_COLUMNS}, attributes, names, remarks)"  # noqa: S608 -- constants
             f" VALUES ({', '.join(f'%({field.name})s' for field in fields(HeldInstance))},"
-            " %(attributes)s, %(names)s) ON CONFLICT DO NOTHING",
-            {**asdict(instance), "attributes": attributes, "names": names},
+            " %(attributes)s, %(names)s, %(remarks)s) ON CONFLICT DO NOTHING",
+            {
+                **asdict(instance),
+                "attributes": attributes,
+                "names": names,
+                "remarks": list(holding.remarks)[:_MOST_REMARKS],
+            },
         )
     connection.execute(
         "DELETE FROM held_pending WHERE sop_instance_uid = ANY(%s)",
@@ -101,6 +138,16 @@ def by_uid(connection: Connection, sop_instance_uid: str) -> HeldInstance | None
     """The instance of that SOP Instance UID, or None."""
     row = connection.execute(_SELECT + " WHERE sop_instance_uid = %s", (sop_instance_uid,)).fetchone()
     return _instance(row) if row else None
+
+
+def sha256_of(connection: Connection, sop_instance_uid: str) -> str:
+    """Key in the store of an instance that is held, indexed already or about to be; "" when it is not."""
+    row = connection.execute(
+        "SELECT sha256 FROM held_instance WHERE sop_instance_uid = %(uid)s"
+        " UNION ALL SELECT sha256 FROM held_pending WHERE sop_instance_uid = %(uid)s LIMIT 1",
+        {"uid": sop_instance_uid},
+    ).fetchone()
+    return str(row["sha256"]) if row else ""
 
 
 def of_study(

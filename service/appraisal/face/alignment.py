@@ -37,6 +37,11 @@ class AlignedFace:
         """Side of the square in pixels."""
         return int(self.rgb.shape[0])
 
+    @property
+    def to_photograph(self) -> NDArray[np.float64]:
+        """(2, 3) float64: pixels of the square -> pixels of the photograph."""
+        return _inverse(self.matrix)
+
 
 def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Least-squares similarity without reflection (Umeyama 1991).
@@ -129,40 +134,6 @@ def warp(
         borderMode=cv2.BORDER_REPLICATE,
     )
     return np.asarray(out, dtype=np.uint8), _inside(matrix, shape, rgb.shape[:2])
-
-
-def map_to_photograph(
-    values: NDArray[np.float32], face: AlignedFace, judged: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """Bring a map of the canonical square back to the photograph.
-
-    Args:
-        values: (S, S) float32.
-        face: The aligned face the map belongs to.
-        judged: (S, S) bool: where the map counts.
-
-    Returns:
-        (H, W) float32 in photograph coordinates, NaN where nothing was judged.
-    """
-    height, width = face.photograph.rgb.shape[:2]
-    full = np.full((height, width), np.nan, dtype=np.float32)
-    inverse = _inverse(face.matrix)
-    size = face.size
-    corners = transform(np.array([[-0.5, -0.5], [size, -0.5], [-0.5, size], [size, size]]), inverse)
-    left, top = np.clip(np.floor(corners.min(0)).astype(int), 0, (width, height))
-    right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, (width, height))
-    if right <= left or bottom <= top:
-        return full
-    shifted = np.vstack([inverse, [0, 0, 1.0]])
-    shifted[:2, 2] -= (left, top)
-    target = (int(right - left), int(bottom - top))
-    known = judged & np.isfinite(values)
-    filled = np.where(known, values, np.float32(0)).astype(np.float32)
-    weight = cv2.warpAffine(known.astype(np.float32), shifted[:2], target, flags=cv2.INTER_LINEAR)
-    mapped = cv2.warpAffine(filled, shifted[:2], target, flags=cv2.INTER_LINEAR)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        full[top:bottom, left:right] = np.where(weight >= 0.5, mapped / weight, np.nan)
-    return full
 
 
 def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,6 +29,9 @@ RIGHT_COMMISSURE, LEFT_COMMISSURE = 61, 291
 _TILING_SIDE = 480  # px; smaller photographs are searched whole only
 # Side reduced to, tiles a side, share of a tile; the finer search only when the coarser finds nothing.
 _SEARCHES = ((1280, 2, 0.6), (2560, 4, 0.34))
+_PANORAMA = 2.5  # times as long as wide; searched by pieces when the searches above find nothing
+_PIECE = 1.5  # times as long as wide; two neighbours share half
+_MOST_PIECES = 64
 _LARGE_FACE = 0.2  # of the larger side; beside such a face any that counts is found without tiles
 _CROP_SIDE = 448  # px; the square the mesh is fitted in
 _CROP_MARGIN = 2.0  # side of that square over the detected face's
@@ -92,12 +95,26 @@ class MediapipeFaceFinder:
                 faces = [face for box in boxes if (face := self._confirm(rgb, box)) is not None]
                 if faces:
                     break
+            if not faces:
+                faces = self._along(rgb)
         faces.sort(key=lambda face: _area(face.box), reverse=True)
         kept: list[Face] = []
         for face in faces:
             if all(_overlap(face.box, other.box) < _SAME_FACE for other in kept):
                 kept.append(face)
         return tuple(kept)
+
+    def _along(self, rgb: NDArray[np.uint8]) -> list[Face]:
+        """Search a picture much longer than wide by pieces; reduced as a whole, its faces are too small."""
+        for search in _SEARCHES:
+            faces = []
+            for left, top, piece in _pieces(rgb):
+                found = self._detect(piece, search)
+                boxes = _distinct([(b[0] + left, b[1] + top, b[2] + left, b[3] + top) for b in found])
+                faces += [face for box in boxes if (face := self._confirm(rgb, box)) is not None]
+            if faces:
+                return faces
+        return []
 
     def load(self) -> None:
         """Load the models now rather than with the first photograph."""
@@ -215,6 +232,20 @@ def _tiles(rgb: NDArray[np.uint8], count: int, share: float) -> list[tuple[int, 
         for top in np.linspace(0, height - rows, count).astype(int).tolist()
         for left in np.linspace(0, width - columns, count).astype(int).tolist()
     ]
+
+
+def _pieces(rgb: NDArray[np.uint8]) -> list[tuple[int, int, NDArray[np.uint8]]]:
+    """Left, top and pixels of overlapping pieces of a panorama; none for a picture of another shape."""
+    height, width = rgb.shape[:2]
+    short, long = min(height, width), max(height, width)
+    if long < _PANORAMA * short:
+        return []
+    side = round(short * _PIECE)
+    count = min(_MOST_PIECES, int(np.ceil((long - side) / (side / 2))) + 1)
+    starts = np.linspace(0, long - side, count).astype(int).tolist()
+    if width >= height:
+        return [(start, 0, rgb[:, start : start + side]) for start in starts]
+    return [(0, start, rgb[start : start + side]) for start in starts]
 
 
 def _square(rgb: NDArray[np.uint8], x: float, y: float, side: float) -> NDArray[np.uint8]:

@@ -4,7 +4,9 @@ A decoded JPEG's block coefficients lie near multiples of the quantisation steps
 2003; Neelamani et al. 2006). For each quality of libjpeg's scaling of the luminance table of
 ITU-T T.81 Annex K, the likelihood of the low-frequency coefficients is that of a quantised Laplacian
 plus rounding noise; the likeliest quality is the estimate. It sees the last compression on the
-picture's own 8 x 8 grid, wherever the grid starts; a picture that was resized afterwards has none.
+picture's own 8 x 8 grid, wherever the grid starts; a picture that was resized afterwards has none. A picture
+that a decoder reduced by leaving out the higher coefficients keeps the lattice of the lower ones, on blocks
+of 4 or 2 pixels a side.
 """
 
 from __future__ import annotations
@@ -44,35 +46,44 @@ def quantisation_steps(quality: int) -> NDArray[np.int64]:
 _STEPS = np.stack([quantisation_steps(int(quality)) for quality in _QUALITIES])  # (96, 8, 8)
 
 
-def estimate_jpeg_quality(luminance: NDArray[np.float64]) -> float | None:
+def estimate_jpeg_quality(luminance: NDArray[np.float64], block: int = 8) -> float | None:
     """Estimate the quality of the last JPEG compression.
 
     Args:
-        luminance: (H, W) float64, 0..255, at the photograph's own resolution.
+        luminance: (H, W) float64, 0..255, at the photograph's own resolution, or as a decoder reduced it.
+        block: Pixels a side that JPEG's blocks have in it: 8, or 4 or 2 where it was reduced.
 
     Returns:
         5..100, above 90 where hardly any compression is visible; None where there are too few blocks to tell.
     """
-    blocks = _blocks(luminance)
+    blocks = _blocks(luminance, block)
     if len(blocks) < _FEWEST_BLOCKS:
         return None
-    coefficients = dctn(blocks - 128.0, axes=(1, 2), norm="ortho")
+    larger = (
+        8 / block
+    )  # of the coefficients of whole blocks, and of what rounding to grey levels adds to them
+    coefficients = larger * dctn(blocks - 128.0, axes=(1, 2), norm="ortho")
     total = np.zeros(len(_QUALITIES))
     for row, column in _COEFFICIENTS:
+        if max(row, column) >= block:
+            continue
         steps = _STEPS[:, row, column]
         distinct, which = np.unique(steps, return_inverse=True)
-        total += _lattice_likelihoods(coefficients[:, row, column], distinct)[which]
+        found = _lattice_likelihoods(coefficients[:, row, column], distinct, larger * _NOISE)
+        total += found[which]
     return float(_QUALITIES[int(total.argmax())])
 
 
-def _blocks(luminance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The most active whole blocks of the grid, (N, 8, 8)."""
-    top, left = grid_phase(luminance)
+def _blocks(luminance: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """The most active whole blocks of the grid, (N, side, side)."""
+    # A picture that was reduced block by block has its grid at its own origin, as ``_native_face`` cuts it.
+    top, left = grid_phase(luminance) if side == 8 else (0, 0)
     part = luminance[top:, left:]
-    rows, columns = part.shape[0] // 8, part.shape[1] // 8
+    rows, columns = part.shape[0] // side, part.shape[1] // side
     if rows < 1 or columns < 1:
-        return np.empty((0, 8, 8))
-    whole = part[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8).swapaxes(1, 2).reshape(-1, 8, 8)
+        return np.empty((0, side, side))
+    whole = part[: side * rows, : side * columns].reshape(rows, side, columns, side).swapaxes(1, 2)
+    whole = whole.reshape(-1, side, side)
     clipped = ((whole <= 1) | (whole >= 254)).any(axis=(1, 2))
     activity = whole.var(axis=(1, 2))
     order = np.argsort(activity)[::-1]
@@ -94,12 +105,15 @@ def grid_phase(luminance: NDArray[np.float64]) -> tuple[int, int]:
     return phases[0], phases[1]
 
 
-def _lattice_likelihoods(values: NDArray[np.float64], steps: NDArray[np.int64]) -> NDArray[np.float64]:
+def _lattice_likelihoods(
+    values: NDArray[np.float64], steps: NDArray[np.int64], noise: float = _NOISE
+) -> NDArray[np.float64]:
     """Log-likelihood of coefficients quantised with each step, under a Laplacian of their own spread.
 
     Args:
         values: (N,) float64.
         steps: (K,) int64.
+        noise: Standard deviation of what rounding adds to a coefficient.
 
     Returns:
         (K,) float64.
@@ -108,7 +122,7 @@ def _lattice_likelihoods(values: NDArray[np.float64], steps: NDArray[np.int64]) 
     step = steps[:, None].astype(np.float32)
     given = values[None].astype(np.float32)
     index = np.rint(given / step)
-    near = np.exp(-0.5 * ((given - index * step) / _NOISE) ** 2) / (_NOISE * np.sqrt(2 * np.pi))
+    near = np.exp(-0.5 * ((given - index * step) / noise) ** 2) / (noise * np.sqrt(2 * np.pi))
     half = step / (2 * spread)
     tail = -np.abs(index) * step / spread + half  # of exp(tail) (1 - exp(-2 half)) / 2
     mass = np.where(index == 0, 1 - np.exp(-half), np.exp(np.minimum(tail, 0)) * (1 - np.exp(-2 * half)) / 2)

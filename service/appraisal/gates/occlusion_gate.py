@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from service.appraisal.batching import ALONE, Batches, Batching
 from service.appraisal.face.alignment import AlignedFace
 from service.appraisal.face.regions import region_masks
 from service.appraisal.gates.occlusion import Occlusion, OcclusionCalibration, find_occlusion
@@ -21,7 +22,11 @@ class OcclusionGate:
     """Finds what lies before faces; safe to share between threads."""
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], calibration: OcclusionCalibration, device: str = "cpu"
+        self,
+        tensors: Mapping[str, Tensor],
+        calibration: OcclusionCalibration,
+        device: str = "cpu",
+        batching: Batching = ALONE,
     ) -> None:
         """Load the network.
 
@@ -29,6 +34,7 @@ class OcclusionGate:
             tensors: Its weights.
             calibration: Thresholds.
             device: "cpu" or "cuda".
+            batching: How forward passes are put together.
 
         Raises:
             ModelIntegrityError: The tensors are not this network's.
@@ -41,13 +47,14 @@ class OcclusionGate:
         self.calibration = calibration
         self._device = torch.device(device)
         network.eval().requires_grad_(False)
+        self._batches: Batches[NDArray[np.float32]] = Batches(lambda b: list(self.probabilities(b)), batching)
         self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def find(self, faces: Sequence[AlignedFace]) -> Sequence[Occlusion]:
         """Find what lies before each face, in order."""
         if not faces:
             return []
-        chances = self.probabilities(np.stack([_small(face.rgb) for face in faces]))
+        chances = self._batches([_small(face.rgb) for face in faces])
         return [
             find_occlusion(chance, region_masks(face.landmarks, (face.size, face.size)), self.calibration)
             for chance, face in zip(chances, faces, strict=True)

@@ -97,7 +97,7 @@ def _measure(photograph: Photograph, face: Face) -> QualityMeasures:
     aligned = align(photograph, face, size)
     judged = face_mask(aligned.landmarks, (size, size)) & aligned.inside
     common = QualityMeasures(
-        inter_ocular_px=face.inter_ocular_px,
+        inter_ocular_px=face.inter_ocular_px * photograph.reduction,
         yaw_deg=face.pose.yaw_deg,
         pitch_deg=face.pose.pitch_deg,
         roll_deg=face.pose.roll_deg,
@@ -108,15 +108,16 @@ def _measure(photograph: Photograph, face: Face) -> QualityMeasures:
     values = luminance[judged]
     clipped = (values <= _DARK) | (values >= _BRIGHT)
     native = _native_face(photograph, face)
+    block = 8 // photograph.reduction  # pixels a side that JPEG's blocks have as decoded
     noise_sigma = _noise_sigma(native)
     return replace(
         common,
         sharpness=_sharpness(luminance, judged),
         mean_luminance=float(values.mean()),
         clipped_fraction=float(clipped.mean()),
-        blockiness=_blockiness(native),
-        noise_sigma=noise_sigma,
-        jpeg_quality=estimate_jpeg_quality(native),
+        blockiness=_blockiness(native, block),
+        noise_sigma=noise_sigma * photograph.reduction,  # averaging over so many pixels a side took it away
+        jpeg_quality=estimate_jpeg_quality(native, block),
         blur_percent=_blur_percent(photograph, face, noise_sigma),
         exposure_ev=exposure_ev(aligned.rgb, judged),
         light_asymmetry_ev=light_asymmetry_ev(aligned.rgb, judged),
@@ -152,7 +153,7 @@ def _sharpness(luminance: NDArray[np.float64], judged: NDArray[np.bool_]) -> flo
 
 
 def _native_face(photograph: Photograph, face: Face) -> NDArray[np.float64]:
-    """Luminance of the face's box at the photograph's own resolution, (h, w) float64."""
+    """Luminance of the face's box at the resolution it was decoded to, (h, w) float64."""
     left, top, right, bottom = (round(v) for v in face.box)
     # Starts on a multiple of 8, where JPEG's blocks start.
     left, top = max(0, left) // 8 * 8, max(0, top) // 8 * 8
@@ -161,15 +162,15 @@ def _native_face(photograph: Photograph, face: Face) -> NDArray[np.float64]:
     return luminance
 
 
-def _blockiness(luminance: NDArray[np.float64]) -> float:
-    """Measure how far steps across JPEG's 8 x 8 block edges exceed the others (Wang et al. 2002), >= 0."""
+def _blockiness(luminance: NDArray[np.float64], block: int = 8) -> float:
+    """Measure how far steps across JPEG's block edges exceed the others (Wang et al. 2002), >= 0."""
     excess = []
     for plane in (luminance, luminance.T):
         steps = np.abs(np.diff(plane, axis=1)).mean(0)
-        if steps.size < 16:
+        if steps.size < 2 * block:
             return 0.0
-        edges = steps[7::8].mean()
-        within = np.delete(steps, np.arange(7, steps.size, 8)).mean()
+        edges = steps[block - 1 :: block].mean()
+        within = np.delete(steps, np.arange(block - 1, steps.size, block)).mean()
         excess.append(edges / max(within, 0.25) - 1.0)
     return max(0.0, float(np.mean(excess)))
 

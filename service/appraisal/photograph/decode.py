@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 import warnings
-import zlib
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import get_frame
-from pydicom.errors import InvalidDicomError
 from pydicom.pixels.common import PhotometricInterpretation as Photometric
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
@@ -33,28 +29,20 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from service.codecs.decode import decode_frame, read_picture, to_srgb
-from service.codecs.deflated import is_deflated, read_header
+from service.appraisal.photograph.showing import showing_of
+from service.appraisal.photograph.stream import StreamInfo, stream_info
+from service.codecs.decode import decode_frame, read_picture, reduction_of, to_srgb
+from service.codecs.deflated import is_deflated
 from service.codecs.frame import MAX_PIXELS, geometry_of
+from service.dicom.grey import windowed
+from service.dicom.part10 import READ_ERRORS, Header, UnreadablePart10Error, read_header, read_whole
+from service.dicom.progressive import PROGRESSIVE_JPEG
 from service.errors import UndecodablePhotographError, UnsupportedPhotographError
 
-_PIXEL_DATA = b"\xe0\x7f\x10\x00"  # its tag, little endian
 MIN_SIDE = 16  # px
-_DECODER_ERRORS = (
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+_CAMERA_BITS = 12
+_JPEG = (*JPEGTransferSyntaxes, PROGRESSIVE_JPEG)
+_DECODER_ERRORS = (*READ_ERRORS, ArithmeticError, RuntimeError, SyntaxError)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,9 +50,11 @@ class Photograph:
     """A decoded photograph."""
 
     rgb: NDArray[np.uint8]  # (H, W, 3) uint8, sRGB, upright, C-contiguous
-    pixel_sha256: str  # of the shape and the sRGB pixels
+    pixel_sha256: str  # of the shape and the sRGB pixels, as decoded
     sop_instance_uid: str  # "" for an image file
     warnings: tuple[str, ...] = ()  # what had to be assumed
+    reduction: int = 1  # sides of the photograph as sent over those of ``rgb``: 1, 2 or 4
+    sent_size: tuple[int, int] | None = None  # rows and columns as sent, upright; None: those of ``rgb``
 
     @property
     def height(self) -> int:
@@ -76,9 +66,23 @@ class Photograph:
         """Columns."""
         return int(self.rgb.shape[1])
 
+    @property
+    def sent_height(self) -> int:
+        """Rows of the photograph as sent."""
+        return self.height if self.sent_size is None else self.sent_size[0]
+
+    @property
+    def sent_width(self) -> int:
+        """Columns of the photograph as sent."""
+        return self.width if self.sent_size is None else self.sent_size[1]
+
 
 def photograph_from_rgb(
-    rgb: NDArray[np.uint8], *, sop_instance_uid: str = "", notes: tuple[str, ...] = ()
+    rgb: NDArray[np.uint8],
+    *,
+    sop_instance_uid: str = "",
+    notes: tuple[str, ...] = (),
+    sent_size: tuple[int, int] | None = None,
 ) -> Photograph:
     """Wrap decoded pixels.
 
@@ -86,6 +90,7 @@ def photograph_from_rgb(
         rgb: (H, W, 3) uint8, sRGB.
         sop_instance_uid: Of the source; "" for a file.
         notes: What had to be assumed while decoding.
+        sent_size: Rows and columns as sent, upright; None: those of ``rgb``.
 
     Raises:
         UnsupportedPhotographError: Too small or too large a picture.
@@ -97,7 +102,12 @@ def photograph_from_rgb(
     digest.update(pixels.data)
     pixels.flags.writeable = False
     return Photograph(
-        rgb=pixels, pixel_sha256=digest.hexdigest(), sop_instance_uid=sop_instance_uid, warnings=notes
+        rgb=pixels,
+        pixel_sha256=digest.hexdigest(),
+        sop_instance_uid=sop_instance_uid,
+        warnings=notes,
+        reduction=round(max(sent_size or (height, width)) / max(height, width)),
+        sent_size=sent_size,
     )
 
 
@@ -115,29 +125,35 @@ def read_photograph(path: Path) -> Photograph:
     return photograph_from_bytes(data)
 
 
-def photograph_from_bytes(data: bytes) -> Photograph:
+def photograph_from_bytes(data: bytes, *, least_side: int = 0) -> Photograph:
     """Decode the bytes of a DICOM Part 10 file or of an image file.
+
+    Args:
+        data: The file.
+        least_side: Pixels that are enough for the longer side: a JPEG is decoded at a half or a quarter of
+            its size where that leaves as many; 0 decodes it whole.
 
     Raises:
         UndecodablePhotographError: The pixels cannot be decoded.
         UnsupportedPhotographError: They decode, but are of a kind that is not appraised.
     """
     if data[128:132] == b"DICM":
-        return photograph_from_dicom(data)
-    return _photograph_from_image_file(data)
+        return photograph_from_dicom(data, least_side=least_side)
+    return _photograph_from_image_file(data, least_side)
 
 
 # --- DICOM
 
 
-def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
-    """Decode the first frame of a DICOM image (PS3.3 C.7.6.3) to sRGB.
+def photograph_from_dicom(source: bytes | Dataset, *, least_side: int = 0) -> Photograph:
+    """Decode the first frame of a DICOM image (PS3.3 C.7.6.3) to sRGB, laid out as viewers show it.
 
-    Pixels keep the orientation in which a viewer shows them: EXIF inside a JPEG frame does not
-    count in DICOM, which has Patient Orientation for that.
+    Orientation, shape of the pixels and colour profile are the data set's; where it is silent, those
+    that a JPEG frame brings itself count, as they do in a file.
 
     Args:
         source: Bytes of a Part 10 file, or a data set whose file meta names the transfer syntax.
+        least_side: See ``photograph_from_bytes``.
 
     Raises:
         UndecodablePhotographError: Not DICOM, pixel data missing, cut short or not decodable.
@@ -145,7 +161,7 @@ def photograph_from_dicom(source: bytes | Dataset) -> Photograph:
     """
     dataset = source if isinstance(source, Dataset) else _parse(source)
     try:
-        return _decode_dataset(dataset)
+        return _decode_dataset(dataset, least_side)
     except _DECODER_ERRORS as exc:
         raise UndecodablePhotographError(f"pixel data cannot be decoded: {exc}") from exc
 
@@ -156,25 +172,20 @@ def _parse(data: bytes) -> FileDataset:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="End of file reached")
             stream = io.BytesIO(data)
-            return _with_first_frame(*read_header(stream)) if is_deflated(stream) else dcmread(stream)
-    except (InvalidDicomError, UserWarning, *_DECODER_ERRORS) as exc:
+            return _with_first_frame(read_header(stream)) if is_deflated(stream) else read_whole(stream)
+    except (UnreadablePart10Error, UserWarning, *_DECODER_ERRORS) as exc:
         raise UndecodablePhotographError(f"not a readable DICOM file: {exc}") from exc
 
 
-def _with_first_frame(dataset: FileDataset, stream: BinaryIO) -> FileDataset:
+def _with_first_frame(header: Header) -> FileDataset:
     """Add the first frame of native pixel data to a header.
-
-    Args:
-        dataset: Up to the pixel data.
-        stream: At the pixel data.
 
     Raises:
         UndecodablePhotographError: The pixel data are longer or shorter than the header says.
     """
-    head = stream.read(12)
-    if len(head) < 12 or head[:4] != _PIXEL_DATA:
+    dataset, length = header.dataset, header.pixels.length if header.pixels is not None else None
+    if header.pixels is None or length is None:
         return dataset
-    (length,) = struct.unpack_from("<I", head, 8)
     _check_size(int(dataset.Rows), int(dataset.Columns))
     samples = 2 if dataset.PhotometricInterpretation == Photometric.YBR_FULL_422 else dataset.SamplesPerPixel
     bits = int(dataset.Rows) * int(dataset.Columns) * int(samples) * int(dataset.BitsAllocated)
@@ -183,58 +194,97 @@ def _with_first_frame(dataset: FileDataset, stream: BinaryIO) -> FileDataset:
         raise UndecodablePhotographError(
             f"the pixel data have {length} bytes, where the header says {frame_bytes * frames}"
         )
-    dataset.PixelData = stream.read(frame_bytes)
+    header.source.seek(header.pixels.offset)
+    dataset.PixelData = header.source.read(frame_bytes)
     dataset.NumberOfFrames = 1
     return dataset
 
 
-def _decode_dataset(dataset: Dataset) -> Photograph:
+def _decode_dataset(dataset: Dataset, least_side: int) -> Photograph:
     if "PixelData" not in dataset or not dataset.PixelData:
         raise UndecodablePhotographError("the instance has no Pixel Data")
     _check_size(int(dataset.Rows), int(dataset.Columns))
-    pixels, photometric = _first_frame(dataset)
+    pixels, photometric, stream = _first_frame(dataset, least_side)
     if pixels.ndim == 2:
         rgb = _grey_to_rgb(pixels, dataset, photometric)
     elif photometric in (Photometric.RGB, Photometric.YBR_FULL, Photometric.YBR_FULL_422):
-        rgb = _to_8_bit(pixels, int(dataset.BitsStored))
+        rgb = _to_8_bit(pixels, _bits_used(pixels, dataset))
     else:
         raise UnsupportedPhotographError(f"photometric interpretation {photometric} is not a photograph's")
     notes: tuple[str, ...] = ()
-    profile = _icc_profile(dataset)
+    profile = _icc_profile(dataset) or (stream.icc_profile if stream is not None else b"")
     if profile and pixels.ndim == 3:
         converted = to_srgb(rgb, profile)
         rgb, notes = converted.rgb, converted.notes
-    return photograph_from_rgb(rgb, sop_instance_uid=str(dataset.get("SOPInstanceUID", "")), notes=notes)
+    showing = showing_of(dataset, stream)
+    stored = (int(dataset.Rows), int(dataset.Columns)) if stream is None else (stream.rows, stream.columns)
+    sent_size = showing.size(*stored)
+    _check_size(*sent_size)
+    return photograph_from_rgb(
+        showing.apply(rgb),
+        sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
+        notes=notes + showing.notes,
+        sent_size=sent_size,
+    )
 
 
 def _icc_profile(dataset: Dataset) -> bytes:
-    if dataset.get("ICCProfile"):
-        return bytes(dataset.ICCProfile)
-    for item in dataset.get("OpticalPathSequence") or ():
-        if item.get("ICCProfile"):
-            return bytes(item.ICCProfile)
+    """The data set's profile; one that cannot be read counts as none."""
+    try:
+        for item in (dataset, *(dataset.get("OpticalPathSequence") or ())):
+            if item.get("ICCProfile"):
+                return bytes(item.ICCProfile)
+    except READ_ERRORS:
+        return b""
     return b""
 
 
-def _first_frame(dataset: Dataset) -> tuple[NDArray[np.generic], str]:
-    """First frame, (H, W) or (H, W, 3) and then RGB, with its photometric interpretation."""
+def _first_frame(dataset: Dataset, least_side: int) -> tuple[NDArray[np.generic], str, StreamInfo | None]:
+    """First frame, (H, W) or (H, W, 3) and then RGB, its photometric interpretation, and what a JPEG says."""
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
-    if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
+    if syntax in (*_JPEG, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
         frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
-        decoded = decode_frame(frame, geometry_of(dataset))
-        return decoded.pixels, decoded.photometric_interpretation
-    return _decoded_frame(dataset, syntax)
+        geometry = geometry_of(dataset)
+        reduction = reduction_of(geometry.rows, geometry.columns, least_side)
+        decoded = decode_frame(frame, replace(geometry, reduction=reduction))
+        stream = stream_info(frame) if syntax in _JPEG else None
+        return decoded.pixels, decoded.photometric_interpretation, stream
+    return *_decoded_frame(dataset, syntax), None
 
 
 def _decoded_frame(dataset: Dataset, syntax: UID) -> tuple[NDArray[np.generic], str]:
     """Decode what is native or RLE: in Python, so here."""
     if syntax.is_encapsulated and syntax != RLELossless:
         raise UnsupportedPhotographError(f"transfer syntax {syntax} is not supported")
+    shift = 0 if syntax.is_encapsulated else _high_bits(dataset)
+    if shift:
+        dataset = copy(dataset)
+        dataset.BitsStored, dataset.HighBit = dataset.BitsAllocated, dataset.BitsAllocated - 1
     with warnings.catch_warnings():
         # Trailing padding and odd lengths are common and harmless; too short is an error below.
         warnings.simplefilter("ignore")
         pixels, properties = get_decoder(syntax).as_array(dataset, index=0, decoding_plugin="")
-    return np.asarray(pixels), str(properties["photometric_interpretation"])
+    return _low_aligned(np.asarray(pixels), shift), str(properties["photometric_interpretation"])
+
+
+def _high_bits(dataset: Dataset) -> int:
+    """By how many bits samples lie too high in their word, if they do as is said (PS3.5 section 8.1.1)."""
+    bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
+    shift = int(dataset.get("HighBit") or bits - 1) + 1 - bits
+    return shift if 0 < shift <= allocated - bits else 0
+
+
+def _low_aligned(pixels: NDArray[np.generic], shift: int) -> NDArray[np.generic]:
+    """Samples shifted down, unless they lie low already."""
+    if not shift or int(pixels.max()) < 1 << (8 * pixels.dtype.itemsize - shift):
+        return pixels
+    return np.asarray(np.right_shift(pixels, np.asarray(shift, dtype=pixels.dtype)))
+
+
+def _bits_used(pixels: NDArray[np.generic], dataset: Dataset) -> int:
+    """Bits of a sample; cameras of 12 bits are sent as of 16, and would be shown all but black."""
+    bits = int(dataset.BitsStored)
+    return _CAMERA_BITS if bits == 16 and int(pixels.max()) < 1 << _CAMERA_BITS else bits
 
 
 def _grey_to_rgb(pixels: NDArray[np.generic], dataset: Dataset, photometric: str) -> NDArray[np.uint8]:
@@ -243,13 +293,14 @@ def _grey_to_rgb(pixels: NDArray[np.generic], dataset: Dataset, photometric: str
         return _to_8_bit(coloured, 8 * coloured.dtype.itemsize)
     if photometric not in (Photometric.MONOCHROME1, Photometric.MONOCHROME2):
         raise UnsupportedPhotographError(f"photometric interpretation {photometric} is not a photograph's")
-    windowed = "WindowCenter" in dataset or "VOILUTSequence" in dataset
-    if windowed:
-        values = np.asarray(apply_voi_lut(apply_modality_lut(pixels, dataset), dataset), dtype=np.float64)
+    values = windowed(pixels, dataset)
+    if values is not None:
         grey = _stretch(values, float(values.min()), float(values.max()))
     else:
-        low = -(2.0 ** (int(dataset.BitsStored) - 1)) if dataset.PixelRepresentation == 1 else 0.0
-        grey = _stretch(pixels.astype(np.float64), low, low + 2.0 ** int(dataset.BitsStored) - 1)
+        signed = dataset.get("PixelRepresentation") == 1
+        bits = int(dataset.BitsStored) if signed else _bits_used(pixels, dataset)
+        low = -(2.0 ** (bits - 1)) if signed else 0.0
+        grey = _stretch(pixels.astype(np.float64), low, low + 2.0**bits - 1)
     if photometric == Photometric.MONOCHROME1:
         grey = (255 - grey).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
@@ -270,9 +321,9 @@ def _to_8_bit(pixels: NDArray[np.generic], bits_stored: int) -> NDArray[np.uint8
 # --- image files
 
 
-def _photograph_from_image_file(data: bytes) -> Photograph:
-    picture = read_picture(data)
-    return photograph_from_rgb(picture.rgb, notes=picture.notes)
+def _photograph_from_image_file(data: bytes, least_side: int) -> Photograph:
+    picture = read_picture(data, least_side=least_side)
+    return photograph_from_rgb(picture.rgb, notes=picture.notes, sent_size=picture.sent_size)
 
 
 def _check_size(height: int, width: int) -> None:

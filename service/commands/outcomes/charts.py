@@ -35,13 +35,19 @@ from service.errors import OutcomeError, RecordNotFoundError
 
 __all__ = ["outcomes_app", "risk_app"]
 
-risk_app = typer.Typer(no_args_is_help=True, help="Risk models: what was to be expected of each patient.")
+risk_app = typer.Typer(
+    no_args_is_help=True,
+    help="Risk models: what was to be expected of each patient.\n\nExample: `semblance outcomes risk fit`.",
+)
 outcomes_app.add_typer(risk_app, name="risk")
 
 
 @risk_app.callback()
 def _risk() -> None:
-    """Risk models: what was to be expected of each patient."""
+    """Risk models: what was to be expected of each patient.
+
+    Example: `semblance outcomes risk fit`.
+    """
 
 
 Reason = Annotated[str, typer.Option(help="Why; no patient data.")]

@@ -17,13 +17,14 @@ from rich.progress import Progress
 from rich.table import Table
 
 from service.appraisal.appraiser import Appraised, Appraiser
-from service.appraisal.heatmap import encode_png
 from service.appraisal.layer_sheet import render_layer_sheet
 from service.appraisal.models import ModelStore
 from service.commands.science.progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import DecoderLostError, SemblanceError
 from service.exit_codes import ExitCode, code_of
+from service.pictures.encode import encode_png
+from service.pictures.native_map import encode_map
 from service.records import Appraisal, AppraisalStatus, MethodIdentity, Region, RejectionReason
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".dcm"})
@@ -60,7 +61,18 @@ def score(
             help="Write each difference map there: .npy float32 in photograph coordinates, NaN = not judged."
         ),
     ] = None,
+    native_map_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write each difference map there as it is kept: .npz at the method's own resolution, with "
+            "the transform to the photograph (docs/results-dicom.md)."
+        ),
+    ] = None,
     heatmap_dir: Annotated[Path | None, typer.Option(help="Write each heatmap there as PNG.")] = None,
+    triptych_dir: Annotated[
+        Path | None,
+        typer.Option(help="Write there, as PNG, face, normal counterpart and heatmap side by side."),
+    ] = None,
     layer_dir: Annotated[
         Path | None,
         typer.Option(
@@ -97,9 +109,16 @@ def score(
         )
         if layer_dir is not None:
             appraiser.layered()
-        for directory in filter(None, (map_dir, heatmap_dir, layer_dir)):
-            directory.mkdir(parents=True, exist_ok=True)
-        wanted = _Wanted(output=output, maps=map_dir, heatmaps=heatmap_dir, layers=layer_dir)
+        wanted = _Wanted(
+            output=output,
+            maps=map_dir,
+            native_maps=native_map_dir,
+            heatmaps=heatmap_dir,
+            triptychs=triptych_dir,
+            layers=layer_dir,
+            long_side=settings.picture_long_side_px,
+        )
+        wanted.make_directories()
         rejected = _score_all(files, appraiser, wanted, progress)
     except (SemblanceError, OSError) as exc:
         errors.print(f"[bold red]error:[/] {exc}", highlight=False)
@@ -113,8 +132,17 @@ class _Wanted:
 
     output: Output
     maps: Path | None  # directory of the difference maps
+    native_maps: Path | None  # directory of the maps as they are kept
     heatmaps: Path | None  # directory of the heatmaps
+    triptychs: Path | None  # directory of the triptychs
     layers: Path | None  # directory of the maps by layer
+    long_side: int  # most pixels of a picture's longer side
+
+    def make_directories(self) -> None:
+        """Make those named."""
+        for directory in (self.maps, self.native_maps, self.heatmaps, self.triptychs, self.layers):
+            if directory is not None:
+                directory.mkdir(parents=True, exist_ok=True)
 
 
 def _score_all(files: Sequence[Path], appraiser: Appraiser, wanted: _Wanted, progress: Progress) -> int:
@@ -129,7 +157,7 @@ def _score_all(files: Sequence[Path], appraiser: Appraiser, wanted: _Wanted, pro
             rejected += result.appraisal.status is AppraisalStatus.REJECTED
             stem = names.unique(path)
             map_path = _write_map(result, wanted.maps, stem)
-            _write_heatmap(result, wanted.heatmaps, stem)
+            _write_pictures(result, wanted, stem)
             _write_layers(result, appraiser, wanted.layers, stem)
             if wanted.output is Output.JSONL:
                 sys.stdout.write(json.dumps(_line(path, result, map_path), allow_nan=False) + "\n")
@@ -220,9 +248,15 @@ def _write_map(result: Appraised, directory: Path | None, stem: str) -> Path | N
     return path
 
 
-def _write_heatmap(result: Appraised, directory: Path | None, stem: str) -> None:
-    if directory is not None and result.maps is not None:
-        (directory / f"{stem}.png").write_bytes(encode_png(result.maps.heatmap))
+def _write_pictures(result: Appraised, wanted: _Wanted, stem: str) -> None:
+    if result.maps is None:
+        return
+    if wanted.native_maps is not None:
+        (wanted.native_maps / f"{stem}.npz").write_bytes(encode_map(result.maps.native))
+    if wanted.heatmaps is not None:
+        (wanted.heatmaps / f"{stem}.png").write_bytes(encode_png(result.maps.heatmap(wanted.long_side)))
+    if wanted.triptychs is not None:
+        (wanted.triptychs / f"{stem}.png").write_bytes(encode_png(result.maps.triptych(wanted.long_side)))
 
 
 def _write_layers(result: Appraised, appraiser: Appraiser, directory: Path | None, stem: str) -> None:

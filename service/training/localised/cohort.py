@@ -9,6 +9,7 @@ import numpy as np
 from service.appraisal.calibration import Calibration, map_range, normal_cohort, region_statistics
 from service.appraisal.face.regions import region_masks
 from service.appraisal.methods.localised.fusion import Fusion
+from service.appraisal.pictures.colour_scale import measure_scale
 from service.appraisal.registry import METHODS
 from service.appraisal.score import region_scores, score
 from service.errors import ConfigurationError
@@ -64,4 +65,5 @@ def cohort(samples: Sequence[Sample], fusion: Fusion, *, version: str, basis: st
         normal_quantiles=normal_cohort(normal),
         regions=region_statistics(regions),
         map_range=map_range(maps),
+        colour_scale=measure_scale(maps),
     )

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from hashlib import sha256
 from io import BytesIO
 
+import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
+from pydicom.dataset import FileDataset
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    SecondaryCaptureImageStorage,
+)
 
 from reporting.dicom.context import ReportContext
+from reporting.dicom.secondary_capture import jpeg_of
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.results import observation_id
+from reporting.pictures import pictures_of
 from reporting.report import report
 from reporting.source import default_zone, read_source
 from service.config import Destination, Settings
-from service.database import appraisals, deliveries, instances, ledger
+from service.database import appraisals, deliveries, instances, ledger, pictures
 from service.database.pool import Pool, transaction
-from service.errors import CorruptInstanceError, InstanceNotStoredError, ResultError
+from service.errors import CorruptInstanceError, ResultError, StoredMapError
+from service.pictures.encode import encode_jpeg, encode_png
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.context import Context
-from service.records import Delivery, InstanceState, LedgerEvent
+from service.records import Delivery, InstanceState, LedgerEvent, PictureEncoding
 from service.steps import REPORT
 from service.storage.local import InstanceStore
 from tests.integration.reporting.judging import again, judge, keep_npy, keep_png, save
@@ -30,6 +41,7 @@ from tests.unit.reporting.photographs import (
     STUDY_UID,
     appraised,
     photograph,
+    pixels,
     rejected,
 )
 
@@ -166,6 +178,75 @@ def test_the_parametric_map_is_made_where_it_is_wanted(context: Context) -> None
     assert len({row.sop_class_uid for row in due(wanted, instance_id)}) == 3
 
 
+PICTURE, PNG = encode_jpeg(pixels(60, 50)), encode_png(pixels(60, 50))
+
+
+def drawn(context: Context, **encodings: bytes) -> int:
+    """An appraisal whose pictures wait; returns its instance."""
+    given = {"jpeg": PICTURE} | encodings
+    saved = appraised(heatmap_sha256=sha256(given["jpeg"]).hexdigest())
+    instance_id = judge(context, saved)
+    with transaction(context.pool) as connection:
+        by_encoding = {PictureEncoding(name): data for name, data in given.items()}
+        pictures.hand_over(connection, saved.appraisal.appraisal_id, by_encoding)
+    return instance_id
+
+
+def captures(context: Context, instance_id: int) -> dict[str, FileDataset]:
+    """What each destination gets of the picture."""
+    return {
+        row.destination: dcmread(BytesIO(context.store.read(row.sha256)))
+        for row in due(context, instance_id)
+        if row.sop_class_uid == SecondaryCaptureImageStorage
+    }
+
+
+def test_a_picture_that_waits_becomes_the_secondary_capture_and_waits_no_more(context: Context) -> None:
+    instance_id = drawn(context)
+    report(context, instance_id)
+    assert {jpeg_of(each) for each in captures(context, instance_id).values()} == {PICTURE}
+    with transaction(context.pool) as connection:
+        (saved,) = appraisals.for_instance(connection, instance_id)
+        assert pictures.pending(connection, saved.appraisal.appraisal_id) == {}
+        found = pictures_of(connection, context.store, saved)
+    assert found is not None
+    assert found.picture == PICTURE  # out of its Secondary Capture
+    before = due(context, instance_id)
+    again(context, instance_id)
+    report(context, instance_id)
+    assert due(context, instance_id) == before
+
+
+def test_a_destination_gets_the_picture_as_it_wants_it(context: Context) -> None:
+    both = (DESTINATIONS[0], DESTINATIONS[1].model_copy(update={"lossless": True}))
+    configured = replace(context, settings=context.settings.model_copy(update={"destinations": both}))
+    instance_id = drawn(configured, png=PNG)
+    report(configured, instance_id)
+    got = captures(configured, instance_id)
+    assert got["pacs"].file_meta.TransferSyntaxUID == JPEGBaseline8Bit
+    assert got["vna"].file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert np.array_equal(got["vna"].pixel_array, pixels(60, 50))
+    assert len(due(configured, instance_id)) == 4  # a picture and a report each
+
+
+def test_a_destination_that_wants_no_loss_gets_what_there_is_of_an_older_picture(context: Context) -> None:
+    lossless = (DESTINATIONS[0].model_copy(update={"lossless": True}),)
+    configured = replace(context, settings=context.settings.model_copy(update={"destinations": lossless}))
+    instance_id = drawn(configured)
+    report(configured, instance_id)
+    assert jpeg_of(captures(configured, instance_id)["pacs"]) == PICTURE
+
+
+def test_a_picture_that_is_another_appraisals_is_not_shown(context: Context) -> None:
+    saved = appraised(heatmap_sha256="ab" * 32)
+    instance_id = judge(context, saved)
+    with transaction(context.pool) as connection:
+        pictures.hand_over(connection, saved.appraisal.appraisal_id, {PictureEncoding.JPEG: PICTURE})
+    with pytest.raises(StoredMapError):
+        report(context, instance_id)
+    assert nothing_kept(context, instance_id)
+
+
 def nothing_kept(context: Context, instance_id: int) -> bool:
     return (
         due(context, instance_id) == []
@@ -186,9 +267,9 @@ def test_a_photograph_damaged_on_disk_is_not_reported(context: Context) -> None:
     assert nothing_kept(context, instance_id)
 
 
-def test_a_lost_heatmap_is_an_error(context: Context) -> None:
+def test_a_lost_picture_is_an_error(context: Context) -> None:
     instance_id = judge(context, appraised())
-    with pytest.raises(InstanceNotStoredError):
+    with pytest.raises(StoredMapError, match="is gone"):
         report(context, instance_id)
     assert nothing_kept(context, instance_id)
 

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import io
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom.uid import JPEGBaseline8Bit
 
 from service.appraisal.appraiser import Appraiser, appraisal_id
 from service.appraisal.face.alignment import transform
 from service.appraisal.models import ModelStore
-from service.appraisal.photograph.decode import photograph_from_rgb
+from service.appraisal.photograph.decode import photograph_from_bytes, photograph_from_rgb
+from service.appraisal.pictures.layout import Label
+from service.appraisal.repeatability import find_repeatability
 from service.errors import ModelNotFoundError, UnknownMethodError
 from service.records import AppraisalStatus, Region, RejectionReason
 from tests.unit.appraisal.photographs import encoded, native, part10, portrait
@@ -45,7 +50,10 @@ def test_an_appraisal_is_complete(clean, photograph):
     assert maps.difference.shape == photograph.rgb.shape[:2]
     assert maps.difference.dtype == np.float32
     assert 0.05 < np.isfinite(maps.difference).mean() < 0.4
-    assert maps.heatmap.shape[0] == photograph.height
+    assert maps.heatmap().shape[0] == photograph.height
+    assert max(maps.triptych(512).shape) <= 512
+    assert maps.native.difference is maps.difference_aligned
+    assert maps.label == Label(method="symmetry", version="version 1, symmetry-1")
 
 
 def test_the_score_is_equation_3_of_the_map(clean):
@@ -89,7 +97,7 @@ def test_appraising_is_deterministic_down_to_the_id(appraiser, clean, photograph
     again = Appraiser("symmetry", face_finder=finder).appraise(photograph)
     assert again.appraisal == clean.appraisal
     assert np.array_equal(again.maps.difference, clean.maps.difference, equal_nan=True)
-    assert np.array_equal(again.maps.heatmap, clean.maps.heatmap)
+    assert np.array_equal(again.maps.heatmap(), clean.maps.heatmap())
 
 
 def test_ids_depend_on_source_pixels_and_method(appraiser, clean, photograph, finder):
@@ -149,3 +157,55 @@ def test_an_unknown_method_and_a_missing_model_are_said_at_once(finder, tmp_path
     for name in needing:
         with pytest.raises(ModelNotFoundError):
             Appraiser(f"symmetry+{name}", store=ModelStore(shipped_dir=tmp_path), face_finder=finder)
+
+
+def _jpeg(rgb, times, quality=92):
+    """A JPEG file of a picture enlarged so many times."""
+    stream = io.BytesIO()
+    large = cv2.resize(rgb, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(large).save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def test_a_large_face_is_decoded_at_half_its_size_and_scores_alike(finder):
+    """Within the stored repeatability: a tenth of the smallest detectable change of the default method."""
+    appraiser = Appraiser("default", face_finder=finder)
+    data = _jpeg(cv2.resize(portrait(), (1000, 1000), interpolation=cv2.INTER_CUBIC), 4.0)
+    whole = appraiser.appraise(photograph_from_bytes(data))
+    reduced = appraiser.appraise_bytes(data)
+    photograph = reduced.maps.face.photograph
+    assert (photograph.reduction, photograph.height, photograph.sent_height) == (2, 2000, 4000)
+    detectable = find_repeatability(appraiser.identity).regions["face"].smallest_detectable_change
+    assert abs(reduced.appraisal.score - whole.appraisal.score) < detectable / 2
+    assert reduced.appraisal.quality.inter_ocular_px == pytest.approx(
+        whole.appraisal.quality.inter_ocular_px, rel=0.01
+    )
+    assert reduced.maps.difference.shape == (4000, 4000)
+    x, y = whole.maps.face.face.landmarks[[4]].mean(0).round().astype(int)  # the tip of the nose
+    near = reduced.maps.difference[y - 9 : y + 10, x - 9 : x + 10]
+    assert np.isfinite(near).all()
+    moved = reduced.maps.native.to_photograph @ (128, 128, 1) - whole.maps.native.to_photograph @ (
+        128,
+        128,
+        1,
+    )
+    assert np.abs(moved).max() < 4  # of 4,000 pixels
+
+
+def test_a_small_face_in_a_large_photograph_is_decoded_whole(finder):
+    scene = np.full((3000, 4000, 3), 128, np.uint8)
+    small = cv2.resize(portrait(), (700, 700), interpolation=cv2.INTER_AREA)
+    scene[1000:1700, 1500:2200] = small
+    result = Appraiser("symmetry", face_finder=finder).appraise_bytes(_jpeg(scene, 1.0))
+    assert result.maps.face.photograph.reduction == 1
+    assert result.maps.face.photograph.height == 3000
+
+
+@pytest.mark.parametrize("quality", [15, 60, 90])
+def test_a_reduced_picture_tells_the_same_of_its_compression(finder, quality):
+    appraiser = Appraiser("symmetry", face_finder=finder)
+    rgb = cv2.resize(portrait(), (1000, 1000), interpolation=cv2.INTER_CUBIC)
+    noisy = np.clip(rgb + np.random.default_rng(0).normal(0, 4, rgb.shape), 0, 255).astype(np.uint8)
+    data = _jpeg(noisy, 4.0, quality)
+    reduced = appraiser.appraise_bytes(data).appraisal.quality.jpeg_quality
+    assert reduced == pytest.approx(quality, abs=6)

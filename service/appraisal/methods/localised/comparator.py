@@ -13,7 +13,7 @@ def _build(workplace: Workplace) -> Comparator:
     from service.appraisal.methods.localised.localisation import LocalisedComparator
     from service.appraisal.methods.localised.reading import NetworkReader
 
-    reader = NetworkReader(workplace.store.tensors(MODEL), workplace.device)
+    reader = NetworkReader(workplace.store.tensors(MODEL), workplace.device, workplace.batching)
     return LocalisedComparator(reader, fusion_from(workplace.store.tensors(FUSION_MODEL)))
 
 

@@ -11,7 +11,8 @@ def _build(workplace: Workplace) -> Normaliser:
     from service.appraisal.methods.localised.reading import NetworkReader
     from service.appraisal.methods.localised.restoration import RestorationNormaliser
 
-    return RestorationNormaliser(NetworkReader(workplace.store.tensors(MODEL), workplace.device))
+    tensors = workplace.store.tensors(MODEL)
+    return RestorationNormaliser(NetworkReader(tensors, workplace.device, workplace.batching))
 
 
 ROW = NormaliserRow(name="restoration", version="1", models=(MODEL,), build=_build)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from service.appraisal.batching import ALONE, Batches, Batching
 from service.appraisal.face.alignment import CANONICAL_INTER_OCULAR, AlignedFace, resized
 from service.appraisal.methods.localised.anomaly_network import (
     FLOW_UNIT,
@@ -48,19 +49,23 @@ class Restored(Normalised):
 class NetworkReader:
     """Runs the networks of the whole face and of the close-up; safe to share between threads."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], device: str = "cpu") -> None:
+    def __init__(
+        self, tensors: Mapping[str, Tensor], device: str = "cpu", batching: Batching = ALONE
+    ) -> None:
         """Load the networks.
 
         Args:
             tensors: weights of both, as ``anomaly_network.together`` puts them.
             device: "cpu" or "cuda".
+            batching: how forward passes are put together.
 
         Raises:
             ModelIntegrityError: the tensors are not these networks'.
         """
         self._device = torch.device(device)
-        self._whole = self._loaded(WHOLE, of_whole(tensors))
-        self._close_up = self._loaded(CLOSE_UP, of_close_up(tensors))
+        whole, near = self._loaded(WHOLE, of_whole(tensors)), self._loaded(CLOSE_UP, of_close_up(tensors))
+        self._whole = Batches(lambda pictures: self._pass(whole, WHOLE, pictures), batching)
+        self._close_up = Batches(lambda pictures: self._pass(near, CLOSE_UP, pictures), batching)
 
     def _loaded(self, view: View, tensors: Mapping[str, Tensor]) -> AnomalyNetwork:
         network = AnomalyNetwork(view)
@@ -76,18 +81,15 @@ class NetworkReader:
         if not faces:
             return []
         squares = [resized(face.rgb, INPUT_SIZE) for face in faces]
-        whole = self._pass(self._whole, WHOLE, squares)
-        near = self._pass(self._close_up, CLOSE_UP, [close_up(square) for square in squares])
+        whole = self._whole(squares)
+        near = self._close_up([close_up(square) for square in squares])
         return [_merged(one, other) for one, other in zip(whole, near, strict=True)]
 
-    def _pass(
-        self, network: AnomalyNetwork, view: View, pictures: Sequence[NDArray[np.uint8]]
-    ) -> Sequence[_Seen]:
-        batch = np.stack(pictures)
+    def _pass(self, network: AnomalyNetwork, view: View, batch: NDArray[np.uint8]) -> Sequence[_Seen]:
         both = torch.from_numpy(np.concatenate([batch, batch[:, :, ::-1]])).to(self._device)
         images = both.permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            return _seen(network(images), view, len(pictures))
+            return _seen(network(images), view, len(batch))
 
 
 def close_up(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -105,10 +105,29 @@ def test_what_is_not_supported_is_said(web: Web, held: list[Dataset]) -> None:
     assert len(below.json()) == 2
 
 
+def test_parameters_nobody_knows_are_ignored_and_named(web: Web, held: list[Dataset]) -> None:
+    """PS3.18 section 8.3.1; hospitals' proxies add some of their own."""
+    plain = web.get("/studies", JSON)
+    for query in ("NoSuchKey=1", "_=1733000000", "includefield=NoSuchField", "x%22%0d%0a=1"):
+        odd = web.get(f"/studies?{query}", JSON)
+        assert odd.json() == plain.json()
+        assert "ignored" in odd.headers["warning"]
+
+
+@pytest.mark.parametrize("offset", ["1000", "9223372036854775807", "9" * 300])
+def test_an_offset_past_the_end_is_an_empty_page(web: Web, held: list[Dataset], offset: str) -> None:
+    assert web.get(f"/studies?offset={offset}", JSON).status_code == 204
+
+
+def test_a_path_with_a_nul_names_nothing(web: Web) -> None:
+    assert web.get("/studies/1.2%00/metadata", JSON).status_code == 404
+
+
 @pytest.mark.parametrize(
     ("path", "accept", "status"),
     [
-        ("/studies?NoSuchKey=1", JSON, 400),
+        ("/studies?StudyID=a%00x", JSON, 400),
+        ("/studies?limit=\u00b2", JSON, 400),
         ("/studies?StudyDate=yesterday", JSON, 400),
         ("/studies?limit=many", JSON, 400),
         ("/series?SeriesNumber=one", JSON, 400),
@@ -129,9 +148,10 @@ def test_plain_json_is_accepted(web: Web, held: list[Dataset]) -> None:
 def test_an_index_that_is_far_behind_is_said(
     web: Web, held: list[Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reporting.dicomweb import call
-
-    monkeypatch.setattr(call, "catch_up", lambda *_: False)
+    monkeypatch.setattr("reporting.dicomweb.call._CATCH_UP_S", -1.0)
+    monkeypatch.setattr("reporting.holdings.index._BATCH", 1)
+    with transaction(web.api.pool) as connection:
+        holdings.queue_result(connection, sop_instance_uid="1.2.3.5", sha256="0" * 64, instance_id=1)
     answer = web.get("/studies", JSON)
     assert answer.status_code == 503
     assert answer.headers["retry-after"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -107,3 +108,19 @@ def test_regions_and_percentile_have_ranges(client: Client, save: Save) -> None:
     assert observation["code"]["text"]
     assert observation["method"]["coding"][0]["code"] == "symmetry-1"
     assert client.get("Observation?method=symmetry-1").ids() == [observation_id]
+
+
+def test_a_page_of_twenty_is_small_and_the_rest_is_asked_for(
+    client: Client, save_photograph: Callable[..., Any]
+) -> None:
+    for number in range(20):
+        save_photograph(number)
+    page = client.get("Observation?patient.identifier=P-001&_count=20")
+    assert len(page.ids()) == 20
+    assert len(page.content) <= 60_000
+    first = page.json()["entry"][0]["resource"]
+    assert {c["code"]["coding"][0]["code"] for c in first["component"]} == {"rating", "percentile"}
+    whole = client.get(f"Observation/{first['id']}").json()
+    for asked in ("_summary=false", "_elements=component", "component-code=rating"):
+        (entry,) = client.get(f"Observation?_id={first['id']}&{asked}").json()["entry"]
+        assert entry["resource"]["component"] == whole["component"], asked

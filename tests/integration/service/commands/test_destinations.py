@@ -107,7 +107,10 @@ def test_state_counts_and_what_was_given_up_are_shown(run: Run, pool: Pool) -> N
     assert 50 <= pacs["next_probe_s"] <= 60
     assert pacs["last_error"] == "no association"
     assert found["dead"] == [{"destination": "pacs", "result": "9.1.2", "attempts": 0, "error": "0xA900"}]
-    assert "9.1.2" in run("destinations", "pacs")
+    lines = run("destinations", "pacs").splitlines()
+    assert any("9.1.2" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+    assert "  failed 1 times in a row: no association" in lines
 
 
 def test_a_probe_is_due_at_once(run: Run, pool: Pool) -> None:

@@ -7,13 +7,11 @@ import pytest
 from service.appraisal.face.alignment import (
     CANONICAL_POINTS,
     align,
-    map_to_photograph,
     similarity,
     transform,
     warp,
 )
 from service.appraisal.face.finder import LEFT_COMMISSURE, LEFT_IRIS, RIGHT_COMMISSURE, RIGHT_IRIS, Face
-from service.appraisal.face.regions import face_mask
 from service.appraisal.photograph.decode import photograph_from_rgb
 from tests.unit.appraisal.photographs import portrait
 
@@ -79,24 +77,3 @@ def test_pixels_outside_the_photograph_are_known(face):
     left = transform(np.array([[-0.5, 100.0]]), aligned.matrix)[0, 0]
     assert not aligned.inside[:, : int(left) - 8].any()
     assert aligned.inside[:200, int(left) + 10 : 200].all()
-
-
-def test_a_map_goes_back_to_where_it_came_from(photograph, face, aligned):
-    rows, columns = np.mgrid[0:256, 0:256].astype(np.float32)
-    judged = face_mask(aligned.landmarks, (256, 256))
-    values = columns + 1000 * rows
-    full = map_to_photograph(values, aligned, judged)
-    assert full.shape == photograph.rgb.shape[:2]
-    assert full.dtype == np.float32
-    known = np.isfinite(full)
-    expected = face_mask(face.landmarks, full.shape)
-    assert (known != expected).mean() < 0.005
-    ys, xs = np.nonzero(known & (cv2.erode(expected.astype(np.uint8), np.ones((7, 7))) > 0))
-    where = transform(np.stack([xs, ys], 1).astype(float), aligned.matrix)
-    error = np.abs(full[ys, xs] - (where[:, 0] + 1000 * where[:, 1]))
-    assert error[where.max(1) < 254].max() < 60  # 0.06 px down
-
-
-def test_nothing_judged_gives_nothing(aligned):
-    full = map_to_photograph(np.ones((256, 256), np.float32), aligned, np.zeros((256, 256), bool))
-    assert np.isnan(full).all()

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from pydicom import dcmread
 from pydicom.uid import (
     MPEG2MPML,
@@ -182,14 +185,166 @@ def test_an_unusable_icc_profile_is_said(profile):
     assert "ICC profile" in photograph.warnings[0]
 
 
-def test_exif_orientation_turns_files_but_not_dicom():
+def exif_jpeg(pixels: np.ndarray, orientation: int, **options: object) -> bytes:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn clockwise to show
-    turned = jpeg(np.ascontiguousarray(np.rot90(portrait())), exif=exif)
-    assert np.abs(photograph_from_bytes(turned).rgb.astype(int) - portrait()).mean() < 4
-    upright = jpeg(portrait(), exif=exif)
-    ds = with_frames(native(portrait()), [upright], JPEGBaseline8Bit, "YBR_FULL_422")
-    assert np.abs(photograph_from_dicom(ds).rgb.astype(int) - portrait()).mean() < 4
+    exif[0x0112] = orientation
+    return jpeg(np.ascontiguousarray(pixels), exif=exif, **options)
+
+
+def framed(frame: bytes, rows: int, columns: int, syntax: str = JPEGBaseline8Bit, **elements: object):
+    """A photograph whose one frame is a JPEG stream."""
+    ds = native(np.zeros((rows, columns, 3), np.uint8), **elements)
+    return with_frames(ds, [frame], syntax, "YBR_FULL_422")
+
+
+def is_portrait(rgb: np.ndarray, expected: np.ndarray, most: float = 4) -> bool:
+    return rgb.shape == expected.shape and np.abs(rgb.astype(int) - expected).mean() < most
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_file_and_the_same_in_dicom_are_the_same_photograph(orientation):
+    wide = portrait()[:200]
+    frame = exif_jpeg(wide, orientation, icc_profile=_swapped_profile())
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(exif_jpeg(wide, orientation)))))
+    from_file, from_dicom = photograph_from_bytes(frame), photograph_from_dicom(framed(frame, 200, 320))
+    assert from_file.pixel_sha256 == from_dicom.pixel_sha256
+    assert is_portrait(from_dicom.rgb, expected[..., ::-1])  # the profile exchanges red and blue
+
+
+def test_what_the_data_set_says_of_colour_and_orientation_counts():
+    frame = exif_jpeg(portrait(), 3, icc_profile=_swapped_profile())
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    ds = framed(frame, 320, 320, PatientOrientation=["L", "F"], ICCProfile=own)
+    assert is_portrait(photograph_from_dicom(ds).rgb, portrait())
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stored"),
+    [
+        (["L", "F"], lambda p: p),
+        (["R", "F"], lambda p: p[:, ::-1]),
+        (["R", "H"], lambda p: p[::-1, ::-1]),
+        (["L", "H"], lambda p: p[::-1]),
+        (["F", "L"], lambda p: p.swapaxes(0, 1)),
+        (["F", "R"], np.rot90),
+        (["H", "L"], lambda p: np.rot90(p, -1)),
+        (["H", "R"], lambda p: np.rot90(p, 2).swapaxes(0, 1)),
+        (["LA", "FP"], lambda p: p),
+        (["A", "F"], lambda p: p),
+        (["P", "H"], lambda p: p[::-1, ::-1]),
+        (["F", "A"], np.rot90),
+        (["H", "P"], lambda p: np.rot90(p, -1)),
+        (["X", "Y"], lambda p: p),
+        (["L"], lambda p: p),
+    ],
+)
+def test_patient_orientation_is_honoured(orientation, stored):
+    upright = portrait()[:250]
+    ds = native(np.ascontiguousarray(stored(upright)), PatientOrientation=orientation)
+    assert np.array_equal(photograph_from_dicom(ds).rgb, upright)
+
+
+def test_rows_and_columns_that_are_those_after_exif():
+    wide = portrait()[:200]
+    frame = exif_jpeg(np.rot90(wide), 6)  # stored on its side
+    for orientation in ([], ["L", "F"]):
+        ds = framed(frame, 200, 320, PatientOrientation=orientation)  # as it is shown
+        photograph = photograph_from_dicom(ds)
+        assert is_portrait(photograph.rgb, wide)
+        assert "exchanged" in photograph.warnings[0]
+    silent = framed(jpeg(np.ascontiguousarray(np.rot90(wide))), 200, 320)
+    assert is_portrait(photograph_from_dicom(silent).rgb, np.rot90(wide))
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"PixelAspectRatio": [4, 3]},
+        {"PixelSpacing": [0.4, 0.3]},
+        {"ImagerPixelSpacing": [0.04, 0.03]},
+        {"PixelAspectRatio": [3, 4]},
+    ],
+)
+def test_pixels_that_are_not_square_are_made_so(elements):
+    ((high, wide),) = elements.values()
+    height, width = (240, 320) if high > wide else (320, 240)
+    squeezed = np.asarray(Image.fromarray(portrait()).resize((width, height), Image.Resampling.LANCZOS))
+    photograph = photograph_from_dicom(native(squeezed, **elements))
+    assert is_portrait(photograph.rgb, portrait(), 8)
+    assert "not square" in photograph.warnings[0]
+
+
+@pytest.mark.parametrize("ratio", [[1, 1], [0, 0], [-4, 3], [4, 0], [1, 100], [1]])
+def test_a_pixel_aspect_ratio_that_says_nothing_changes_nothing(ratio):
+    assert np.array_equal(photograph_from_dicom(native(portrait(), PixelAspectRatio=ratio)).rgb, portrait())
+
+
+def test_progressive_jpeg():
+    ds = framed(jpeg(portrait(), progressive=True), 320, 320, "1.2.840.10008.1.2.4.55")
+    assert is_portrait(photograph_from_dicom(ds).rgb, portrait())
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"RescaleSlope": None, "RescaleIntercept": None, "WindowCenter": 128, "WindowWidth": 256},
+        {"RescaleSlope": 0, "RescaleIntercept": 0},
+        {"WindowCenter": 0, "WindowWidth": 0},
+        {"WindowCenter": [0, 128], "WindowWidth": [0, 256]},
+        {"WindowCenter": None, "WindowWidth": None},
+        {"WindowCenter": 128},
+        {"VOILUTFunction": "NONE OF ANY", "WindowCenter": 128, "WindowWidth": 256},
+    ],
+)
+def test_grey_transformations_that_cannot_be_used_count_as_none(elements):
+    grey = portrait()[..., 1].copy()
+    rgb = photograph_from_dicom(native(grey, "MONOCHROME2", **elements)).rgb
+    assert np.abs(rgb[..., 0].astype(int) - grey).max() <= 3
+
+
+@pytest.mark.parametrize("photometric", ["RGB", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("shift", "elements"),
+    [
+        (4, {"BitsStored": 12, "HighBit": 11}),
+        (8, {"BitsStored": 12, "HighBit": 15}),  # in the high bits
+        (4, {"BitsStored": 12, "HighBit": 15}),  # said to be, and are not
+        (4, {}),  # said to be of 16
+    ],
+)
+def test_twelve_bits_in_sixteen_are_as_bright_as_they_were(photometric, shift, elements):
+    pixels = portrait() if photometric == "RGB" else portrait()[..., 1]
+    wide = pixels.astype(np.uint16) << shift
+    rgb = photograph_from_dicom(native(wide, photometric, **elements)).rgb
+    shown = rgb if photometric == "RGB" else rgb[..., 0]
+    assert np.abs(shown.astype(int) - pixels).max() <= 2
+
+
+def png(pixels: np.ndarray, significant: int | None) -> bytes:
+    """A PNG of 16 bits a sample, (H, W) or (H, W, 3) uint16, with a chunk that says how many are used."""
+    _, encoded = cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+    data = encoded.tobytes()
+    if significant is None:
+        return data
+    content = b"sBIT" + bytes([significant] * (3 if pixels.ndim == 3 else 1))
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    return data[:33] + chunk + data[33:]  # after IHDR
+
+
+@pytest.mark.parametrize("channels", [slice(None), 1])
+@pytest.mark.parametrize(("scale", "significant"), [(257, None), (257, 12), (16, 12), (16, None), (64, 14)])
+def test_a_png_of_sixteen_bits_is_as_bright_as_it_was(channels, scale, significant):
+    pixels = portrait()[..., channels]
+    rgb = photograph_from_bytes(png(pixels.astype(np.uint16) * scale, significant)).rgb
+    shown = rgb if pixels.ndim == 3 else rgb[..., 0]
+    assert np.abs(shown.astype(int) - pixels).max() <= 2
+
+
+def test_a_stray_group_2_in_the_data_set_does_not_rule():
+    data = part10(native(portrait()))
+    stray = struct.pack("<HH2sH", 2, 0x10, b"UI", 22) + JPEGBaseline8Bit.encode()
+    at = data.index(struct.pack("<HH", 0x0008, 0x0016))
+    assert np.array_equal(photograph_from_bytes(data[:at] + stray + data[at:]).rgb, portrait())
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "1"])

@@ -119,10 +119,61 @@ def test_sequences_nested_without_end() -> None:
         read((sequence + item) * 100, ExplicitVRLittleEndian)
 
 
-def test_text_in_no_character_set_of_ours() -> None:
-    values = KeptValues(raw={0x00080005: b"ISO_IR 192", PATIENT_ID: b"\xff\xfe"})
-    with pytest.raises(MalformedDataSetError):
-        values.text(PATIENT_ID)
+@pytest.mark.parametrize(
+    ("declared", "value", "text", "is_right"),
+    [
+        (b"ISO_IR 192", b"M\xc3\xbcller", "M\u00fcller", True),
+        (b"ISO_IR 192", b"M\xfcller", "M\u00fcller", False),  # Latin-1 in truth
+        (b"\0ISO_IR 100", b"M\xfcller", "M\u00fcller", True),
+        (b"ISO_IR\0 100", b"M\xfcller", "M\u00fcller", True),
+        (b"", b"M\xfcller", "M\u00fcller", False),  # declares none
+        (b"NONE OF ANY", b"M\xfcller", "M\u00fcller", True),
+        (b"UTF-8", b"M\xc3\xbcller", "M\u00fcller", True),
+        (b"ISO_IR 192", b"\x80\x81", "\u20ac\x81", False),
+        (b"ISO 2022 IR 6\\ISO 2022 IR 87", b"\x1b(Zx", "\x1b(Zx", False),
+    ],
+)
+def test_text_that_is_not_as_declared_is_read_and_told_of(
+    declared: bytes, value: bytes, text: str, is_right: bool
+) -> None:
+    values = KeptValues(raw={0x00080005: declared, PATIENT_ID: value})
+    assert values.text(PATIENT_ID) == text
+    assert values.is_declared(PATIENT_ID) is is_right
+
+
+def element(tag: int, vr: bytes, value: bytes, *, short: bool) -> bytes:
+    """An element in explicit VR."""
+    head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr)
+    return head + (struct.pack("<H", len(value)) if short else struct.pack("<HI", 0, len(value))) + value
+
+
+@pytest.mark.parametrize("step", [1, 7, 4096])
+@pytest.mark.parametrize(
+    ("before", "after", "remark"),
+    [
+        (element(0x00091001, b"ZZ", b"abcd", short=False), b"", "unknown value representations"),
+        (element(0x00091001, b"??", b"abcd", short=True), b"", "unknown value representations"),
+        (element(0x00091001, b"\0\0", b"abcd", short=True), b"", "unknown value representations"),
+        (element(0x00020010, b"UI", b"1.2.840.10008.1.2\0", short=True), b"", "elements of group 0002"),
+        (b"", struct.pack("<HHI", 0xFFFE, 0xE00D, 0), "delimiters that delimit nothing"),
+        (b"", struct.pack("<HHI", 0xFFFE, 0xE0DD, 0), "delimiters that delimit nothing"),
+        (b"", b"\0" * 3, "zeros after the last element"),
+        (b"", b"\0" * 5000, "zeros after the last element"),
+    ],
+)
+def test_what_senders_do_against_the_rules_is_borne_and_said(
+    before: bytes, after: bytes, remark: str, step: int
+) -> None:
+    values = read(before + _ENCODED + after, ExplicitVRLittleEndian, step)
+    assert values.text(PATIENT_ID) == "P1"
+    assert [each for each in values.remarks if remark in each]
+    assert read(_ENCODED, ExplicitVRLittleEndian, step).remarks == ()
+
+
+@pytest.mark.parametrize("after", [b"\0" * 9 + b"x", b"\0\0x", b"\0" * 16 + _ENCODED])
+def test_padding_holds_zeros_alone(after: bytes) -> None:
+    with pytest.raises(IncompleteInstanceError):
+        read(_ENCODED + after, ExplicitVRLittleEndian)
 
 
 @settings(max_examples=400, deadline=None)

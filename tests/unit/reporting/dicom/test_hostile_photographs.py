@@ -17,6 +17,7 @@ from pydicom.tag import Tag
 from reporting.dicom import secondary_capture, structured_report
 from reporting.dicom.context import ResultObject
 from reporting.dicom.identity import COPIED
+from service.pictures.encode import encode_jpeg
 from tests.unit.reporting.photographs import context, photograph, pixels
 
 HEATMAP = pixels()
@@ -92,7 +93,7 @@ HOSTILE = [
 
 
 def build_all(data: bytes) -> list[ResultObject]:
-    heatmap = secondary_capture.build(context(data), HEATMAP)
+    heatmap = secondary_capture.build(context(data), encode_jpeg(HEATMAP))
     return [heatmap, structured_report.build(context(data), [heatmap])]
 
 

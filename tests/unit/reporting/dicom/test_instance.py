@@ -18,12 +18,19 @@ from reporting.dicom.identity import COPIED
 from reporting.dicom.instance import finish
 from reporting.identifiers import ResultKind
 from service.errors import ResultError
+from service.pictures.encode import encode_jpeg
+from service.pictures.native_map import NativeMap
 from tests.unit.reporting.charsets import CHARSETS, Charset
 from tests.unit.reporting.photographs import COLUMNS, ROWS, context, photograph, pixels
 
-MAP = np.linspace(0, 2, ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS)
+MAP = NativeMap(
+    difference=np.linspace(0, 2, 64, dtype=np.float32).reshape(8, 8),
+    to_photograph=np.array([[2.0, 0, 1], [0, 2, 1]]),
+    rows=ROWS,
+    columns=COLUMNS,
+)
 BUILDERS = {
-    "secondary-capture": lambda c: secondary_capture.build(c, pixels()),
+    "secondary-capture": lambda c: secondary_capture.build(c, encode_jpeg(pixels())),
     "structured-report": structured_report.build,
     "parametric-map": lambda c: parametric_map.build(c, MAP),
 }
@@ -218,4 +225,6 @@ def test_an_object_of_another_patient_or_study_is_not_sent(field: str, named: st
     given = context()
     other = replace(given.source.identity, **{field: "2.25.1"})
     with pytest.raises(ResultError, match=named):
-        secondary_capture.build(replace(given, source=replace(given.source, identity=other)), pixels())
+        secondary_capture.build(
+            replace(given, source=replace(given.source, identity=other)), encode_jpeg(pixels())
+        )

@@ -8,27 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
-from reporting.dicom.results import build_results, decode_npy, decode_png
+from reporting.dicom.results import ResultPictures, build_results
 from reporting.identifiers import ResultKind
 from service.config import Settings
-from service.errors import InstanceNotStoredError, ResultError
+from service.errors import InstanceNotStoredError, ResultError, StoredMapError
+from service.pictures.encode import encode_jpeg, encode_png
+from service.pictures.native_map import NativeMap, encode_map
 from service.records import SavedAppraisal
 from service.storage.local import InstanceStore, LocalStore
 from tests.unit.reporting.photographs import COLUMNS, ROWS, appraised, context, pixels, rejected
 
-
-def png(mode: str = "RGB") -> bytes:
-    stream = BytesIO()
-    Image.fromarray(pixels()).convert(mode).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def npy(array: np.ndarray) -> bytes:
-    stream = BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
+PICTURES = ResultPictures(picture=encode_jpeg(pixels()))
+SC, SR, PM = ResultKind.SECONDARY_CAPTURE, ResultKind.STRUCTURED_REPORT, ResultKind.PARAMETRIC_MAP
+LOSSLESS = ResultKind.SECONDARY_CAPTURE_LOSSLESS
 
 
 @pytest.fixture
@@ -37,71 +32,67 @@ def store(tmp_path: Path) -> InstanceStore:
 
 
 def kept(store: InstanceStore) -> SavedAppraisal:
-    return replace(
-        appraised(),
-        heatmap_sha256=store.put(png()).sha256,
-        difference_map_sha256=store.put(npy(np.zeros((ROWS, COLUMNS), np.float32))).sha256,
+    native = NativeMap(
+        difference=np.zeros((16, 16), np.float32),
+        to_photograph=np.array([[2.0, 0, 3], [0, 2, 1]]),
+        rows=ROWS,
+        columns=COLUMNS,
     )
+    return replace(appraised(), difference_map_sha256=store.put(encode_map(native)).sha256)
 
 
 @pytest.mark.parametrize(
     ("report", "parametric", "expected"),
-    [
-        (True, False, [ResultKind.SECONDARY_CAPTURE, ResultKind.STRUCTURED_REPORT]),
-        (False, False, [ResultKind.SECONDARY_CAPTURE]),
-        (
-            True,
-            True,
-            [ResultKind.SECONDARY_CAPTURE, ResultKind.PARAMETRIC_MAP, ResultKind.STRUCTURED_REPORT],
-        ),
-    ],
+    [(True, False, [SC, SR]), (False, False, [SC]), (True, True, [SC, PM, SR])],
 )
 def test_objects_are_made_as_configured(
     store: InstanceStore, report: bool, parametric: bool, expected: list[ResultKind]
 ) -> None:
     settings = Settings(structured_report=report, parametric_map=parametric)
-    results = build_results(context(saved=kept(store)), settings, store)
+    results = build_results(context(saved=kept(store)), settings, store, PICTURES)
     assert [result.kind for result in results] == expected
+
+
+def test_a_picture_without_loss_is_an_object_of_its_own(store: InstanceStore) -> None:
+    both = replace(PICTURES, lossless=encode_png(pixels()))
+    results = build_results(context(saved=kept(store)), Settings(), store, both)
+    assert [result.kind for result in results] == [SC, LOSSLESS, SR]
+    lossy, lossless, report = (dcmread(BytesIO(result.data)) for result in results)
+    assert lossy.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
+    assert lossless.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert np.array_equal(lossless.pixel_array, pixels())
+    assert lossy.SOPInstanceUID != lossless.SOPInstanceUID
+    evidence = {
+        item.ReferencedSOPInstanceUID
+        for study in report.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    assert {lossy.SOPInstanceUID, lossless.SOPInstanceUID} <= evidence
 
 
 def test_a_rejected_photograph_gives_the_report_alone(store: InstanceStore) -> None:
     settings = Settings(parametric_map=True)
-    results = build_results(context(saved=rejected()), settings, store)
+    results = build_results(context(saved=rejected()), settings, store, None)
     assert [result.kind for result in results] == [ResultKind.STRUCTURED_REPORT]
 
 
-def test_a_lost_heatmap_is_an_error(store: InstanceStore) -> None:
+def test_a_lost_map_is_an_error(store: InstanceStore) -> None:
     with pytest.raises(InstanceNotStoredError):
-        build_results(context(), Settings(), store)
+        build_results(context(), Settings(parametric_map=True), store, PICTURES)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n", png()[:80], png("L"), png("RGBA")])
-def test_what_is_no_rgb_picture_is_refused(data: bytes) -> None:
+def test_what_is_no_map_is_an_error(store: InstanceStore) -> None:
+    saved = replace(appraised(), difference_map_sha256=store.put(b"no map").sha256)
+    with pytest.raises(StoredMapError):
+        build_results(context(saved=saved), Settings(parametric_map=True), store, PICTURES)
+
+
+def test_what_is_no_picture_is_an_error(store: InstanceStore) -> None:
     with pytest.raises(ResultError):
-        decode_png(data)
+        build_results(context(), Settings(), store, ResultPictures(picture=b"no picture"))
 
 
-def test_a_heatmap_is_decoded() -> None:
-    assert np.array_equal(decode_png(png()), pixels())
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\x93NUMPY",
-        npy(np.zeros(3, np.float32)),
-        npy(np.zeros((2, 2))),
-        npy(np.zeros((2, 2), np.float32))[:-1],
-    ],
-)
-def test_what_is_no_difference_map_is_refused(data: bytes) -> None:
-    with pytest.raises(ResultError):
-        decode_npy(data)
-
-
-def test_a_pickle_is_refused() -> None:
-    stream = BytesIO()
-    np.save(stream, np.array([[{}]], dtype=object), allow_pickle=True)
-    with pytest.raises(ResultError):
-        decode_npy(stream.getvalue())
+def test_equal_appraisals_give_equal_bytes(store: InstanceStore) -> None:
+    one, other = (build_results(context(saved=kept(store)), Settings(), store, PICTURES) for _ in range(2))
+    assert [result.data for result in one] == [result.data for result in other]

@@ -7,8 +7,10 @@ from io import BytesIO
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.pixels import pixel_array
 from pydicom.uid import (
     ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
     VLPhotographicImageStorage,
@@ -16,8 +18,11 @@ from pydicom.uid import (
 
 from reporting.dicom import secondary_capture
 from reporting.dicom.context import ReportContext, ResultObject, device_uid
+from reporting.dicom.secondary_capture import jpeg_of
+from reporting.identifiers import ResultKind
 from reporting.terminology import CODE_SYSTEM, COMPARISON_WITH_REFERENCE, FACE, SOURCE_IMAGE_FOR_PROCESSING
 from service.errors import ResultError
+from service.pictures.encode import decode, encode_jpeg, encode_png
 from tests.unit.reporting.photographs import (
     COLUMNS,
     METHOD,
@@ -30,7 +35,8 @@ from tests.unit.reporting.photographs import (
     pixels,
 )
 
-HEATMAP = pixels(60, 50)
+HEATMAP = pixels(60, 51)
+PICTURE = encode_jpeg(HEATMAP)
 
 
 def read(result: ResultObject) -> Dataset:
@@ -38,7 +44,7 @@ def read(result: ResultObject) -> Dataset:
 
 
 def build(given: ReportContext | None = None) -> Dataset:
-    return read(secondary_capture.build(given or context(), HEATMAP))
+    return read(secondary_capture.build(given or context(), PICTURE))
 
 
 def test_it_is_in_the_photographs_study_and_a_series_of_its_own() -> None:
@@ -47,7 +53,7 @@ def test_it_is_in_the_photographs_study_and_a_series_of_its_own() -> None:
     assert image.StudyInstanceUID == STUDY_UID
     assert image.SeriesInstanceUID not in ("", SERIES_UID)
     assert image.SOPInstanceUID not in ("", SOP_UID)
-    assert image.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert image.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
     assert (image.StudyDate, image.StudyTime, image.StudyID) == ("20260329", "013000", "S1")
     assert image.AccessionNumber == "ACC-77"
     assert image.InstanceNumber == 7
@@ -61,10 +67,35 @@ def test_it_is_of_the_photographs_patient() -> None:
     assert (image.PatientBirthDate, image.PatientSex) == ("20190212", "F")
 
 
-def test_pixels_read_back_as_given() -> None:
+def test_the_jpeg_is_held_as_it_is() -> None:
     image = build()
+    assert jpeg_of(image) == PICTURE
+    assert (image.Rows, image.Columns, image.SamplesPerPixel) == (60, 51, 3)
+    assert image.PhotometricInterpretation == "YBR_FULL_422"
+    shown = pixel_array(image)  # as RGB
+    assert np.abs(shown.astype(int) - decode(PICTURE)).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(60, 51), (61, 50), (33, 33), (34, 35)])
+def test_a_jpeg_of_odd_length_comes_back_without_its_padding(size: tuple[int, int]) -> None:
+    picture = encode_jpeg(pixels(*size))
+    assert jpeg_of(read(secondary_capture.build(context(), picture))) == picture
+
+
+def test_a_png_is_held_without_loss() -> None:
+    lossless = ResultKind.SECONDARY_CAPTURE_LOSSLESS
+    image = read(secondary_capture.build(context(photograph(jpeg=False)), encode_png(HEATMAP), lossless))
+    assert image.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert np.array_equal(image.pixel_array, HEATMAP)
     assert image.PhotometricInterpretation == "RGB"
+    assert image.LossyImageCompression == "00"
+    assert "LossyImageCompressionRatio" not in image
+    with pytest.raises(ResultError):
+        jpeg_of(image)
+
+
+def test_colours_are_srgb() -> None:
+    image = build()
     assert image.ColorSpace == "SRGB"
     assert image.ICCProfile[36:40] == b"acsp"  # ICC.1 section 7.2.9
 
@@ -88,7 +119,7 @@ def test_it_names_its_source_and_how_it_was_derived() -> None:
 
 
 def test_a_heatmap_of_the_photographs_size_keeps_its_places() -> None:
-    image = read(secondary_capture.build(context(), pixels(ROWS, COLUMNS)))
+    image = read(secondary_capture.build(context(), encode_jpeg(pixels(ROWS, COLUMNS))))
     assert image.SourceImageSequence[0].SpatialLocationsPreserved == "YES"
 
 
@@ -141,9 +172,15 @@ def test_a_date_changes_with_the_zone() -> None:
 def test_once_lossy_always_lossy() -> None:
     image = build()
     assert image.LossyImageCompression == "01"
+    assert list(image.LossyImageCompressionMethod) == ["ISO_10918_1", "ISO_10918_1"]
+    assert all(1 < ratio < 50 for ratio in image.LossyImageCompressionRatio)
+
+
+def test_our_own_compression_is_declared_where_the_photograph_has_none() -> None:
+    image = build(context(photograph(jpeg=False)))
+    assert image.LossyImageCompression == "01"
     assert image.LossyImageCompressionMethod == "ISO_10918_1"
-    assert 1 < image.LossyImageCompressionRatio < 50
-    assert build(context(photograph(jpeg=False))).LossyImageCompression == "00"
+    assert image.LossyImageCompressionRatio == pytest.approx(3 * 60 * 51 / len(PICTURE), abs=0.01)
 
 
 def test_declared_loss_is_passed_on() -> None:
@@ -157,8 +194,18 @@ def test_declared_loss_is_passed_on() -> None:
             )
         )
     )
-    assert list(image.LossyImageCompressionRatio) == [12.5, 3]
-    assert list(image.LossyImageCompressionMethod) == ["ISO_10918_1", "ISO_15444_1"]
+    ratio = pytest.approx(3 * 60 * 51 / len(PICTURE), abs=0.01)
+    assert list(image.LossyImageCompressionRatio) == [12.5, 3, ratio]
+    assert list(image.LossyImageCompressionMethod) == ["ISO_10918_1", "ISO_15444_1", "ISO_10918_1"]
+
+
+def test_a_loss_whose_ratio_nobody_knows_gets_none() -> None:
+    lost = photograph(
+        jpeg=False, LossyImageCompression="01", LossyImageCompressionMethod=["ISO_15444_1"], Rows=None
+    )
+    image = build(context(lost))
+    assert list(image.LossyImageCompressionMethod) == ["ISO_15444_1", "ISO_10918_1"]
+    assert "LossyImageCompressionRatio" not in image
 
 
 def test_frame_is_named_of_many() -> None:
@@ -176,16 +223,10 @@ def test_orientation_is_the_photographs_or_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    "heatmap",
-    [
-        pixels()[..., 0],
-        pixels().astype(np.uint16),
-        np.zeros((0, 5, 3), np.uint8),
-        np.zeros((1, 65536, 3), np.uint8),
-        np.zeros((4, 4, 4), np.uint8),
-    ],
-    ids=["grey", "16-bit", "empty", "too-wide", "alpha"],
+    "picture",
+    [b"", b"\xff\xd8\xff", encode_jpeg(HEATMAP)[:30], encode_png(HEATMAP)[:100], b"GIF89a"],
+    ids=["empty", "cut-jpeg", "shorter-jpeg", "cut-png", "gif"],
 )
-def test_what_is_no_heatmap_is_refused(heatmap: np.ndarray) -> None:
+def test_what_is_no_picture_is_refused(picture: bytes) -> None:
     with pytest.raises(ResultError):
-        secondary_capture.build(context(), heatmap)
+        secondary_capture.build(context(), picture)

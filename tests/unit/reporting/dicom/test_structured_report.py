@@ -32,6 +32,8 @@ from reporting.terminology import (
     SITES,
 )
 from service.errors import ResultError
+from service.pictures.encode import encode_jpeg
+from service.pictures.native_map import NativeMap
 from service.records import ExclusionReason, Region, RejectionReason
 from tests.unit.reporting.photographs import (
     COLUMNS,
@@ -189,8 +191,11 @@ def test_a_photograph_without_readable_size_is_evidence_only() -> None:
 
 
 def test_it_is_the_root_of_the_results() -> None:
-    heatmap = secondary_capture.build(context(), pixels())
-    differences = parametric_map.build(context(), np.zeros((ROWS, COLUMNS), np.float32))
+    heatmap = secondary_capture.build(context(), encode_jpeg(pixels()))
+    native = NativeMap(
+        difference=np.zeros((8, 8), np.float32), to_photograph=np.eye(2, 3), rows=ROWS, columns=COLUMNS
+    )
+    differences = parametric_map.build(context(), native)
     result = structured_report.build(context(), [heatmap, differences])
     report = dataset(result)
     (study,) = report.CurrentRequestedProcedureEvidenceSequence

@@ -186,6 +186,29 @@ def test_retry_puts_back_what_died(run: Run, pool: Pool, database_url: str) -> N
         ]
 
 
+def test_a_step_that_this_version_lacks_is_said_and_holds_nothing_else_up(
+    run: Run, pool: Pool, database_url: str
+) -> None:
+    kill(pool, "1.1")
+    kill(pool, "1.2")
+    with transaction(pool) as connection:
+        connection.execute(
+            "UPDATE dead_letter SET step = 'of-the-future' WHERE instance_id ="
+            " (SELECT instance_id FROM instance WHERE sop_instance_uid = '1.1')"
+        )
+    code, said = run("retry", "--all", database_url=database_url)
+    assert code == ExitCode.FAILED
+    assert "1.1: no step is called 'of-the-future'; there are appraise, report, deliver" in said
+    assert f"1.2 goes back to {APPRAISE.task}" in said
+
+
+def test_a_step_answers_to_the_name_it_had(run: Run, pool: Pool, database_url: str) -> None:
+    kill(pool, "1.1")
+    with transaction(pool) as connection:
+        connection.execute("UPDATE dead_letter SET step = 'service.tasks.appraise'")
+    assert run("retry", "--all", database_url=database_url) == (0, f"1.1 goes back to {APPRAISE.task}\n")
+
+
 def test_retry_of_what_is_not_dead(run: Run, pool: Pool, database_url: str) -> None:
     with transaction(pool) as connection:
         instances.receive(connection, offered())

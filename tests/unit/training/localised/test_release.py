@@ -145,8 +145,11 @@ def test_a_release_for_a_site_is_a_model_directory(tmp_path, weights):
     other = {"id": "mine", "file": "mine.pt", "sha256": "a" * 64, "licence": "x", "intended_use": "y"}
     rows = "".join(f'{k} = "{v}"\n' for k, v in {**other, "line": "external"}.items())
     (out / "models_manifest.toml").write_text("[[model]]\n" + rows)
-    made = release(weights, tmp_path, out, Mesh(), faces=12, line="site", seed=0)
+    licence = ModelStore().entry("default-face").licence
+    made = release(weights, tmp_path, out, Mesh(), faces=12, line="site", seed=0, started_from=licence)
     rows = tomllib.loads((out / "models_manifest.toml").read_text())["model"]
+    assert all(licence in row["licence"] for row in rows[1:]), "adapted, and still under their terms"
+    assert licence in (out / "model-card.md").read_text()
     assert [row["id"] for row in rows] == ["mine", "default-face", "default-fusion", "default-calibration"]
     assert {row["line"] for row in rows[1:]} == {"site"}
     assert {row["file"] for row in rows[1:]} <= {path.name for path in made}
@@ -155,16 +158,6 @@ def test_a_release_for_a_site_is_a_model_directory(tmp_path, weights):
     row = at_site(METHODS["default"], store)
     assert row.calibration == f"default-site-{store.sha256(['default-face', 'default-fusion'])[:8]}"
     assert row.calibration in (out / "model-card.md").read_text()
-
-
-def test_what_was_adapted_from_shipped_weights_stays_under_their_licence(tmp_path, weights):
-    write_archive(tmp_path, 256, ["site"] * 40)
-    licence = ModelStore().entry("default-face").licence
-    out = tmp_path / "out"
-    release(weights, tmp_path, out, Mesh(), faces=12, line="site", seed=0, started_from=licence)
-    rows = tomllib.loads((out / "models_manifest.toml").read_text())["model"]
-    assert all(licence in row["licence"] for row in rows)
-    assert licence in (out / "model-card.md").read_text()
 
 
 def test_a_network_of_nothing_shipped_is_the_sites_own():

@@ -14,7 +14,7 @@ from reporting.fhir.http import Api
 from reporting.fhir.valid.validate import issues_of
 from service.database import appraisals, instances
 from service.database.pool import transaction
-from service.records import NewInstance
+from service.records import NewInstance, SavedAppraisal
 from tests.command import semblance
 from tests.integration.reporting.fhir.conftest import Client, Save
 from tests.integration.reporting.fhir.write.withdrawing import observation_of, withdraw
@@ -92,10 +92,8 @@ def run(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     return lambda *arguments: semblance("withdraw", *arguments)
 
 
-def test_the_command_takes_a_photograph_or_an_appraisal(
-    api: Api, client: Client, save: Save, run: Callable[..., int], capsys: pytest.CaptureFixture[Any]
-) -> None:
-    saved = appraised()
+def keep(api: Api, saved: SavedAppraisal) -> None:
+    """The rows of the photograph and its appraisal."""
     with transaction(api.pool) as connection:
         _, instance_id = instances.receive(
             connection,
@@ -110,6 +108,13 @@ def test_the_command_takes_a_photograph_or_an_appraisal(
             connection, instance_id=instance_id, appraisal=saved.appraisal, heatmap_sha256="",
             difference_map_sha256="",
         )  # fmt: skip
+
+
+def test_the_command_takes_a_photograph_or_an_appraisal(
+    api: Api, client: Client, save: Save, run: Callable[..., int], capsys: pytest.CaptureFixture[Any]
+) -> None:
+    saved = appraised()
+    keep(api, saved)
     taken = observation_of(save(saved))
     assert run(SOP_UID, "--reason", "wrong patient", "--by", "quality team") == 0
     assert client.get(f"Observation/{taken}").json()["status"] == "entered-in-error"
@@ -133,11 +138,11 @@ def test_the_command_takes_a_photograph_or_an_appraisal(
 
 
 def test_a_withdrawal_that_cannot_be_audited_does_not_happen(
-    api: Api, client: Client, save: Save, run: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    api: Api, client: Client, save: Save, run: Callable[..., int]
 ) -> None:
     saved = appraised()
     taken = observation_of(save(saved))
-    monkeypatch.setattr("service.commands.withdraw._appraisals", lambda *_: [saved.appraisal.appraisal_id])
+    keep(api, saved)
     with transaction(api.pool) as connection:
         connection.execute(
             "ALTER TABLE fhir_resource ADD CONSTRAINT broken CHECK (body NOT LIKE '%110110%') NOT VALID"

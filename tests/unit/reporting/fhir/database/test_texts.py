@@ -7,11 +7,13 @@ from datetime import UTC
 import pytest
 
 from reporting.fhir.builders.observation import build_observation
+from reporting.fhir.builders.subject import Owner
 from reporting.fhir.database.texts import SEPARATOR, Frame, assemble, split
 from reporting.fhir.render import draft_of
 from reporting.fhir.site import Site
 from tests.unit.reporting.photographs import CREATED_AT, appraised, context, rejected
 
+OWNER = Owner(patient="p", members=("p",), study="s", report="r", is_unknown=False)
 SITE = Site(base_url="http://x/fhir", zone=UTC)
 
 TEXTS = [
@@ -33,7 +35,7 @@ def test_a_text_comes_back_byte_for_byte(text: str) -> None:
 
 @pytest.mark.parametrize("saved", [appraised(), rejected()])
 def test_an_observation_comes_back_and_little_of_it_is_its_own(saved: object) -> None:
-    made = build_observation(context(saved=saved), "p")  # type: ignore[arg-type]
+    made = build_observation(context(saved=saved), OWNER)  # type: ignore[arg-type]
     text = draft_of(made, site=SITE).body(1, CREATED_AT)
     template, own = split(text)
     assert assemble(template, own) == text
@@ -41,7 +43,7 @@ def test_an_observation_comes_back_and_little_of_it_is_its_own(saved: object) ->
 
 
 def test_observations_that_differ_in_their_values_have_one_template() -> None:
-    made = build_observation(context(saved=appraised()), "p")
+    made = build_observation(context(saved=appraised()), OWNER)
     other = {**made, "id": "another", "valueQuantity": {**made["valueQuantity"], "value": 3.25}}
     texts = [draft_of(each, site=SITE).body(n, CREATED_AT) for n, each in enumerate((made, other))]
     (first, own), (second, others) = (split(text) for text in texts)

@@ -11,9 +11,11 @@ from safetensors.torch import save_file
 from torchvision.models import squeezenet1_1
 from typer.testing import CliRunner
 
+from service.appraisal.pictures.placing import photograph_map
 from service.commands.science.models import app as models
 from service.commands.science.score import score
 from service.exit_codes import ExitCode
+from service.pictures.native_map import read_map
 from service.training.model_card import entry_of, put_rows
 from tests.unit.appraisal.photographs import native, part10, portrait
 
@@ -43,7 +45,17 @@ def photos(tmp_path):
 
 
 def test_jsonl_keeps_its_contract(run, photos, tmp_path):
-    result = run("score", "--output", "jsonl", "--map-dir", "maps", "--heatmap-dir", "heat", photos)
+    kept = (
+        "--map-dir",
+        "maps",
+        "--heatmap-dir",
+        "heat",
+        "--native-map-dir",
+        "kept",
+        "--triptych-dir",
+        "three",
+    )
+    result = run("score", "--output", "jsonl", *kept, photos)
     assert result.exit_code == ExitCode.REJECTED
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert all(list(line) == KEYS for line in lines)
@@ -66,6 +78,11 @@ def test_jsonl_keeps_its_contract(run, photos, tmp_path):
         assert line["score"] == pytest.approx(-np.log(np.nanmean(difference)), abs=0.1)
     assert len({line["difference_map"] for line in by_name.values()}) == 3
     assert len(list((tmp_path / "heat").glob("*.png"))) == 3
+    assert len(list((tmp_path / "three").glob("*.png"))) == 3
+    for line in by_name.values():
+        path = tmp_path / line["difference_map"]
+        native = read_map((tmp_path / "kept" / path.name).with_suffix(".npz").read_bytes())
+        assert np.array_equal(photograph_map(native), np.load(path), equal_nan=True)
     assert by_name["a.png"]["score"] == pytest.approx(by_name["b.dcm"]["score"], abs=1e-9)
 
 

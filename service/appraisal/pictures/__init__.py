@@ -1,0 +1,1 @@
+"""How results are drawn: what colours mean, the heatmap over the photograph, the triptych."""

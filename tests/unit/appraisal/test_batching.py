@@ -1,0 +1,107 @@
+"""Forward passes are shared by threads, of one shape, and no result depends on who shared it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from service.appraisal.appraiser import Appraiser
+from service.appraisal.batching import Batches, Batching
+from service.appraisal.photograph.decode import photograph_from_rgb
+from tests.unit.appraisal.photographs import portrait
+
+
+class Passes:
+    """Doubles its items, and notes the batches it was given."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, batch: np.ndarray) -> list[int]:
+        self.shapes.append(batch.shape)
+        return [2 * int(item[0]) for item in batch]
+
+
+def items(*values: int) -> list[np.ndarray]:
+    return [np.array([value, 0], np.uint8) for value in values]
+
+
+def test_batches_of_one_wait_for_nobody() -> None:
+    passes = Passes()
+    assert Batches(passes, Batching(size=1, longest_wait_s=600))(items(1, 2)) == [2, 4]
+    assert passes.shapes == [(1, 2), (1, 2)]
+
+
+def test_every_pass_has_the_same_shape() -> None:
+    passes = Passes()
+    batches = Batches(passes, Batching(size=4, longest_wait_s=0.0))
+    assert batches(items(*range(6))) == [0, 2, 4, 6, 8, 10]
+    assert batches([]) == []
+    assert set(passes.shapes) == {(4, 2)}
+    assert len(passes.shapes) == 2
+
+
+def test_threads_share_a_pass() -> None:
+    passes = Passes()
+    batches = Batches(passes, Batching(size=8, longest_wait_s=600.0))  # only a full batch runs in time
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda value: batches(items(value))[0], range(16)))
+    assert found == [2 * value for value in range(16)]
+    assert passes.shapes == [(8, 2), (8, 2)]
+
+
+def test_a_lone_face_goes_when_it_has_waited_long_enough() -> None:
+    assert Batches(Passes(), Batching(size=8, longest_wait_s=0.01))(items(3)) == [6]
+
+
+def test_a_pass_that_fails_fails_for_all_who_shared_it_and_for_nobody_else() -> None:
+    lucky = threading.Event()
+
+    def run(batch: np.ndarray) -> list[int]:
+        if not lucky.is_set():
+            raise ValueError("out of memory")
+        return [1] * len(batch)
+
+    batches = Batches(run, Batching(size=2, longest_wait_s=600.0))
+    with ThreadPoolExecutor(2) as threads:
+        tasks = [threads.submit(batches, items(1)) for _ in range(2)]
+        for task in tasks:
+            with pytest.raises(ValueError, match="out of memory"):
+                task.result(60)
+    lucky.set()
+    with ThreadPoolExecutor(2) as threads:
+        assert [task.result(60) for task in [threads.submit(batches, items(1)) for _ in range(2)]] == [
+            [1],
+            [1],
+        ]
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Portraits under different light; one is too dark to be judged."""
+    gains = (1.0, 0.8, 0.05, 1.15, 0.9)
+    return [
+        photograph_from_rgb(np.clip(portrait() * np.float32(gain), 0, 255).astype(np.uint8)) for gain in gains
+    ]
+
+
+@pytest.mark.parametrize("method", ["default", "two-phase"])
+def test_a_result_does_not_depend_on_its_batch(finder, photographs, method):
+    alone = Appraiser(method, face_finder=finder)
+    batched = Appraiser(method, face_finder=finder, batching=Batching(size=4))
+    one_by_one = [alone.appraise_batch([each])[0] for each in photographs]
+    together = alone.appraise_batch(photographs)
+    by_one = [batched.appraise_batch([each])[0] for each in photographs]
+    by_four = batched.appraise_batch(photographs)
+    for results, others in ((one_by_one, together), (by_one, by_four)):
+        for result, other in zip(results, others, strict=True):
+            assert result.appraisal == other.appraisal  # to the last bit
+            if result.maps is not None:
+                assert np.array_equal(
+                    result.maps.difference_aligned, other.maps.difference_aligned, equal_nan=True
+                )
+    for result, other in zip(one_by_one, by_four, strict=True):
+        assert result.appraisal.score == pytest.approx(other.appraisal.score, abs=1e-4)
