@@ -136,7 +136,8 @@ class _Separators:
 
     def __init__(self, message: hl7.Message, text: str) -> None:
         given = text[4:8]
-        self._component, self._repetition, self._escape, self._sub = (given + "^~\\&"[len(given) :])[:4]
+        marks = tuple((given + "^~\\&"[len(given) :])[:4])
+        self._component, self._repetition, self._escape, self._sub = marks
         self._message = message
 
     def repetitions(self, field: str) -> list[str]:
