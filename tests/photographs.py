@@ -93,7 +93,7 @@ def printers_colours() -> FileDataset:
 def of_class(sop_class_uid: str) -> FileDataset:
     """A face as another SOP class; of two frames where that has several."""
     dataset = photograph()
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class_uid
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class_uid  # type: ignore[assignment]
     dataset.ConversionType = "DI"
     if sop_class_uid == MultiFrameTrueColorSecondaryCaptureImageStorage:
         frame = get_frame(dataset.PixelData, 0, number_of_frames=1)

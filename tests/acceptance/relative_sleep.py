@@ -13,7 +13,7 @@ def sleep(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    time.sleep = sleep
+    time.sleep = sleep  # type: ignore[assignment]
     from service.commands.main import main
 
     sys.argv = ["semblance", "node"]

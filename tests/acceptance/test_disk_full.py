@@ -39,7 +39,7 @@ def test_a_full_disk_is_refused_keeps_nothing_half_and_recovers(
         inside = Path(f"/proc/{pid}/root{settings.storage_dir.resolve()}")
         filler = inside / "filler"
         filler.write_bytes(bytes(_FILLER_BYTES))
-        kept, refused = [], []
+        kept, refused = [], []  # type: ignore[var-annotated]
         while len(refused) < 3:
             ds = photograph(transfer_syntax=ExplicitVRLittleEndian, size=_OBJECT, seed=len(kept))
             response = dicom_objects.store(port, ds)
@@ -71,7 +71,9 @@ def assert_whole(pool: Pool, store: Path, uids: list[str]) -> None:
     for row in rows:
         path = store / row["sha256"][:2] / row["sha256"]
         content = wait_until(
-            lambda path=path: path.exists() and path.read_bytes(), timeout_s=30, what="bytes"
+            lambda path=path: path.exists() and path.read_bytes(),  # type: ignore[misc]
+            timeout_s=30,
+            what="bytes",
         )
         assert (len(content), hashlib.sha256(content).hexdigest()) == (row["size_bytes"], row["sha256"])
     assert [path for path in (store / "incoming").iterdir() if path.is_file()] == []

@@ -26,7 +26,8 @@ ROUNDS = 200
 FILES = 3
 SEED = 20260714
 
-assert Node  # imported here so that the fork server's children need not
+# imported here so that the fork server's children need not
+assert Node  # type: ignore[truthy-function]
 
 
 def make_batches(directory: Path) -> list[list[tuple[str, Path]]]:

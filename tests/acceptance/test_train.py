@@ -52,7 +52,8 @@ def people(folder: Path, count: int) -> Path:
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(count):
-        pose = perspective(*rng.uniform(-0.01, 0.01, 2), float(rng.uniform(-4, 4)))
+        sideways, up = rng.uniform(-0.01, 0.01, 2)
+        pose = perspective(float(sideways), float(up), float(rng.uniform(-4, 4)))
         shown = pose(
             light(1.0, float(rng.uniform(-0.1, 0.1)))(gamma(float(rng.uniform(0.8, 1.25)))(portrait()))
         )

@@ -176,7 +176,9 @@ def pictures(name: str, kind: str) -> str:
 def test_the_picture_of_a_c_store_has_every_status_we_answer_with() -> None:
     drawn = set(re.findall(r"\b0x[0-9A-F]{4}\b", pictures("dicom.md", "sequenceDiagram")))
 
-    assert drawn == {f"0x{status:04X}" for status in (StoreStatus.SUCCESS, *dict(STATUSES).values())}
+    answers = (StoreStatus.SUCCESS, *dict(STATUSES).values(), StoreStatus.UNFORESEEN)
+
+    assert drawn == {f"0x{status:04X}" for status in answers}
 
 
 def test_the_picture_of_the_states_has_every_state_and_step() -> None:

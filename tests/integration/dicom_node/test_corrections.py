@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -34,7 +34,7 @@ Send = Callable[[Dataset], int]
 
 
 @pytest.fixture
-def send(settings: Settings, pool: Pool, store: InstanceStore) -> Send:
+def send(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Send]:
     """Hands an object in by STOW-RS, which goes the way of C-STORE; answers the HTTP status."""
     api = make_api(settings.model_copy(update={"api_port": 8080}))
     commit = GroupCommit(settings)
@@ -76,7 +76,7 @@ def test_another_lossless_encoding_is_the_same_photograph(send: Send, pool: Pool
     assert send(ds) == 200
     other = deepcopy(ds)
     if syntax == ImplicitVRLittleEndian:
-        other.file_meta.TransferSyntaxUID = syntax
+        other.file_meta.TransferSyntaxUID = syntax  # type: ignore[assignment]
     else:
         other.compress(syntax, generate_instance_uid=False)
     assert send(other) == 200

@@ -134,7 +134,7 @@ def test_association_limit(small_node: Node, refusals_of) -> None:
     for each in held:
         each.release()
     wait_until(
-        lambda: (again := associate(small_node.port)).is_established and (again.release() or True),
+        lambda: (again := associate(small_node.port)).is_established and (again.release() or True),  # type: ignore[func-returns-value]
         timeout_s=30,
         what="a place",
     )
@@ -150,7 +150,7 @@ def test_probes_of_the_port_hold_no_place(small_node: Node) -> None:
     for _ in range(10):
         socket.create_connection(("127.0.0.1", small_node.port)).close()
     wait_until(
-        lambda: (last := associate(small_node.port)).is_established and (last.release() or True),
+        lambda: (last := associate(small_node.port)).is_established and (last.release() or True),  # type: ignore[func-returns-value]
         timeout_s=30,
         what="a place among the probes",
     )

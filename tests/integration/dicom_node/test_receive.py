@@ -59,7 +59,8 @@ def test_every_pair_of_the_readers_table_is_kept_bit_for_bit(
     ds = photograph(sop_class=sop_class, transfer_syntax=JPEGBaseline8Bit)
     if not transfer_syntax.is_compressed:
         ds = photograph(sop_class=sop_class, transfer_syntax=transfer_syntax)
-    ds.file_meta.TransferSyntaxUID = transfer_syntax  # bytes are not decoded on the way to disk
+    # bytes are not decoded on the way to disk
+    ds.file_meta.TransferSyntaxUID = transfer_syntax  # type: ignore[assignment]
     assert dicom_objects.store(node.port, ds).Status == 0x0000
     instance = kept(pool, ds.SOPInstanceUID)
     assert instance is not None

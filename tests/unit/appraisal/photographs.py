@@ -75,7 +75,7 @@ def with_frames(ds: Dataset, frames: list[bytes], syntax: str, photometric: str)
     ds.PixelData = encapsulate(frames)
     ds["PixelData"].VR = "OB"
     ds["PixelData"].is_undefined_length = True
-    ds.file_meta.TransferSyntaxUID = syntax
+    ds.file_meta.TransferSyntaxUID = syntax  # type: ignore[assignment]
     ds.PhotometricInterpretation = photometric
     return ds
 
@@ -91,7 +91,7 @@ def encoded(pixels: np.ndarray, syntax: str) -> bytes:
     """A Part 10 file of (H, W, 3) uint8 pixels in a transfer syntax."""
     ds = native(pixels)
     if syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian):
-        ds.file_meta.TransferSyntaxUID = syntax
+        ds.file_meta.TransferSyntaxUID = syntax  # type: ignore[assignment]
         return part10(ds)
     if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
         return part10(with_frames(ds, [jpeg(pixels)], syntax, "YBR_FULL_422"))

@@ -83,7 +83,7 @@ def test_what_is_missing_is_empty() -> None:
     assert found.patient_id == found.issuer_of_patient_id == found.patient_name == found.patient_sex == ""
     assert found.patient_names == ()
     assert found.patient_birth_date is found.study_date is found.study_at is found.acquired_at is None
-    assert found.acquired_on is found.instance_number is None
+    assert found.acquired_on is found.instance_number is None  # type: ignore[comparison-overlap]
     assert found.timezone_offset == ""
 
 

@@ -110,7 +110,7 @@ def found(node: Node, study_instance_uid: str) -> Dataset:
     (_, answer), (done, _) = association.send_c_find(asked, STUDY_ROOT_FIND)
     association.release()
     assert done.Status == 0x0000
-    return answer
+    return answer  # type: ignore[return-value]
 
 
 def got(node: Node, study_instance_uid: str) -> Dataset | None:

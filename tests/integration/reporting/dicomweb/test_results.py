@@ -105,7 +105,7 @@ def test_a_patients_token_opens_that_patients_studies(web: Web, reported: Contex
 
     class Patients:
         def principal(self, _headers: object) -> Principal:
-            return Principal(client_id="app", scopes=parse_scopes("patient/*.rs"), patient=row["patient"])
+            return Principal(client_id="app", scopes=parse_scopes("patient/*.rs"), patient=row["patient"])  # type: ignore[index]
 
     mine = Web(replace(web.api, authorizer=Patients()), None)
     assert len(mine.get("/studies", JSON).json()) == 1

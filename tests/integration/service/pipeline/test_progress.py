@@ -149,7 +149,7 @@ def test_a_failing_step_is_retried_and_ends_as_a_dead_letter(context: Context) -
     outcomes: list[Outcome] = []
     while not outcomes or outcomes[-1] is not Outcome.DEAD:
         wait_until(
-            lambda: outcomes.append(attempt(context, APPRAISE, work, instance_id)) or outcomes,
+            lambda: outcomes.append(attempt(context, APPRAISE, work, instance_id)) or outcomes,  # type: ignore[func-returns-value]
             timeout_s=30,
             what="an attempt",
         )
@@ -251,7 +251,7 @@ def test_relay_and_worker_carry_a_photograph_on(
             appraised(connection, subject_id, LedgerEvent.APPRAISED, {})
         done.set()
 
-    vars(app)["context"] = context
+    vars(app)["context"] = context  # type: ignore[index]
     relay = Relay(context.settings, context.pool, CeleryPublisher(app))
     thread = threading.Thread(target=relay.run)
     thread.start()

@@ -109,7 +109,7 @@ def test_the_legend_keeps_its_proportions(height: int, width: int) -> None:
     rows, columns = np.flatnonzero(bar.any(1)), np.flatnonzero(bar.any(0))
     tall, across = np.ptp(rows) + 1, np.ptp(columns) + 1
     assert 8 < tall / across < 16
-    assert len(np.unique(panel[bar], axis=0)) > min(60, tall // 2)
+    assert len(np.unique(panel[bar], axis=0)) > min(60, tall // 2)  # type: ignore[operator]
 
 
 def test_the_legend_says_what_the_colours_mean() -> None:

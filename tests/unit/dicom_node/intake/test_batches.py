@@ -29,7 +29,9 @@ def test_items_that_come_during_a_batch_are_the_next_one() -> None:
     for number, thread in enumerate(threads[1:], start=1):
         thread.start()
         wait_until(
-            lambda number=number: batches.waiting() == number, timeout_s=WAIT_S, what="the item to wait"
+            lambda number=number: batches.waiting() == number,  # type: ignore[misc]
+            timeout_s=WAIT_S,
+            what="the item to wait",  # type: ignore[misc]
         )
     go_on.set()
     for thread in threads:

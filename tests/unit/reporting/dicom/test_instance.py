@@ -199,7 +199,7 @@ def test_plain_ascii_becomes_utf_8_for_the_institutions_sake() -> None:
 def test_an_object_without_a_required_value_is_not_sent() -> None:
     dataset = Dataset()
     dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
-    dataset.file_meta = Dataset()
+    dataset.file_meta = Dataset()  # type: ignore[assignment]
     with pytest.raises(ResultError, match="SOPInstanceUID"):
         finish(dataset, context(), ResultKind.SECONDARY_CAPTURE)
 

@@ -37,7 +37,7 @@ def test_pydicoms_own_files_are_read(name):
 @pytest.mark.peers("storescu")
 @pytest.mark.parametrize("name", FILES)
 def test_grey_pixels_are_those_of_dcmtk(name, tmp_path: Path):
-    subprocess.run(["dcmdjpeg", get_testdata_file(name), tmp_path / "plain.dcm"], check=True)
+    subprocess.run(["dcmdjpeg", get_testdata_file(name), tmp_path / "plain.dcm"], check=True)  # type: ignore[list-item]
     ds = of_pydicom(name)
     decoded = decode_frame(get_frame(ds.PixelData, 0, number_of_frames=1), geometry_of(ds))
     assert np.array_equal(decoded.pixels, dcmread(tmp_path / "plain.dcm").pixel_array)

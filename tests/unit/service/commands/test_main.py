@@ -90,7 +90,7 @@ def test_the_page_groups_the_commands_as_the_help_does() -> None:
         elif command := re.fullmatch(r"### `semblance ([a-z-]+)`", line):
             documented.setdefault(group, []).append(command[1])
     shown: dict[str, list[str]] = {}
-    for name, command in COMMANDS.items():
+    for name, command in COMMANDS.items():  # type: ignore[assignment]
         if not command.hidden:
             shown.setdefault(command.panel.value, []).append(name)
 

@@ -82,7 +82,7 @@ def as_torch(
     class Persistent:
         def __init__(self, values: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor]) -> None:
             self.parameters = {k: torch.nn.Parameter(v) for k, v in values.items()}
-            self.buffers, self.modules = buffers, {}
+            self.buffers, self.modules = buffers, {}  # type: ignore[var-annotated]
 
         def add(self, dotted: str, part: Persistent) -> None:
             first, _, rest = dotted.partition(".")
