@@ -262,6 +262,14 @@ class Settings(BaseSettings):
         (), description="Where results are sent, by C-STORE or STOW-RS."
     )
 
+    # --- HL7 version 2
+    hl7_host: str = Field("127.0.0.1", description="Address the HL7 listener (MLLP) listens on.")
+    hl7_port: int = Field(2575, ge=0, le=65535, description="Port of the HL7 listener; 0 picks a free one.")
+    hl7_networks: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        (),
+        description="Addresses or networks that may send HL7 messages, as 10.1.0.0/16; empty: this machine.",
+    )
+
     # --- delivery and retry
     delivery_timeout_s: float = Field(30.0, gt=0, description="Time-out of one delivery's network steps.")
     retry_base_s: float = Field(2.0, gt=0, description="First retry delay; doubles with each attempt.")

@@ -33,6 +33,7 @@
     │       ├── DestinationBusyError          one that may pass: 0xA7xx and the like
     │       └── ResultNotAcceptedError        one that stays until somebody acts
     ├── QueryError                    a key of a query cannot be matched as it is written
+    ├── AnnouncementError             an HL7 message cannot be followed; answered with AE
     ├── NotificationError             a subscriber did not take a notification; retried
     ├── OutcomeError                  an outcome, chart or case would be wrong or misleading; not made
     ├── FhirError                     answered with an OperationOutcome
@@ -172,6 +173,10 @@ class ResultNotAcceptedError(DestinationRefusedError):
 
 class QueryError(SemblanceError):
     """A key of a query (C-FIND, QIDO-RS) cannot be matched as it is written."""
+
+
+class AnnouncementError(SemblanceError):
+    """An HL7 version 2 message cannot be followed; its sender is told why."""
 
 
 class NotificationError(SemblanceError):

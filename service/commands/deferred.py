@@ -74,6 +74,12 @@ def _relay() -> _Loaded:
     return relay
 
 
+def _hl7() -> _Loaded:
+    from service.commands.processes import hl7
+
+    return hl7
+
+
 def _worker() -> _Loaded:
     from service.commands.processes import worker
 
@@ -236,6 +242,12 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             load=_relay,
             summary="Run the relay between PostgreSQL's outbox and the broker, which also finds stalled "
             "work.",
+        ),
+        "hl7": Command(
+            panel=Panel.RUN,
+            load=_hl7,
+            summary="Run the HL7 listener: merges and updates of patients by ADT messages over MLLP. "
+            "Needs PostgreSQL.",
         ),
         "worker": Command(
             panel=Panel.RUN, load=_worker, summary="Run a worker: appraisals, result objects, deliveries."

@@ -75,6 +75,33 @@ def relay() -> None:
                 audit.stop()
 
 
+def hl7() -> None:
+    """Run the HL7 listener: merges and updates of patients by ADT messages over MLLP. Needs PostgreSQL.
+
+    Example: `SEMBLANCE_HL7_PORT=2575 semblance hl7`.
+    """
+    import asyncio
+
+    from reporting.hl7.listener import Listener
+    from service.audit.activity import ApplicationActivity
+    from service.database.pool import open_pool
+    from service.logs import announce_ready, configure_logging
+
+    settings = load_settings()
+    configure_logging(settings)
+
+    async def run(listener: Listener) -> None:
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        announce_ready("hl7", port=await listener.start())
+        await stopped.wait()
+        await listener.stop()
+
+    with open_pool(settings) as pool, ApplicationActivity(settings, pool, "hl7"):
+        asyncio.run(run(Listener(settings, pool)))
+
+
 def worker(
     queues: Annotated[list[Queue] | None, typer.Argument(help="Queues to serve; none: all.")] = None,
     *,

@@ -32,14 +32,29 @@ def identifier_system(identity: SourceIdentity, systems: Mapping[str, str]) -> s
         identity: The photograph's.
         systems: ``Settings.fhir_identifier_systems``: URI by (0010,0021), which win.
     """
-    if identity.issuer_of_patient_id in systems:
-        return systems[identity.issuer_of_patient_id]
-    prefix = {"ISO": "urn:oid:", "UUID": "urn:uuid:", "URI": ""}.get(identity.issuer_universal_id_type)
-    if identity.issuer_universal_id and prefix is not None:
-        return prefix + identity.issuer_universal_id
-    if identity.issuer_of_patient_id:
-        return f"urn:oid:{named_uid('issuer-of-patient-id', identity.issuer_of_patient_id)}"
-    return ""
+    return system_of(
+        identity.issuer_of_patient_id,
+        identity.issuer_universal_id,
+        identity.issuer_universal_id_type,
+        systems,
+    )
+
+
+def system_of(issuer: str, universal_id: str, universal_id_type: str, systems: Mapping[str, str]) -> str:
+    """URI of an issuer of patient numbers, as DICOM and HL7 version 2 name it; "" when nobody does.
+
+    Args:
+        issuer: Issuer of Patient ID, or namespace ID of an assigning authority.
+        universal_id: Of the same; "" without one.
+        universal_id_type: ISO, UUID, URI or another.
+        systems: ``Settings.fhir_identifier_systems``: URI by issuer, which win.
+    """
+    if issuer in systems:
+        return systems[issuer]
+    prefix = {"ISO": "urn:oid:", "UUID": "urn:uuid:", "URI": ""}.get(universal_id_type)
+    if universal_id and prefix is not None:
+        return prefix + universal_id
+    return f"urn:oid:{named_uid('issuer-of-patient-id', issuer)}" if issuer else ""
 
 
 def patient_id(identity: SourceIdentity) -> str:
