@@ -58,6 +58,17 @@ class ColourScale:
     high: float  # painted with the last colour from here
     usual: Usual | None = None  # of DEVIATIONS
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the colours mean the same."""
+        if not isinstance(other, ColourScale):
+            return NotImplemented
+        mine, theirs = scale_to_json(self), scale_to_json(other)
+        return mine == theirs
+
+    def __hash__(self) -> int:
+        """By unit and ends."""
+        return hash((self.unit, self.low, self.high))
+
     def values(self, difference: NDArray[np.float32]) -> NDArray[np.float32]:
         """A difference map in the scale's unit.
 

@@ -16,6 +16,7 @@ from pydicom.uid import (
 )
 
 from reporting.dicom import secondary_capture
+from service.pictures.encode import encode_jpeg
 from service.pipeline.origin import KeptReason, kept_reason
 from tests.dicom_objects import photograph
 from tests.unit.reporting.photographs import context, pixels
@@ -39,7 +40,7 @@ def made(sop_class: str = SecondaryCaptureImageStorage, **attributes: object) ->
 
 
 def our_heatmap() -> Dataset:
-    return dcmread(BytesIO(secondary_capture.build(context(), pixels(60, 50)).data))
+    return dcmread(BytesIO(secondary_capture.build(context(), encode_jpeg(pixels(60, 50))).data))
 
 
 def test_our_heatmap_is_known_again_whatever_was_written_anew() -> None:

@@ -38,8 +38,8 @@ def test_scopes(scopes: str, resource_type: str, access: str, allowed: bool) -> 
 
 def test_a_system_scope_is_wider_than_a_patient_scope() -> None:
     both = principal("patient/*.rs system/Observation.rs", "p")
-    assert both.grant("Observation", "r").patient is None
-    assert both.grant("Media", "r").patient == "p"
+    assert both.grant("Observation", "r").patients is None
+    assert both.grant("Media", "r").patients == ("p",)
     with pytest.raises(FhirProblemError):
         principal("patient/*.cruds", "p").grant("Practitioner", "c")
 
