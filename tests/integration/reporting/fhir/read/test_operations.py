@@ -13,9 +13,10 @@ from reporting.identifiers import fhir_id
 from reporting.terminology import CODE_SYSTEM, OWN_CONCEPTS
 from service.database import appraisals, instances
 from service.database.pool import transaction
+from service.pictures.encode import encode_png
 from service.records import NewInstance
 from tests.integration.reporting.fhir.conftest import Client, Save
-from tests.unit.reporting.photographs import appraised
+from tests.unit.reporting.photographs import appraised, pixels
 
 ANNA = fhir_id("Patient", "HOSPITAL-A", "ANNA")
 
@@ -64,7 +65,7 @@ def test_everything_pages_over_the_compartment(client: Client, save_photograph: 
 
 
 def test_the_heatmap_is_a_picture(api: Api, client: Client, save: Save) -> None:
-    png = b"\x89PNG\r\n\x1a\n rest"
+    png = encode_png(pixels(60, 50))
     sha256 = api.store.put(png).sha256
     saved = replace(appraised(), heatmap_sha256=sha256)
     with transaction(api.pool) as connection:
