@@ -144,7 +144,7 @@ def _is_of(value: Any, kind: Kind) -> bool:
     wanted: dict[Kind, type | tuple[type, ...]] = {
         Kind.BOOLEAN: bool,
         Kind.INTEGER: int,
-        Kind.DECIMAL: (int, Decimal),
+        Kind.DECIMAL: (int, float, Decimal),
         Kind.TEXT: str,
         Kind.OBJECT: dict,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from io import BytesIO
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
@@ -88,10 +89,11 @@ def test_fhir_links_to_it(web: Web, reported: Context) -> None:
     bodies = [json.loads(row["body"]) for row in rows]
     (study,) = (each for each in bodies if each["resourceType"] == "ImagingStudy")
     assert study["endpoint"] == [{"reference": "#wado"}]
-    assert study["contained"][0]["address"] == BASE_URL
+    stored_at = BASE_URL.replace("/dicom-web", "/fhir/")  # URLs of our own are kept without the host
+    assert urljoin(stored_at, study["contained"][0]["address"]) == BASE_URL
     notes = [note["text"] for each in bodies for note in each.get("note", [])]
     (rendered,) = (note.partition(": ")[2] for note in notes if note.startswith("Rendered"))
-    assert web.get(rendered.removeprefix(BASE_URL), "image/png").status_code == 200
+    assert web.get(urljoin(stored_at, rendered).removeprefix(BASE_URL), "image/png").status_code == 200
     photographs = [each["content"]["url"] for each in bodies if each["resourceType"] == "Media"]
     assert any(url.endswith(SOP_UID) for url in photographs)
 
