@@ -83,11 +83,27 @@ def closed(sock: socket.socket) -> bool:
     return True
 
 
-def test_requests_with_an_even_context_id_hold_no_slot(start: Callable[..., Node]) -> None:
+def cut(message: bytes) -> bytes:
+    """A request whose last item says more than it holds: nothing can put it right."""
+    body = message[6:-3]
+    return struct.pack(">BBI", 1, 0, len(body)) + body
+
+
+def test_even_context_ids_are_put_right_and_leave_room_for_others(start: Callable[..., Node]) -> None:
     node = start()
     socks = [connect(node, HOSTILE) for _ in range(36)]
     for sock in socks:
         sock.sendall(request(2))
+    honest_echo(node)
+    for sock in socks:
+        sock.close()
+
+
+def test_requests_that_cannot_be_read_hold_no_slot(start: Callable[..., Node]) -> None:
+    node = start()
+    socks = [connect(node, HOSTILE) for _ in range(36)]
+    for sock in socks:
+        sock.sendall(cut(request(1)))
     honest_echo(node)
     honest_echo(node, HOSTILE)
     wait_until(lambda: node.slots.counts() == (0, 0), timeout_s=WAIT_S, what="every slot to be given back")
