@@ -64,10 +64,10 @@ IN_PATIENT_COMPARTMENT = tuple(
 
 
 _CLINICAL = {
-    "patient": {"DiagnosticReport", "ImagingStudy", "Observation", "Procedure"},
+    "patient": {"DetectedIssue", "DiagnosticReport", "ImagingStudy", "Observation", "Procedure"},
     "code": {"DiagnosticReport", "Observation", "Procedure"},
     "date": {"DiagnosticReport", "Observation", "Procedure"},
-    "identifier": {"DiagnosticReport", "ImagingStudy", "Observation", "Procedure"},
+    "identifier": {"DetectedIssue", "DiagnosticReport", "ImagingStudy", "Observation", "Procedure"},
     "encounter": {"DiagnosticReport", "Observation", "Procedure"},
 }
 _INDIVIDUAL = {
