@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from service.codecs.frame import FrameGeometry
-from service.errors import UndecodablePhotographError
+from service.errors import UndecodablePhotographError, UnsupportedPhotographError
 
 _SOI = b"\xff\xd8"
 _END_MARKER = b"\xff\xd9"  # ISO/IEC 10918-1 B.1.1.3, 14495-1 C.1.1, 15444-1 A.4.4
@@ -81,6 +81,7 @@ def check(found: Announced, geometry: FrameGeometry) -> None:
     """Refuse a code stream that would decode to something else than the data set says.
 
     Raises:
+        UnsupportedPhotographError: Neither grey nor three colours, as printers' four.
         UndecodablePhotographError: Another size, other components, or 8 bits for more or the other way.
     """
     if (found.rows, found.columns) != (geometry.rows, geometry.columns):
@@ -88,6 +89,8 @@ def check(found: Announced, geometry: FrameGeometry) -> None:
             f"the compressed frame has {found.columns} x {found.rows} pixels,"
             f" Columns and Rows say {geometry.columns} x {geometry.rows}"
         )
+    if found.components not in (1, 3):
+        raise UnsupportedPhotographError(f"{found.components} components a pixel are no photograph's")
     if found.components != geometry.samples_per_pixel:
         raise UndecodablePhotographError(
             f"the compressed frame has {found.components} components,"
