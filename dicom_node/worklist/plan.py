@@ -60,7 +60,8 @@ def make_plan(folder: Path, worklist: Path, *, issuer: str, today: date) -> Plan
             planned.append(checks.planned(row))
         except _BadRowError as exc:
             bad.append(BadRow(line=row.line, file=row.file, reason=str(exc)))
-    named = {(folder / each.file).resolve() for each in (*rows, *bad) if each.file}
+    listed = [row.file for row in rows] + [each.file for each in bad if each.file]
+    named = {(folder / name).resolve() for name in listed}
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
     return Plan(
         planned=tuple(planned),
