@@ -12,16 +12,16 @@ import torchvision
 from skimage import data
 from torch.nn import functional
 
-from service.appraisal.conversion import convert_model
 from service.appraisal.methods.features.backbones import IMAGENET_MEAN, IMAGENET_SD
-from service.appraisal.mobilenet_tflite import load_mobilenet
-from service.appraisal.models import ModelEntry, ModelStore, load_tensors
+from service.appraisal.model_files.conversion import convert_model
+from service.appraisal.model_files.mobilenet_tflite import load_mobilenet
+from service.appraisal.model_files.models import ModelEntry, ModelStore, load_tensors
 from service.appraisal.registry import COMPARATORS
 from service.appraisal.tables import Workplace
 from service.errors import ModelIntegrityError, UnsafeModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SHARED = Path(os.environ.get("SEMBLANCE_TEST_SHARED", Path(__file__).parents[4] / "shared"))
+SHARED = Path(os.environ.get("SEMBLANCE_TEST_SHARED", Path(__file__).parents[5] / "shared"))
 PUBLISHED = SHARED / "models" / "mobilenet_v2_1.0_224_imagenet_ptq.tflite"
 # Outputs, stride of the strided one and repeats of each stage of Sandler et al. 2018, table 2.
 STAGES = ((16, 1, 1), (24, 2, 2), (32, 2, 3), (64, 2, 4), (96, 1, 3), (160, 2, 3), (320, 1, 1))
