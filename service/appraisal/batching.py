@@ -36,6 +36,7 @@ class _Entry(Generic[Result]):
     item: NDArray[np.uint8]
     result: Result | None = None
     error: BaseException | None = None
+    is_taken: bool = False  # into a batch that somebody runs
     is_done: bool = False
 
 
@@ -68,10 +69,14 @@ class Batches(Generic[Result]):
         return [self._given(entry) for entry in entries]
 
     def _finish(self, entry: _Entry[Result]) -> None:
-        """Wait until somebody has run the entry, or lead a batch where nobody does."""
+        """Wait until somebody has run the entry, or lead a batch where nobody does.
+
+        Whose entry is in a batch already has nothing to lead: as a leader they would hold their own result
+        back until others come.
+        """
         while True:
             with self._turn:
-                self._turn.wait_for(lambda: entry.is_done or not self._is_led)
+                self._turn.wait_for(lambda: entry.is_done or not (self._is_led or entry.is_taken))
                 if entry.is_done:
                     return
                 self._is_led = True
@@ -85,10 +90,10 @@ class Batches(Generic[Result]):
             while len(self._waiting) < size and (left_s := until - time.monotonic()) > 0:
                 self._turn.wait(left_s)
             batch, self._waiting = self._waiting[:size], self._waiting[size:]
+            for entry in batch:
+                entry.is_taken = True
             self._is_led = False
             self._turn.notify_all()
-        if not batch:
-            return
         try:
             results = self._run(_filled([entry.item for entry in batch], size))
             for entry, result in zip(batch, results, strict=False):  # what filled it up has none

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -51,6 +52,23 @@ def test_threads_share_a_pass() -> None:
         found = list(threads.map(lambda value: batches(items(value))[0], range(16)))
     assert found == [2 * value for value in range(16)]
     assert passes.shapes == [(8, 2), (8, 2)]
+
+
+def test_who_waits_for_a_running_pass_leads_no_other() -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def run(batch: np.ndarray) -> list[int]:
+        running.set()
+        assert go_on.wait(60)
+        return [1] * len(batch)
+
+    batches = Batches(run, Batching(size=2, longest_wait_s=600.0))  # as a leader it would wait for ever
+    with ThreadPoolExecutor(2) as threads:
+        tasks = [threads.submit(batches, items(1)) for _ in range(2)]
+        assert running.wait(60)
+        time.sleep(0.2)  # the other thread has all the time to go wrong
+        go_on.set()
+        assert [task.result(60) for task in tasks] == [[1], [1]]
 
 
 def test_a_lone_face_goes_when_it_has_waited_long_enough() -> None:
