@@ -22,7 +22,6 @@ from service.appraisal.photograph.decode import photograph_from_rgb
 from service.appraisal.registry import COMPARATORS, NORMALISERS
 from tests.unit.appraisal.photographs import portrait
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
