@@ -30,7 +30,7 @@ from dicom_node.encoding.statuses import StatusClass, status_class
 from dicom_node.readers import VERIFICATION
 from dicom_node.sockets import PromptSocket
 from reporting.holdings.recoding import UNCOMPRESSED, recoded_data_set
-from service.config import Destination, Settings
+from service.config import Settings
 from service.errors import (
     ConfigurationError,
     DestinationBusyError,
@@ -38,6 +38,7 @@ from service.errors import (
     ResultError,
     ResultNotAcceptedError,
 )
+from service.peers import Destination
 
 _LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000})
 

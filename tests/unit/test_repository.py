@@ -18,7 +18,7 @@ from scripts.pins import closure
 
 ROOT = Path(__file__).resolve().parents[2]
 CHANGELOG = ROOT / "CHANGELOG.md"
-LONGEST_MODULE = 510  # lines; the aim is 300, and a plain table may be longer
+LONGEST_MODULE = 450  # lines; the aim is 300, and a plain table may be longer
 LONGEST_ENTRY = 300  # characters of one line of the changelog
 
 PINS = dict(

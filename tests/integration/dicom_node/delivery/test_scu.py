@@ -28,7 +28,7 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from dicom_node.delivery.scu import send, verify
-from service.config import Destination, Settings
+from service.config import Settings
 from service.errors import (
     DestinationBusyError,
     DestinationRefusedError,
@@ -36,6 +36,7 @@ from service.errors import (
     ResultError,
     ResultNotAcceptedError,
 )
+from service.peers import Destination
 from tests.dicom_objects import photograph
 from tests.jpeg_files import jpeg
 from tests.orthanc import Orthanc
