@@ -51,11 +51,6 @@ class Sent:
     comment: str  # Error Comment (0000,0902); "" when none
     transfer_syntax_uid: str  # what it went out in
 
-    @property
-    def is_warning(self) -> bool:
-        """Whether the destination stored it with a remark."""
-        return status_class(self.status) is StatusClass.WARNING
-
 
 class _PromptAE(AE):
     """An application entity whose connections send small segments at once."""
