@@ -11,15 +11,17 @@ import random
 
 import structlog
 
-from service.config import Destination, Settings
-from service.database import deliveries, destinations, outbox
-from service.database.destinations import DestinationState
+from service.config import Settings
+from service.database import outbox
+from service.database.delivery import deliveries, destinations
+from service.database.delivery.destinations import DestinationState
 from service.database.pool import Connection
 from service.errors import (
     DeliveryError,
     DestinationBusyError,
     DestinationUnreachableError,
 )
+from service.peers import Destination
 from service.pipeline.attempt import describe
 from service.pipeline.backoff import delay_s
 from service.records import BreakerState

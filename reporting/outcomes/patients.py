@@ -9,8 +9,8 @@ from typing import Any
 
 from reporting.fhir.database import persons
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Criterion, Search, TokenValue
+from reporting.fhir.database.searching import search as fhir_search
 from reporting.fhir.render import loads
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.identifiers import fhir_id
@@ -25,6 +25,11 @@ class Person:
     patient: str  # logical id that stands for the person
     everyone: tuple[str, ...]  # logical ids whose records are theirs, that one among them
     born_on: date | None
+
+
+def persons_standing(connection: Connection, patients: Sequence[str]) -> list[str]:
+    """Logical ids of the Patients that stand for the persons of some."""
+    return sorted(set(persons.persons_of(connection, patients).values()))
 
 
 def persons_of(connection: Connection, patients: Sequence[str]) -> list[Person]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.database import deliveries, instances, ledger, outbox
+from service.database import instances, ledger, outbox
+from service.database.delivery import deliveries
 from service.database.pool import Connection
 from service.records import Delivery, InstanceState, LedgerEvent
 from service.steps import APPRAISE, DELIVER, REPORT
@@ -113,8 +114,3 @@ def delivered(connection: Connection, delivery: Delivery, detail: Mapping[str, s
         connection, instance.instance_id
     ):
         instances.set_state(connection, instance.instance_id, DELIVER.ends_in)
-
-
-def is_unfinished(state: InstanceState) -> bool:
-    """Whether an instance in that state still has work before it."""
-    return state not in {InstanceState.DELIVERED, InstanceState.DEAD, InstanceState.KEPT}

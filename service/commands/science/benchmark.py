@@ -13,7 +13,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from service.appraisal.anomalies import Maker, named_types, read_lip_shapes
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.commands.science.progress import QuietFinder
 from service.errors import ConfigurationError
 from service.evaluation.benchmark.judges import ORACLE

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from service import __version__
 from service.commands.deferred import COMMANDS, loaded
-from service.commands.machine import _describe
 from service.commands.main import app
 from service.commands.program import PROGRAM
+from service.commands.run.machine import _describe
 from service.config import Settings
 from service.database import dead_letters, instances, ledger
 from service.database.pool import Pool, transaction

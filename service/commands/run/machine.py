@@ -13,8 +13,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from service.commands import demo_photographs
 from service.commands.program import PROGRAM
+from service.commands.run import demo_photographs
 from service.config import load_settings
 from service.errors import StackError
 from service.exit_codes import ExitCode
@@ -82,7 +82,7 @@ def demo(*, data_dir: DataDir = _DATA_DIR) -> None:
 def _run_demo(facts: StackFacts, data_dir: Path, *, stays_up: bool) -> ExitCode:
     """Run the demonstration against a stack; returns its exit code."""
     from dicom_node.demo import run as demonstration
-    from service.config import Destination
+    from service.peers import Destination
 
     address = Destination(name="node", ae_title=facts.dicom_ae_title, host="127.0.0.1", port=facts.dicom_port)
     where = demonstration.Stack(
