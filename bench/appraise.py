@@ -28,7 +28,7 @@ from skimage import data
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.methods.features.backbones import BACKBONES, build_network
 from service.appraisal.methods.features.deep import DeepComparator, DeepSettings
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.appraisal.photograph.decode import Photograph, photograph_from_rgb
 from service.appraisal.registry import METHODS
 from service.errors import ModelError

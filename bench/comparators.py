@@ -38,7 +38,7 @@ from service.appraisal.methods.stylegan2.projection import (
     PerceptualLoss,
     ProjectionSettings,
 )
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.appraisal.photograph.decode import photograph_from_rgb
 from service.appraisal.registry import NORMALISERS
 from service.appraisal.score import score

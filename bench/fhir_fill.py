@@ -22,10 +22,10 @@ from psycopg.rows import DictRow, dict_row
 
 from reporting.fhir.builders.observation import build_observation
 from reporting.fhir.builders.subject import Owner
+from reporting.fhir.database.layout.templates import pack
+from reporting.fhir.database.layout.texts import SEPARATOR
+from reporting.fhir.database.layout.vocabulary import lay
 from reporting.fhir.database.records import Draft
-from reporting.fhir.database.templates import pack
-from reporting.fhir.database.texts import SEPARATOR
-from reporting.fhir.database.vocabulary import lay
 from reporting.fhir.render import draft_of
 from reporting.fhir.site import Site
 from reporting.identifiers import fhir_id

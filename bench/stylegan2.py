@@ -26,7 +26,7 @@ from service.appraisal.methods.stylegan2.projection import (
     project,
 )
 from service.appraisal.methods.stylegan2.recovery import recovery
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.training.faces import Split, open_pool
 
 

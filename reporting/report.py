@@ -18,7 +18,8 @@ from reporting.pictures import pictures_of
 from reporting.routing import Routed, destinations_of
 from reporting.source import default_zone, read_source
 from service.config import Destination, Settings
-from service.database import appraisals, deliveries, instances, pictures, studies
+from service.database import appraisals, instances, pictures, studies
+from service.database.delivery import deliveries
 from service.database.pool import Connection, transaction
 from service.errors import ResultError
 from service.pipeline.celery_app import errand, task

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from service.database import appraisals, deliveries
+from service.database import appraisals
+from service.database.delivery import deliveries
 from service.database.pool import Connection
 from service.records import (
     Appraisal,

@@ -23,8 +23,9 @@ from dicom_node.delivery.scu import calling_entity, tls_args
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL
 from dicom_node.sender import printable, sender_of
 from service.config import Destination, Settings
-from service.database import commitments, instances, ledger
-from service.database.commitments import CommitmentRequest, SopReference
+from service.database import instances, ledger
+from service.database.delivery import commitments
+from service.database.delivery.commitments import CommitmentRequest, SopReference
 from service.database.pool import Pool, transaction
 from service.dicom.part10 import READ_ERRORS
 from service.dicom.uids import MOST_CHARACTERS, is_uid

@@ -20,8 +20,9 @@ from dicom_node.delivery.scu import calling_entity, destination_named, tls_args
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL
 from dicom_node.sender import printable, sender_of
 from service.config import Destination, Settings
-from service.database import commitments_wanted, deliveries, instances, ledger, outbox
-from service.database.commitments_wanted import WantedCommitment
+from service.database import instances, ledger, outbox
+from service.database.delivery import commitments_wanted, deliveries
+from service.database.delivery.commitments_wanted import WantedCommitment
 from service.database.pool import Connection, Pool, transaction
 from service.errors import (
     ConfigurationError,

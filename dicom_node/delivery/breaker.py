@@ -12,8 +12,9 @@ import random
 import structlog
 
 from service.config import Destination, Settings
-from service.database import deliveries, destinations, outbox
-from service.database.destinations import DestinationState
+from service.database import outbox
+from service.database.delivery import deliveries, destinations
+from service.database.delivery.destinations import DestinationState
 from service.database.pool import Connection
 from service.errors import (
     DeliveryError,

@@ -7,7 +7,7 @@ from dicom_node.delivery.scu import destination_named, send, verify
 from dicom_node.delivery.stow_sender import stow
 from dicom_node.encoding.uids import new_transaction_uid
 from service.audit.transfers import record_begin
-from service.database import commitments_wanted, deliveries, destinations
+from service.database.delivery import commitments_wanted, deliveries, destinations
 from service.database.pool import transaction
 from service.pipeline.celery_app import task
 from service.pipeline.context import Context

@@ -11,8 +11,8 @@ from reporting.fhir.builders.imaging import media_id, without_instances
 from reporting.fhir.builders.report import without_results
 from reporting.fhir.builders.subject import Owner
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Criterion, Search, StoredResource, TokenValue
+from reporting.fhir.database.searching import search as fhir_search
 from reporting.fhir.elements import Element
 from reporting.fhir.render import content_digest, loads
 from reporting.fhir.search_table import RESOURCE_TYPES

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
-from reporting.fhir.database.comparisons import LONGEST_EFFECTIVE
 from reporting.fhir.database.records import (
     ComponentEntry,
     DateEntry,
@@ -22,6 +21,7 @@ from reporting.fhir.database.records import (
     StringEntry,
     TokenEntry,
 )
+from reporting.fhir.database.searching.comparisons import LONGEST_EFFECTIVE
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.search_table import IN_PATIENT_COMPARTMENT, RESOURCE_TYPES
 from reporting.fhir.site import Site

@@ -9,8 +9,8 @@ from typing import Any
 
 from reporting.fhir.database import persons
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Criterion, Search, TokenValue
+from reporting.fhir.database.searching import search as fhir_search
 from reporting.fhir.render import loads
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.identifiers import fhir_id

@@ -26,7 +26,7 @@ from service.appraisal.gates.occlusion import (
 )
 from service.appraisal.gates.quality import check_quality
 from service.appraisal.memory import keep_freed_memory
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.appraisal.photograph.decode import Photograph, photograph_from_bytes
 from service.appraisal.pictures.colour_scale import ColourScale
 from service.appraisal.pictures.compose import LONG_SIDE, Judged, heatmap, triptych

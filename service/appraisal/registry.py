@@ -22,7 +22,7 @@ from service.appraisal.methods.stylegan2 import normaliser as stylegan2
 from service.appraisal.methods.symmetry import normaliser as symmetry
 from service.appraisal.methods.two_phase import comparator as discrepancy
 from service.appraisal.methods.two_phase import normaliser as two_phase
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.appraisal.settings import AppraisalSettings
 from service.appraisal.tables import ComparatorRow, NormaliserRow, lookup, table
 from service.errors import UnknownMethodError

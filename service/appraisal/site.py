@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from service.appraisal.calibration import Calibration, load_calibration, read_calibration
-from service.appraisal.models import SITE_LINE, ModelStore
+from service.appraisal.model_files.models import SITE_LINE, ModelStore
 from service.appraisal.registry import COMPARATORS, NORMALISERS, Method
 from service.appraisal.tables import lookup
 from service.errors import ConfigurationError, ModelIntegrityError

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.appraisal.batching import ALONE, Batching
 from service.appraisal.face.alignment import AlignedFace
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.errors import ConfigurationError, UnknownMethodError
 
 

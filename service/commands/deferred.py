@@ -45,55 +45,55 @@ class Command:
 
 
 def _up() -> _Loaded:
-    from service.commands.machine import up
+    from service.commands.run.machine import up
 
     return up
 
 
 def _demo() -> _Loaded:
-    from service.commands.machine import demo
+    from service.commands.run.machine import demo
 
     return demo
 
 
 def _node() -> _Loaded:
-    from service.commands.processes import node
+    from service.commands.run.processes import node
 
     return node
 
 
 def _api() -> _Loaded:
-    from service.commands.processes import api
+    from service.commands.run.processes import api
 
     return api
 
 
 def _relay() -> _Loaded:
-    from service.commands.processes import relay
+    from service.commands.run.processes import relay
 
     return relay
 
 
 def _hl7() -> _Loaded:
-    from service.commands.processes import hl7
+    from service.commands.run.processes import hl7
 
     return hl7
 
 
 def _worker() -> _Loaded:
-    from service.commands.processes import worker
+    from service.commands.run.processes import worker
 
     return worker
 
 
 def _demo_pacs() -> _Loaded:
-    from service.commands.processes import demo_pacs
+    from service.commands.run.processes import demo_pacs
 
     return demo_pacs
 
 
 def _migrate() -> _Loaded:
-    from service.commands.processes import migrate
+    from service.commands.run.processes import migrate
 
     return migrate
 

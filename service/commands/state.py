@@ -17,7 +17,8 @@ from reporting.fhir.database import persons
 from reporting.holdings.database import holdings
 from service.commands.options import DataDir, settings_of
 from service.config import Settings
-from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox, studies
+from service.database import appraisals, dead_letters, instances, ledger, outbox, studies
+from service.database.delivery import deliveries
 from service.database.pool import Connection, connect
 from service.database.studies import Study
 from service.errors import ConfigurationError, UnknownStepError

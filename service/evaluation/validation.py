@@ -19,7 +19,7 @@ from service.appraisal.appraiser import BATCH, Appraiser, pick_device
 from service.appraisal.calibration import LEAST_RATING, MOST_RATING
 from service.appraisal.face.finder import FaceFinder, MediapipeFaceFinder, RememberingFaceFinder
 from service.appraisal.methods.features.backbones import BACKBONES
-from service.appraisal.models import ModelState, ModelStore
+from service.appraisal.model_files.models import ModelState, ModelStore
 from service.appraisal.photograph.decode import Photograph, read_photograph
 from service.appraisal.registry import COMPARATORS, NORMALISERS, find_method
 from service.appraisal.remembering import RememberingNormaliser

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from service.appraisal.appraiser import Appraised
 from service.codecs.pool import shared_pool
 from service.config import Settings
-from service.database import appraisals, deliveries, instances, pictures
+from service.database import appraisals, instances, pictures
+from service.database.delivery import deliveries
 from service.database.pool import transaction
 from service.pictures.encode import encode_jpeg, encode_png
 from service.pictures.native_map import encode_map

@@ -10,7 +10,8 @@ from typing import Protocol
 import structlog
 
 from service.config import Settings
-from service.database import dead_letters, deliveries, instances, ledger, outbox
+from service.database import dead_letters, instances, ledger, outbox
+from service.database.delivery import deliveries
 from service.database.pool import Connection, transaction
 from service.errors import (
     DatabaseUnavailableError,

@@ -18,7 +18,7 @@ from service.appraisal.appraiser import GPU_BATCH, Appraiser, pick_device
 from service.appraisal.batching import Batching
 from service.appraisal.face.finder import MediapipeFaceFinder
 from service.appraisal.face.pooled import PooledFaceFinder
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.config import Settings
 
 _BYTES_A_PIXEL = 12  # RGB as it comes and as it is kept, and luminance of the face

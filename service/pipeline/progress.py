@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.database import deliveries, instances, ledger, outbox
+from service.database import instances, ledger, outbox
+from service.database.delivery import deliveries
 from service.database.pool import Connection
 from service.records import Delivery, InstanceState, LedgerEvent
 from service.steps import APPRAISE, DELIVER, REPORT

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from service.database import dead_letters, deliveries, instances, ledger, outbox
+from service.database import dead_letters, instances, ledger, outbox
+from service.database.delivery import deliveries
 from service.database.pool import Connection
 from service.errors import RecordNotFoundError
 from service.records import InstanceState, LedgerEvent

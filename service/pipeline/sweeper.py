@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from service.config import Settings
-from service.database import deliveries, instances, outbox
+from service.database import instances, outbox
+from service.database.delivery import deliveries
 from service.database.pool import Connection, Pool, transaction
 from service.pipeline.completeness import close_quiet
 from service.pipeline.publishing import Publisher

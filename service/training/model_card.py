@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from service.appraisal.models import MANIFEST_PATH, ModelEntry, read_manifest
+from service.appraisal.model_files.models import MANIFEST_PATH, ModelEntry, read_manifest
 
 _CARD = (
     "# Model card: {names} (line `{line}`)\n\n| | |\n|---|---|\n"

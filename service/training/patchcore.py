@@ -17,7 +17,7 @@ from service.appraisal.methods.features.patchcore import (
     coreset,
     load_features,
 )
-from service.appraisal.models import SITE_LINE, ModelStore
+from service.appraisal.model_files.models import SITE_LINE, ModelStore
 from service.appraisal.tables import Workplace
 from service.training.faces import SITE_SOURCE, FacePool
 from service.training.model_card import entry_of, put_rows

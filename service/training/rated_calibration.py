@@ -30,7 +30,7 @@ from service.appraisal.calibration import (
     save_calibration,
 )
 from service.appraisal.face.finder import FaceFinder
-from service.appraisal.models import SITE_LINE, ModelStore
+from service.appraisal.model_files.models import SITE_LINE, ModelStore
 from service.appraisal.photograph.decode import read_photograph
 from service.appraisal.pictures.colour_scale import measure_scale
 from service.appraisal.registry import COMPARATORS, NORMALISERS, Method, find_method

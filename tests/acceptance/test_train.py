@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from service.appraisal.face.finder import MediapipeFaceFinder
 from service.appraisal.methods.localised.anomaly_network import of_close_up
-from service.appraisal.models import SHIPPED_WEIGHTS_DIR
+from service.appraisal.model_files.models import SHIPPED_WEIGHTS_DIR
 from service.appraisal.registry import METHODS
 from service.evaluation.retake import gamma, light, noise, perspective
 from service.training.archive import archive_photographs

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from service.config import Settings
-from service.database import appraisals, dead_letters, deliveries, instances, ledger, outbox
+from service.database import appraisals, dead_letters, instances, ledger, outbox
+from service.database.delivery import deliveries
 from service.database.pool import Pool, open_pool, transaction
 from service.errors import DatabaseUnavailableError, RecordNotFoundError
 from service.records import (

@@ -10,10 +10,10 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from reporting.fhir.database.layout.templates import texts
+from reporting.fhir.database.layout.texts import Frame
 from reporting.fhir.database.records import StoredResource
 from reporting.fhir.database.rows import columns, stored, tuples
-from reporting.fhir.database.templates import texts
-from reporting.fhir.database.texts import Frame
 from service.database.pool import Connection
 
 

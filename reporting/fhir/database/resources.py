@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from reporting.fhir.database.index import erase_index, write_index
+from reporting.fhir.database.layout.index import erase_index, write_index
+from reporting.fhir.database.layout.templates import pack
 from reporting.fhir.database.records import Draft, Saved, SaveOutcome, StoredResource
 from reporting.fhir.database.rows import ROW_WIDTH, columns, stored, tuples
-from reporting.fhir.database.templates import pack
 from service.database.pool import Connection
 from service.errors import FhirVersionConflictError
 

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 from psycopg.rows import TupleRow, tuple_row
 
-from reporting.fhir.database.brief import brief
+from reporting.fhir.database.layout.brief import brief
+from reporting.fhir.database.layout.texts import assemble
 from reporting.fhir.database.records import StoredResource
-from reporting.fhir.database.texts import assemble
 from service.database.pool import Connection
 
 ROW_WIDTH = 8  # columns that make a record

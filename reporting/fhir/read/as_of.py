@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reporting.fhir.database import exports as fhir_exports
-from reporting.fhir.database import index as fhir_index
-from reporting.fhir.database import search as fhir_search
+from reporting.fhir.database.layout import index as fhir_index
 from reporting.fhir.database.records import Criterion, Search, StoredResource, TokenValue
+from reporting.fhir.database.searching import search as fhir_search
 from reporting.fhir.extract import index_of
 from reporting.fhir.render import loads
 from reporting.fhir.search_table import RESOURCE_TYPES

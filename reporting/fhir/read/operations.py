@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from reporting.fhir.database import compartment as fhir_compartment
 from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Criterion, Modifier, Search, TokenValue
+from reporting.fhir.database.searching import compartment as fhir_compartment
+from reporting.fhir.database.searching import search as fhir_search
 from reporting.fhir.extract import interval
 from reporting.fhir.http import Api, Request, Response, json_format, moment_of
 from reporting.fhir.options import FORM_OPTIONS, once_each, unknown_options, whole_number

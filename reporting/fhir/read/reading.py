@@ -7,8 +7,8 @@ from datetime import datetime
 
 from reporting.fhir.access import Grant
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Search, StoredResource
+from reporting.fhir.database.searching import search as fhir_search
 from reporting.fhir.http import (
     Api,
     Request,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Search, StoredResource
+from reporting.fhir.database.searching import search as fhir_search
 from reporting.fhir.http import FORM, Api, Request, Response, json_format, require
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType
 from reporting.fhir.parameters import form_pairs

@@ -14,9 +14,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from reporting.fhir.access import Principal
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database import subscriptions as fhir_subscriptions
 from reporting.fhir.database.records import Criterion, Saved, SaveOutcome, Search, StoredResource, TokenValue
+from reporting.fhir.database.searching import search as fhir_search
 from reporting.fhir.database.subscriptions import Subscriber
 from reporting.fhir.http import PLAIN_JSON, Api, Request, moment_of
 from reporting.fhir.outcome import FhirProblemError, IssueType

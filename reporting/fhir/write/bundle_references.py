@@ -18,6 +18,8 @@ from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import draft_of
 from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.site import Site
+from reporting.fhir.write.bundle_entries import within
+from reporting.fhir.write.writing import condition_at
 from service.database.pool import Connection
 
 _RESTFUL = re.compile(r"(?P<root>https?://\S+)/(?P<name>[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64})\Z")
@@ -25,6 +27,14 @@ _NOT_YET = "not-looked-up"  # id in place of what a condition finds
 
 # Matches of a condition on a type; refuses more than one.
 Find = Callable[[str, str], list[StoredResource]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a reference stands."""
+
+    place: int  # of its entry in the Bundle
+    path: str  # of the element, from the resource's type on
 
 
 @dataclass(kw_only=True)
@@ -35,37 +45,38 @@ class BundleReferences:
     site: Site
     find: Find
     known: dict[str, str] = field(default_factory=dict)  # fullUrl -> Type/id
-    conditions: dict[tuple[str, str], str] = field(default_factory=dict)  # (type, query) -> where it stands
+    conditions: dict[tuple[str, str], Standing] = field(default_factory=dict)  # (type, query) -> where first
 
-    def within(self, value: Any, path: str, full_url: str) -> Any:
-        """An element with its references to entries replaced; conditions are noted, and stay.
+    def within(self, resource: Any, path: str, full_url: str, place: int) -> Any:
+        """A resource with its references to entries replaced; conditions are noted, and stay.
 
         Args:
-            value: A resource or a part of it.
-            path: Of the element.
-            full_url: Of the entry it is in; relative references are relative to it.
+            resource: Of an entry.
+            path: Of the resource.
+            full_url: Of the entry; relative references are relative to it.
+            place: Of the entry in the Bundle.
 
         Raises:
             FhirProblemError: 422: an entry is referred to that there is not.
         """
 
         def replace(target: str, where: str) -> str:
-            return self._entry(target, where, full_url)
+            return self._entry(target, Standing(place=place, path=where), full_url)
 
-        return _replaced(value, path, replace)
+        return _replaced(resource, path, replace)
 
-    def _entry(self, target: str, path: str, full_url: str) -> str:
+    def _entry(self, target: str, where: Standing, full_url: str) -> str:
         name = target.partition("/_history/")[0]
         if name in self.known:
             return self.known[name]
         relative = self.site.relative(target)
         resource_type, mark, query = relative.partition("?")
         if mark and resource_type in RESOURCE_TYPES:
-            self.conditions.setdefault((resource_type, query), path)
+            self.conditions.setdefault((resource_type, query), where)
             return relative
         if target.startswith(("urn:uuid:", "urn:oid:")):
             text = "no entry of the Bundle has this fullUrl"
-            raise FhirProblemError(422, IssueType.NOT_FOUND, text, path)
+            raise FhirProblemError(422, IssueType.NOT_FOUND, text, where.path)
         match = REFERENCE.match(target)
         return self._relative(target, f"{match['type']}/{match['id']}", full_url) if match else target
 
@@ -98,16 +109,20 @@ class BundleReferences:
         with self.connection.transaction(force_rollback=True):  # written to be found, and taken back
             drafts = [draft_of(without_conditions(each), site=self.site) for each in resources.values()]
             fhir_resources.save(self.connection, drafts, author=author)
-            for (resource_type, query), path in self.conditions.items():
-                matches = self.find(resource_type, query)
-                if not matches:
-                    text = f"nothing matches the reference to a {resource_type}"
-                    raise FhirProblemError(412, IssueType.NOT_FOUND, text, path)
-                found[f"{resource_type}?{query}"] = f"{resource_type}/{matches[0].resource_id}"
+            for (resource_type, query), where in self.conditions.items():
+                with within(where.place), condition_at(where.path):
+                    found[f"{resource_type}?{query}"] = self._found(resource_type, query)
         return {
             place: _replaced(each, "", lambda target, _: found.get(target, target))
             for place, each in resources.items()
         }
+
+    def _found(self, resource_type: str, query: str) -> str:
+        matches = self.find(resource_type, query)
+        if not matches:
+            text = f"nothing matches the reference to a {resource_type}"
+            raise FhirProblemError(412, IssueType.NOT_FOUND, text)
+        return f"{resource_type}/{matches[0].resource_id}"
 
 
 def without_conditions(resource: dict[str, Any]) -> dict[str, Any]:

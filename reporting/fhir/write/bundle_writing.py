@@ -120,12 +120,13 @@ def _resolved(
     for entry in new:
         with within(entry.place):
             whole = {**entry.resource, "id": plan.ids[entry.place]}
-            resources[entry.place] = references.within(whole, entry.resource_type, entry.full_url)
+            resources[entry.place] = references.within(
+                whole, entry.resource_type, entry.full_url, entry.place
+            )
             check(without_conditions(resources[entry.place]))
     if not references.conditions:
         return resources
-    with condition_at("Bundle.entry"):
-        return references.look_up(resources, desk.request.principal.client_id)
+    return references.look_up(resources, desk.request.principal.client_id)
 
 
 def _save_group(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import structlog
 
-from reporting.fhir.database import index as fhir_index
 from reporting.fhir.database import zone as fhir_zone
+from reporting.fhir.database.layout import index as fhir_index
 from reporting.fhir.database.records import StoredResource
 from reporting.fhir.extract import index_of
 from reporting.fhir.render import loads

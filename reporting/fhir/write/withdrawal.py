@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Saved, StoredResource
+from reporting.fhir.database.searching import search as fhir_search
 from reporting.fhir.describing import with_words
 from reporting.fhir.elements import Element, coded, issued, reference
 from reporting.fhir.http import FORM, Api, Request, Response, version_headers

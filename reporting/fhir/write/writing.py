@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl
 from uuid import uuid4
 
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database import subscriptions as fhir_subscriptions
 from reporting.fhir.database.records import Draft, Saved, SaveOutcome, Search, StoredResource
+from reporting.fhir.database.searching import search as fhir_search
 from reporting.fhir.database.subscriptions import Subscriber
 from reporting.fhir.http import Api, Request, Response, expected_version, require, version_headers
 from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome

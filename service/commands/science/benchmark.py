@@ -14,7 +14,7 @@ from rich.table import Table
 
 from service.appraisal.anomalies import Maker, named_types, read_lip_shapes
 from service.appraisal.face.finder import MediapipeFaceFinder
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.errors import ConfigurationError
 from service.evaluation.benchmark.judges import ORACLE
 from service.evaluation.benchmark.report import NOTE, write_report

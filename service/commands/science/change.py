@@ -13,7 +13,7 @@ from rich.table import Table
 from reporting.outcomes.by_uid import change_by_uid
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.change import RegionChange, Verdict, compare_appraisals
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.appraisal.photograph.decode import read_photograph
 from service.appraisal.repeatability import find_repeatability, repeatability_places
 from service.commands.options import DataDir, settings_of

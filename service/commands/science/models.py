@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from service.appraisal.models import ModelState, ModelStore
+from service.appraisal.model_files.models import ModelState, ModelStore
 from service.config import load_settings
 from service.errors import SemblanceError
 from service.exit_codes import ExitCode, code_of
@@ -102,7 +102,7 @@ def convert(
 
     Example: semblance models convert ffhq.pkl models/generator.safetensors
     """
-    from service.appraisal.conversion import convert_model
+    from service.appraisal.model_files.conversion import convert_model
 
     try:
         made = convert_model(source, target, half=half)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.appraisal.appraiser import Appraiser
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.appraisal.photograph.decode import Photograph, photograph_from_rgb, read_photograph
 from service.appraisal.repeatability import Repeatability, repeatability_places, save_repeatability
 from service.commands.science.progress import loaded_finder, step_progress, steps_shown

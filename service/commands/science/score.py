@@ -18,7 +18,7 @@ from rich.table import Table
 
 from service.appraisal.appraiser import Appraised, Appraiser
 from service.appraisal.layer_sheet import render_layer_sheet
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.commands.science.progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import DecoderLostError, SemblanceError

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.appraisal.appraiser import BATCH
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.commands.science.progress import loaded_finder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import ConfigurationError, SemblanceError

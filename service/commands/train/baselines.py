@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.errors import ConfigurationError
 
 _ENCODER = "squeezenet1_1-imagenet"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.commands.train import stages
 from service.commands.train.baselines import discrepancy, patchcore
 
@@ -216,7 +216,7 @@ def mean(
 
     Example: semblance train mean before/network.safetensors after/network.safetensors --out mean.safetensors
     """
-    from service.appraisal.models import load_tensors
+    from service.appraisal.model_files.models import load_tensors
     from service.training.schedule import mean_of, save_halves
 
     save_halves(mean_of([load_tensors(path) for path in weights]), out)

@@ -98,7 +98,7 @@ def landmarks(weights: Path, data: Path, out: Path, view: View, effort: Effort) 
         ConfigurationError: no faces to train on.
     """
     from service.appraisal.methods.localised.anomaly_network import AnomalyNetwork, of_whole
-    from service.appraisal.models import load_tensors
+    from service.appraisal.model_files.models import load_tensors
     from service.training.faces import Split, open_pool
     from service.training.localised.landmarks import LandmarkPlan, train_landmarks
     from service.training.schedule import save_halves
@@ -133,7 +133,7 @@ def close_up(weights: Path, data: Path, out: Path, effort: Effort) -> Path:
 
     from service.appraisal.methods.localised.anomaly_network import of_whole
     from service.appraisal.methods.localised.views import CLOSE_UP
-    from service.appraisal.models import load_tensors
+    from service.appraisal.model_files.models import load_tensors
     from service.training.localised.close_up import seen_from
     from service.training.localised.train import TrainingPlan
 

@@ -12,7 +12,7 @@ from service.appraisal.methods.localised.comparator import FUSION_MODEL
 from service.appraisal.methods.localised.comparator import ROW as LOCALISED
 from service.appraisal.methods.localised.fusion import fusion_from
 from service.appraisal.methods.localised.normaliser import ROW as RESTORATION
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.appraisal.registry import find_method
 from service.errors import ConfigurationError
 from service.evaluation.benchmark.ablations import AblationStudy

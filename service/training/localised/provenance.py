@@ -9,7 +9,7 @@ from torch import Tensor
 
 from service.appraisal.methods.localised.comparator import FUSION_MODEL
 from service.appraisal.methods.localised.normaliser import MODEL
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 
 OWN = "The site's own"
 _FROM = "As of the weights it comes from:"

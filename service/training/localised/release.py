@@ -19,7 +19,7 @@ from service.appraisal.methods.localised.comparator import FUSION_MODEL
 from service.appraisal.methods.localised.fusion import Fusion, fusion_from
 from service.appraisal.methods.localised.normaliser import MODEL
 from service.appraisal.methods.localised.reading import NetworkReader
-from service.appraisal.models import SITE_LINE, ModelEntry, ModelStore, load_tensors
+from service.appraisal.model_files.models import SITE_LINE, ModelEntry, ModelStore, load_tensors
 from service.appraisal.site import calibration_id
 from service.errors import ConfigurationError
 from service.evaluation.benchmark.measures import auroc

@@ -21,7 +21,7 @@ import numpy as np
 from service.appraisal.anomalies import named_types, read_lip_shapes
 from service.appraisal.gates.occlusion import OcclusionCalibration, find_occlusion, save_occlusion_calibration
 from service.appraisal.gates.occlusion_gate import OcclusionGate
-from service.appraisal.models import load_tensors
+from service.appraisal.model_files.models import load_tensors
 from service.errors import ConfigurationError
 from service.training.faces import Split, open_pool
 from service.training.occlusion.occlusion_trials import (

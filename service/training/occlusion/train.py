@@ -24,7 +24,7 @@ from torch import Tensor
 
 from service.appraisal.anomalies import RANDOM, named_types, read_lip_shapes
 from service.appraisal.gates.occlusion_network import ENCODER_LAYERS, OcclusionNetwork
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.training.faces import Split, open_pool
 from service.training.loop import Course, cosine
 from service.training.occlusion.occluders.stage import Field, Image

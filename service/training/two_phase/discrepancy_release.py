@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from service.appraisal.methods.two_phase.discrepancy import DiscrepancyReader, Distances, fit_usual, stored
 from service.appraisal.methods.two_phase.discrepancy_network import INPUT_SIZE
 from service.appraisal.methods.two_phase.normaliser import MODEL
-from service.appraisal.models import load_tensors
+from service.appraisal.model_files.models import load_tensors
 from service.training.faces import HELD_OUT_SOURCES, FacePool, Split, open_pool
 from service.training.localised.release import enough_to_calibrate
 from service.training.model_card import as_toml, entry_of

@@ -15,7 +15,8 @@ from reporting.holdings.index import catch_up
 from reporting.identifiers import ResultKind, fhir_id, result_uid
 from reporting.report import report
 from service.config import Settings
-from service.database import appraisals, deliveries, instances, versions
+from service.database import appraisals, instances, versions
+from service.database.delivery import deliveries
 from service.database.pool import Pool, transaction
 from service.database.versions import Version
 from service.pipeline.attempt import Outcome, attempt

@@ -26,7 +26,8 @@ from reporting.pictures import pictures_of
 from reporting.report import report
 from reporting.source import default_zone, read_source
 from service.config import Destination, Settings
-from service.database import appraisals, deliveries, instances, ledger, pictures
+from service.database import appraisals, instances, ledger, pictures
+from service.database.delivery import deliveries
 from service.database.pool import Pool, transaction
 from service.errors import CorruptInstanceError, ResultError, StoredMapError
 from service.pictures.encode import encode_jpeg, encode_png

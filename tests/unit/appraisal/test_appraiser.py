@@ -10,7 +10,7 @@ from pydicom.uid import JPEGBaseline8Bit
 
 from service.appraisal.appraiser import Appraiser, appraisal_id
 from service.appraisal.face.alignment import transform
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.appraisal.photograph.decode import photograph_from_bytes, photograph_from_rgb
 from service.appraisal.pictures.layout import Label
 from service.appraisal.repeatability import find_repeatability

@@ -9,7 +9,7 @@ import pytest
 from service.appraisal.anomalies import NAMED, Canvas, inter_ocular_distance, render
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.calibration import load_calibration
-from service.appraisal.models import ModelState, ModelStore
+from service.appraisal.model_files.models import ModelState, ModelStore
 from service.appraisal.photograph.decode import photograph_from_rgb
 from service.records import AppraisalStatus
 

@@ -7,7 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from service.appraisal.appraiser import Appraiser
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.appraisal.photograph.decode import photograph_from_rgb
 from service.appraisal.registry import METHODS, identify
 from service.appraisal.repeatability import (

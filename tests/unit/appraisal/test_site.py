@@ -7,7 +7,7 @@ import pytest
 
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.calibration import load_calibration, save_calibration
-from service.appraisal.models import SHIPPED_WEIGHTS_DIR, ModelState, ModelStore, read_manifest
+from service.appraisal.model_files.models import SHIPPED_WEIGHTS_DIR, ModelState, ModelStore, read_manifest
 from service.appraisal.registry import METHODS
 from service.appraisal.site import at_site, calibration_id, calibration_of, stored_id, with_calibration
 from service.errors import ConfigurationError, ModelIntegrityError, ModelNotFoundError

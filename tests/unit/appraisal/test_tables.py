@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.appraisal.models import BROUGHT, ModelStore
+from service.appraisal.model_files.models import BROUGHT, ModelStore
 from service.appraisal.registry import COMPARATORS, METHODS, NORMALISERS, find_method, identify
 from service.appraisal.settings import AppraisalSettings
 from service.appraisal.tables import Normalised, Workplace, lookup, table

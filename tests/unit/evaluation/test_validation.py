@@ -11,7 +11,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.commands.science.validate import validate_command
 from service.errors import ConfigurationError
 from service.evaluation.validation import read_ratings, usable_methods, validate

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import squeezenet1_1
 from typer.testing import CliRunner
 
-from service.appraisal.models import read_manifest
+from service.appraisal.model_files.models import read_manifest
 from service.commands.main import app
 from service.errors import ConfigurationError, ModelNotFoundError
 from service.exit_codes import ExitCode

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from service.appraisal.appraiser import Appraiser
 from service.appraisal.face.finder import MediapipeFaceFinder, RememberingFaceFinder
-from service.appraisal.models import ModelStore, read_manifest
+from service.appraisal.model_files.models import ModelStore, read_manifest
 from service.appraisal.photograph.decode import read_photograph
 from service.commands.science.validate import validate_command
 from service.errors import ConfigurationError, ModelIntegrityError

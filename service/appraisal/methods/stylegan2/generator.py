@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from service.appraisal.methods.stylegan2.layers import EqualLinear, PixelNorm, StyledConv, ToRGB
-from service.appraisal.models import load_tensors
+from service.appraisal.model_files.models import load_tensors
 from service.errors import ModelIntegrityError
 
 CONFIG_E, CONFIG_F = 16_384, 32_768  # feature maps times side, where they are not the most

@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from reporting.fhir.database import search as fhir_search
 from reporting.fhir.database.records import Search
+from reporting.fhir.database.searching import search as fhir_search
 from reporting.fhir.http import Api
 from reporting.fhir.search.search_request import parse
 from service.database.pool import Connection, transaction

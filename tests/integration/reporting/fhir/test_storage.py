@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.database import templates as fhir_templates
+from reporting.fhir.database.layout import templates as fhir_templates
+from reporting.fhir.database.layout.texts import SEPARATOR
+from reporting.fhir.database.layout.vocabulary import lay, vocabulary
 from reporting.fhir.database.records import ComponentEntry, TokenEntry
-from reporting.fhir.database.texts import SEPARATOR
-from reporting.fhir.database.vocabulary import lay, vocabulary
 from reporting.fhir.http import Api
 from service.database.migrate import migrate
 from service.database.pool import transaction

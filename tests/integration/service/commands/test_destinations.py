@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from service.commands.main import app
 from service.config import Destination
-from service.database import appraisals, dead_letters, deliveries, destinations, instances, outbox, studies
+from service.database import appraisals, dead_letters, instances, outbox, studies
+from service.database.delivery import deliveries, destinations
 from service.database.pool import Pool, transaction
 from service.errors import ConfigurationError
 from service.pipeline.completeness import note_received

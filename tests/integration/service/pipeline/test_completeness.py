@@ -14,8 +14,9 @@ from reporting.fhir.valid.definitions import STUDY_COMPLETENESS
 from reporting.identifiers import fhir_id
 from reporting.report import report, report_study
 from service.config import Settings
-from service.database import appraisals, commitments, instances, ledger, outbox, studies
-from service.database.commitments import SopReference
+from service.database import appraisals, instances, ledger, outbox, studies
+from service.database.delivery import commitments
+from service.database.delivery.commitments import SopReference
 from service.database.pool import Pool, transaction
 from service.database.studies import Study
 from service.pipeline.completeness import close_quiet, note_announced, note_received

@@ -9,7 +9,8 @@ import pytest
 from celery.contrib.testing.worker import start_worker
 
 from service.config import Settings
-from service.database import dead_letters, deliveries, instances, ledger, outbox
+from service.database import dead_letters, instances, ledger, outbox
+from service.database.delivery import deliveries
 from service.database.pool import Pool, transaction
 from service.errors import BrokerUnavailableError, DatabaseUnavailableError, StorageError
 from service.pipeline.attempt import Outcome, attempt

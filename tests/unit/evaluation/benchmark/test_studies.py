@@ -9,7 +9,7 @@ from service.appraisal.methods.localised.fusion import FEATURES, Fusion
 from service.appraisal.methods.localised.localisation import face_reading
 from service.appraisal.methods.localised.shape import MEASURES, Part, Shape
 from service.appraisal.methods.localised.views import LANDMARKS
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.errors import ConfigurationError
 from service.evaluation.benchmark.ablations import FUSED, AblationStudy
 from service.evaluation.benchmark.judges import OracleJudge

@@ -87,7 +87,7 @@ def test_the_page_groups_the_commands_as_the_help_does() -> None:
     for line in DOCS.read_text().splitlines():
         if title := re.fullmatch(r"## (.+)", line):
             group = title[1]
-        elif command := re.fullmatch(r"### `semblance ([a-z-]+)`", line):
+        elif command := re.fullmatch(r"### `semblance ([a-z0-9-]+)`", line):
             documented.setdefault(group, []).append(command[1])
     shown: dict[str, list[str]] = {}
     for name, command in COMMANDS.items():  # type: ignore[assignment]

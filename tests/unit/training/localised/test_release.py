@@ -11,7 +11,7 @@ from service.appraisal.methods.localised.fusion import FaceReading, fusion_from
 from service.appraisal.methods.localised.reading import Reading
 from service.appraisal.methods.localised.shape import MEASURES, PART_MEASURES, Part, Shape
 from service.appraisal.methods.localised.views import CLOSE_UP, LANDMARKS
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.appraisal.registry import METHODS
 from service.appraisal.site import at_site
 from service.errors import ConfigurationError

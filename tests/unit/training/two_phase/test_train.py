@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from service.appraisal.methods.two_phase.discrepancy import DiscrepancyReader
 from service.appraisal.methods.two_phase.discrepancy_network import SIDES
-from service.appraisal.models import ModelStore, read_manifest
+from service.appraisal.model_files.models import ModelStore, read_manifest
 from service.commands.main import app
 from service.errors import ConfigurationError, ModelNotFoundError
 from service.training.faces import Split, open_pool

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from service.appraisal.methods.features.backbones import BACKBONES, build_network
 from service.appraisal.methods.features.deep import DeepComparator, DeepSettings
-from service.appraisal.models import ModelEntry, ModelStore, read_manifest
+from service.appraisal.model_files.models import ModelEntry, ModelStore, read_manifest
 from service.appraisal.registry import COMPARATORS
 from service.appraisal.tables import Workplace
 from service.errors import ModelIntegrityError

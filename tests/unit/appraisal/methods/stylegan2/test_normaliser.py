@@ -16,7 +16,7 @@ from service.appraisal.methods.stylegan2.projection import (
     PerceptualLoss,
     ProjectionSettings,
 )
-from service.appraisal.models import ModelStore
+from service.appraisal.model_files.models import ModelStore
 from service.appraisal.registry import NORMALISERS
 from service.appraisal.tables import Workplace
 from service.errors import ConfigurationError, ModelIntegrityError, ModelNotFoundError

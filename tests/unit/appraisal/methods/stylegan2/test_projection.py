@@ -291,7 +291,7 @@ def test_the_loss_is_lpips_when_weighted():
 
     import lpips
 
-    from service.appraisal.models import ModelStore
+    from service.appraisal.model_files.models import ModelStore
 
     network = build_network(BACKBONES["squeezenet"], None, 7)
     with warnings.catch_warnings():

@@ -1,6 +1,6 @@
 """The demonstration's two photographs: a face, and the same face with a synthetic droop.
 
-``python -m service.commands.demo_photographs DIRECTORY``: a process of its own, because the face finder's
+``python -m service.commands.run.demo_photographs DIRECTORY``: a process of its own, because the face finder's
 native code writes to standard error, and the command, which starts it, does without the science. The face
 is scikit-image's ``astronaut`` (NASA, public domain).
 """

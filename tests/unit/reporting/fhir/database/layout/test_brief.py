@@ -10,8 +10,8 @@ import pytest
 
 from reporting.fhir.builders.observation import build_observation
 from reporting.fhir.builders.subject import Owner
-from reporting.fhir.database.brief import KEPT, brief
-from reporting.fhir.database.texts import split
+from reporting.fhir.database.layout.brief import KEPT, brief
+from reporting.fhir.database.layout.texts import split
 from reporting.fhir.render import draft_of
 from reporting.fhir.site import Site
 from service.records import RejectionReason, SavedAppraisal

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from service.appraisal.models import (
+from service.appraisal.model_files.models import (
     SHIPPED_WEIGHTS_DIR,
     ModelEntry,
     ModelState,

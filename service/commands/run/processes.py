@@ -35,7 +35,7 @@ def api() -> None:
 
     Example: `SEMBLANCE_API_PORT=8080 semblance api`.
     """
-    from service.commands.api import run
+    from service.commands.run.api import run
 
     run(load_settings())
 

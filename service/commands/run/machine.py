@@ -12,8 +12,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from service.commands import demo_photographs
 from service.commands.program import PROGRAM
+from service.commands.run import demo_photographs
 from service.config import load_settings
 from service.errors import StackError
 from service.exit_codes import ExitCode

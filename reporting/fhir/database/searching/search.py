@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from reporting.fhir.database import components as fhir_components
 from reporting.fhir.database import persons as fhir_persons
-from reporting.fhir.database.conditions import Base, condition, needs_vocabulary
-from reporting.fhir.database.person_criteria import of_persons, survivors
+from reporting.fhir.database.layout.vocabulary import Vocabulary, vocabulary
 from reporting.fhir.database.records import (
     Comparator,
     Modifier,
@@ -24,7 +22,9 @@ from reporting.fhir.database.records import (
     StoredResource,
 )
 from reporting.fhir.database.rows import ROW_WIDTH, columns, stored, tuples
-from reporting.fhir.database.vocabulary import Vocabulary, vocabulary
+from reporting.fhir.database.searching import components as fhir_components
+from reporting.fhir.database.searching.conditions import Base, condition, needs_vocabulary
+from reporting.fhir.database.searching.person_criteria import of_persons, survivors
 from service.database.pool import Connection
 
 _COLUMNS = columns("r")

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import cast
 
-from reporting.fhir.database import comparisons as compare
-from reporting.fhir.database import components
-from reporting.fhir.database.person_criteria import PATIENT_IDENTIFIER
+from reporting.fhir.database.layout.vocabulary import Vocabulary
 from reporting.fhir.database.records import (
     ChainValue,
     CompositeValue,
@@ -29,7 +27,9 @@ from reporting.fhir.database.records import (
     TokenValue,
     Value,
 )
-from reporting.fhir.database.vocabulary import Vocabulary
+from reporting.fhir.database.searching import comparisons as compare
+from reporting.fhir.database.searching import components
+from reporting.fhir.database.searching.person_criteria import PATIENT_IDENTIFIER
 
 
 class Base(StrEnum):

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from service.appraisal.methods.stylegan2.generator import generator_from
 from service.appraisal.methods.stylegan2.nvidia import read_nvidia_pickle
-from service.appraisal.mobilenet_tflite import load_mobilenet
-from service.appraisal.models import load_tensors
+from service.appraisal.model_files.mobilenet_tflite import load_mobilenet
+from service.appraisal.model_files.models import load_tensors
 from service.errors import ConfigurationError, StorageError
 
 

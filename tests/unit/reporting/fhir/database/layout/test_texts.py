@@ -8,7 +8,7 @@ import pytest
 
 from reporting.fhir.builders.observation import build_observation
 from reporting.fhir.builders.subject import Owner
-from reporting.fhir.database.texts import SEPARATOR, Frame, assemble, split
+from reporting.fhir.database.layout.texts import SEPARATOR, Frame, assemble, split
 from reporting.fhir.render import draft_of
 from reporting.fhir.site import Site
 from tests.unit.reporting.photographs import CREATED_AT, appraised, context, rejected

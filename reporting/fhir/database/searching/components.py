@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reporting.fhir.database import comparisons as compare
+from reporting.fhir.database.layout.vocabulary import Vocabulary
 from reporting.fhir.database.records import (
     Comparator,
     CompositeValue,
@@ -17,7 +17,7 @@ from reporting.fhir.database.records import (
     QuantityValue,
     TokenValue,
 )
-from reporting.fhir.database.vocabulary import Vocabulary
+from reporting.fhir.database.searching import comparisons as compare
 
 _RANGES = (Comparator.EQ, Comparator.LT, Comparator.LE, Comparator.GT, Comparator.GE)
 PREFIXES = ("component-", "combo-")  # names of the parameters that look at components

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from reporting.fhir.database.layout.vocabulary import lay
 from reporting.fhir.database.records import SearchIndex
-from reporting.fhir.database.vocabulary import lay
 from service.database.pool import Connection
 
 _TABLES = (

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from reporting.fhir.database.texts import SEPARATOR
+from reporting.fhir.database.layout.texts import SEPARATOR
 
 # Codes of the components that stay: what a list of results shows beside the score.
 KEPT = ("rating", "percentile", "rejection-reason")

@@ -29,7 +29,7 @@ from service.errors import ConfigurationError, ModelIntegrityError, ModelNotFoun
 if TYPE_CHECKING:
     import torch
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parents[2]  # service
 MANIFEST_PATH = _PACKAGE / "models_manifest.toml"
 SHIPPED_WEIGHTS_DIR = _PACKAGE / "weights"
 SITE_LINE = "site"
@@ -296,7 +296,7 @@ def load_tensors(path: Path, key: str = "") -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from service.appraisal.mobilenet_tflite import load_mobilenet
+    from service.appraisal.model_files.mobilenet_tflite import load_mobilenet
 
     try:
         if path.suffix == ".safetensors":

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 
+from reporting.fhir.database.layout.texts import SEPARATOR, split
 from reporting.fhir.database.rows import tuples
-from reporting.fhir.database.texts import SEPARATOR, split
 from service.database.pool import Connection
 
 # Types of which every appraisal makes one. A text that is alone costs no more than it did whole.

@@ -1,0 +1,1 @@
+"""How a resource lies in its row: texts kept once, templates, codes by number, sparse indexes."""

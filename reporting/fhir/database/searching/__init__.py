@@ -1,0 +1,1 @@
+"""Searches as SQL: criteria become conditions, conditions a page of rows."""
