@@ -70,6 +70,7 @@ def import_files(
     receiver = StowReceiver(
         settings,
         Ingest(
+            settings=settings,
             store=store,
             pool=pool,
             commit=commit,

@@ -118,4 +118,9 @@ def delivered(connection: Connection, delivery: Delivery, detail: Mapping[str, s
 
 def is_unfinished(state: InstanceState) -> bool:
     """Whether an instance in that state still has work before it."""
-    return state not in {InstanceState.DELIVERED, InstanceState.DEAD, InstanceState.KEPT}
+    return state not in {
+        InstanceState.DELIVERED,
+        InstanceState.DEAD,
+        InstanceState.KEPT,
+        InstanceState.WITHDRAWN,
+    }

@@ -65,7 +65,9 @@ def target(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Tar
     warm, honest = photograph(), photograph()
     process = psutil.Process()
     try:
-        wait_until(lambda: is_taken(node.port, warm), timeout_s=_TIMEOUT_S, what="the first object to be taken")
+        wait_until(
+            lambda: is_taken(node.port, warm), timeout_s=_TIMEOUT_S, what="the first object to be taken"
+        )
         gc.collect()
         wait_until(lambda: not established(node.port), timeout_s=_TIMEOUT_S, what="the first one's end")
         before = process.num_fds(), threading.active_count(), process.memory_info().rss
@@ -78,7 +80,9 @@ def target(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Tar
         )
         gc.collect()
         assert process.memory_info().rss - before[2] < _LARGEST_GROWTH_BYTES
-        wait_until(lambda: is_taken(node.port, honest), timeout_s=_TIMEOUT_S, what="an honest object to be taken")
+        wait_until(
+            lambda: is_taken(node.port, honest), timeout_s=_TIMEOUT_S, what="an honest object to be taken"
+        )
     finally:
         node.stop()
     with transaction(pool) as connection:

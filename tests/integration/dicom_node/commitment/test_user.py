@@ -82,9 +82,7 @@ class Pacs:
             association = ae.associate(
                 "127.0.0.1", self.node_port, ext_neg=[build_role(PUSH_MODEL, scp_role=True)]
             )
-        status, _ = association.send_n_event_report(
-            information, event_type, PUSH_MODEL, WELL_KNOWN_INSTANCE
-        )
+        status, _ = association.send_n_event_report(information, event_type, PUSH_MODEL, WELL_KNOWN_INSTANCE)
         self.answers.put(status.get("Status"))
         if self.calls_back:
             association.release()
