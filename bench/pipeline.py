@@ -37,7 +37,8 @@ from skimage import data
 
 from dicom_node.demo.wrap import Wrapping, wrap_photograph
 from service.commands.program import PROGRAM
-from service.config import Destination, load_settings
+from service.config import load_settings
+from service.peers import Destination
 from service.stack.stack import Stack, StackFacts, StackOptions, free_port
 from service.stack.waiting import wait_until
 

@@ -17,11 +17,12 @@ from reporting.outcomes.following.follow import note_photograph
 from reporting.pictures import pictures_of
 from reporting.routing import Routed, destinations_of
 from reporting.source import default_zone, read_source
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database import appraisals, instances, pictures, studies
 from service.database.delivery import deliveries
 from service.database.pool import Connection, transaction
 from service.errors import ResultError
+from service.peers import Destination
 from service.pipeline.celery_app import errand, task
 from service.pipeline.context import Context
 from service.pipeline.deadline import still_wanted

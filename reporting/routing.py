@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from service.config import Destination, Route
+from service.peers import Destination, Route
 from service.records import AppraisalStatus
 
 

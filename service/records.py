@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 
@@ -187,7 +188,7 @@ class MethodIdentity:
 
         Of the calibration it takes no notice: that changes what a score is called, not the score.
         """
-        parts = (
+        return _phase_of(
             self.name,
             self.version,
             self.normaliser,
@@ -195,7 +196,11 @@ class MethodIdentity:
             self.weights_sha256,
             self.config_sha256,
         )
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=256)
+def _phase_of(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

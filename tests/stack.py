@@ -17,10 +17,11 @@ from pydicom.dataset import FileDataset
 from pynetdicom import AE
 
 from service.commands.program import PROGRAM
-from service.config import Destination, Settings, load_settings
+from service.config import Settings, load_settings
 from service.database import dead_letters, instances, ledger
 from service.database.pool import Pool, open_pool, transaction
 from service.errors import StackError
+from service.peers import Destination
 from service.records import DeadLetter, Instance, InstanceState, LedgerEntry, LedgerEvent
 from service.stack.stack import Stack, StackFacts, StackOptions
 from service.storage.local import LocalStore

@@ -12,8 +12,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from service.config import AdmittedPeer, Settings
+from service.config import Settings
 from service.errors import ConfigurationError
+from service.peers import AdmittedPeer
 
 # RFC 9325 (BCP 195) section 4.2 for TLS 1.2; TLS 1.3 has good suites only. DICOM PS3.15 section B.12.
 _CIPHERS = (

@@ -22,7 +22,7 @@ from pynetdicom.events import Event
 from dicom_node.delivery.scu import calling_entity, tls_args
 from dicom_node.readers import REJECTION_NOTE, STORAGE_COMMITMENT_PUSH_MODEL
 from dicom_node.sender import printable, sender_of
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database import instances, ledger, rejections
 from service.database.delivery import commitments
 from service.database.delivery.commitments import CommitmentRequest, SopReference
@@ -37,6 +37,7 @@ from service.errors import (
     InvalidIdentifierError,
     StorageError,
 )
+from service.peers import Destination
 from service.pipeline import completeness
 from service.pipeline.backoff import delay_s
 from service.records import LedgerEvent

@@ -19,7 +19,7 @@ from dicom_node.commitment.provider import WELL_KNOWN_INSTANCE
 from dicom_node.delivery.scu import calling_entity, destination_named, tls_args
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL
 from dicom_node.sender import printable, sender_of
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database import instances, ledger, outbox
 from service.database.delivery import commitments_wanted, deliveries
 from service.database.delivery.commitments_wanted import WantedCommitment
@@ -31,6 +31,7 @@ from service.errors import (
     DestinationRefusedError,
     DestinationUnreachableError,
 )
+from service.peers import Destination
 from service.pipeline.backoff import delay_s
 from service.records import Delivery, LedgerEvent
 from service.steps import DELIVER

@@ -11,7 +11,7 @@ import random
 
 import structlog
 
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database import outbox
 from service.database.delivery import deliveries, destinations
 from service.database.delivery.destinations import DestinationState
@@ -21,6 +21,7 @@ from service.errors import (
     DestinationBusyError,
     DestinationUnreachableError,
 )
+from service.peers import Destination
 from service.pipeline.attempt import describe
 from service.pipeline.backoff import delay_s
 from service.records import BreakerState

@@ -30,7 +30,7 @@ from dicom_node.encoding.statuses import StatusClass, status_class
 from dicom_node.readers import VERIFICATION
 from dicom_node.sockets import PromptSocket
 from reporting.holdings.recoding import UNCOMPRESSED, recoded_data_set
-from service.config import Destination, Settings
+from service.config import Settings
 from service.errors import (
     ConfigurationError,
     DestinationBusyError,
@@ -38,6 +38,7 @@ from service.errors import (
     ResultError,
     ResultNotAcceptedError,
 )
+from service.peers import Destination
 
 _LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000})
 
@@ -49,11 +50,6 @@ class Sent:
     status: int  # success or a warning (PS3.4 section B.2.3)
     comment: str  # Error Comment (0000,0902); "" when none
     transfer_syntax_uid: str  # what it went out in
-
-    @property
-    def is_warning(self) -> bool:
-        """Whether the destination stored it with a remark."""
-        return status_class(self.status) is StatusClass.WARNING
 
 
 class _PromptAE(AE):

@@ -15,7 +15,7 @@ from dicom_node.admission.security import client_context
 from dicom_node.delivery.location import without_location
 from dicom_node.delivery.scu import Sent
 from dicom_node.encoding.statuses import StatusClass, status_class
-from service.config import Destination, Settings
+from service.config import Settings
 from service.errors import (
     ConfigurationError,
     DestinationBusyError,
@@ -23,6 +23,7 @@ from service.errors import (
     ResultError,
     ResultNotAcceptedError,
 )
+from service.peers import Destination
 
 _DICOM = "application/dicom"
 _DICOM_JSON = "application/dicom+json"

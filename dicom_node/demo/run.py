@@ -25,10 +25,11 @@ from rich.table import Table
 from dicom_node.delivery.scu import send
 from dicom_node.demo.wrap import Wrapping, encode, wrap_photograph
 from reporting.identifiers import ResultKind, fhir_id, result_uid
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database import appraisals, dead_letters, instances, ledger
 from service.database.pool import Pool, open_pool, transaction
 from service.errors import StackError
+from service.peers import Destination
 from service.records import InstanceState, LedgerEvent, SavedAppraisal
 from service.stack.calling import called_as
 from service.stack.waiting import wait_until

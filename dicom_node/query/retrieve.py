@@ -22,8 +22,9 @@ from dicom_node.query.statuses import QueryStatus
 from dicom_node.query.streamed_store import Outgoing, held, send_file
 from reporting.holdings.database.holding_records import HeldInstance
 from reporting.holdings.recoding import UNCOMPRESSED, Recoder
-from service.config import Destination, Settings
+from service.config import Settings
 from service.errors import ResultError, StorageError
+from service.peers import Destination
 from service.storage.local import InstanceStore
 
 _log = structlog.get_logger(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from uuid import UUID
 
 from reporting.identifiers import change_id
@@ -90,8 +89,3 @@ def _outcome(found: RegionChange, primary: Region | None) -> RegionOutcome:
         primary=found.region is primary,
         why_not=None if scored else WhyNot.NOT_SCORED,
     )
-
-
-def marked(outcomes: tuple[RegionOutcome, ...], why_not: WhyNot) -> tuple[RegionOutcome, ...]:
-    """The same changes, not to be charted."""
-    return tuple(replace(each, why_not=why_not) for each in outcomes)

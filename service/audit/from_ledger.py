@@ -21,8 +21,9 @@ from service.audit.message import (
     ParticipantObject,
     SopClassCount,
 )
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database.seals import LedgerRow
+from service.peers import Destination
 from service.records import LedgerEvent
 
 _log = structlog.get_logger(__name__)

@@ -12,12 +12,13 @@ import typer
 
 from service.commands.options import DataDir, settings_of
 from service.commands.state import Output
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database import outbox
 from service.database.delivery import deliveries, destinations
 from service.database.delivery.destinations import DeliveryCounts, DestinationState
 from service.database.pool import Connection, connect
 from service.errors import ConfigurationError
+from service.peers import Destination
 from service.records import BreakerState
 from service.steps import DELIVER
 

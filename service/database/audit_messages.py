@@ -92,14 +92,3 @@ def mark_sent(connection: Connection, sink: str, position: int) -> None:
         " ON CONFLICT (sink) DO UPDATE SET position = excluded.position",
         (sink, position),
     )
-
-
-def count_unsent(connection: Connection, sink: str) -> int:
-    """How many messages a syslog server does not have yet, those without a seal included."""
-    row = connection.execute(
-        "SELECT (SELECT count(*) FROM seal WHERE source = 'audit' AND position > coalesce("
-        "(SELECT position FROM audit_forwarded WHERE sink = %s), 0))"
-        " + (SELECT count(*) FROM seal_pending WHERE source = 'audit') AS messages",
-        (sink,),
-    ).fetchone()
-    return int(row["messages"]) if row else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -203,12 +203,3 @@ def with_missing(connection: Connection, limit: int = 50) -> list[Study]:
         (limit,),
     )
     return [_study(row) for row in rows]
-
-
-def states_of(connection: Connection, study_instance_uids: Iterable[str]) -> dict[str, StudyState]:
-    """The states of some studies."""
-    rows = connection.execute(
-        "SELECT study_instance_uid, state FROM study WHERE study_instance_uid = ANY(%s)",
-        (list(study_instance_uids),),
-    )
-    return {row["study_instance_uid"]: StudyState(row["state"]) for row in rows}

@@ -114,13 +114,3 @@ def delivered(connection: Connection, delivery: Delivery, detail: Mapping[str, s
         connection, instance.instance_id
     ):
         instances.set_state(connection, instance.instance_id, DELIVER.ends_in)
-
-
-def is_unfinished(state: InstanceState) -> bool:
-    """Whether an instance in that state still has work before it."""
-    return state not in {
-        InstanceState.DELIVERED,
-        InstanceState.DEAD,
-        InstanceState.KEPT,
-        InstanceState.WITHDRAWN,
-    }

@@ -14,9 +14,10 @@ from typing import TextIO
 
 import psutil
 
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database.migrate import migrate
 from service.errors import StackError
+from service.peers import Destination
 from service.stack.servers import EmbeddedPostgres, EmbeddedRedis
 from service.stack.supervisor import ChildSpec, Supervisor
 from service.storage.file_systems import open_private, private_directory

@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from dicom_node.demo.pacs import AE_TITLE, DemoPacs
-from service.config import Destination
 from service.database import outbox
 from service.database.pool import transaction
+from service.peers import Destination
 from service.pipeline.retry import retry_instance
 from service.records import InstanceState, LedgerEvent
 from tests.photographs import photograph

@@ -15,7 +15,8 @@ from skimage import data
 
 from dicom_node.demo.wrap import Wrapping, wrap_photograph
 from service.commands.program import PROGRAM
-from service.config import Destination, Settings
+from service.config import Settings
+from service.peers import Destination
 from service.stack.stack import Stack, StackOptions, free_port
 from service.stack.waiting import wait_until
 from tests.orthanc import Orthanc

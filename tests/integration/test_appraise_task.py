@@ -17,10 +17,11 @@ from pydicom.uid import JPEG2000Lossless
 from dicom_node.demo.wrap import encode
 from service.appraisal.pictures.placing import photograph_map
 from service.codecs.pool import shared_pool
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database import appraisals, instances, ledger, outbox, pictures
 from service.database.pool import Pool, transaction
 from service.errors import InstanceNotStoredError
+from service.peers import Destination
 from service.pictures.encode import decode, describe
 from service.pictures.native_map import read_map
 from service.pipeline.appraise import appraise

@@ -22,10 +22,11 @@ from dicom_node.readers import VERIFICATION
 from service.audit.from_ledger import MAKERS
 from service.audit.trail import Fault, seal_pending, verify
 from service.audit.transfers import record_begin
-from service.config import AdmittedPeer, Destination, Settings
+from service.config import Settings
 from service.database import instances, ledger, seals
 from service.database.pool import Pool, transaction
 from service.database.seals import Head
+from service.peers import AdmittedPeer, Destination
 from service.records import Delivery, DeliveryState, LedgerEvent
 from service.stack.waiting import wait_until
 from service.storage.local import InstanceStore
@@ -186,6 +187,7 @@ def test_every_event_of_the_ledger_has_its_message_or_a_reason_not_to() -> None:
         LedgerEvent.MISSING,
         LedgerEvent.QUERIED,  # made where the identifier is known
         LedgerEvent.KEPT,  # told as received
+        LedgerEvent.NOTE_TAKEN,  # what it took back is told
         # Of whose a photograph is: in the ledger and as FHIR AuditEvents; annex A.5 has none.
         LedgerEvent.CORRECTED,
         LedgerEvent.QUARANTINE_ENDED,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
+from collections import Counter
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from scripts.pins import closure
 
 ROOT = Path(__file__).resolve().parents[2]
 CHANGELOG = ROOT / "CHANGELOG.md"
-LONGEST_MODULE = 510  # lines; the aim is 300, and a plain table may be longer
+LONGEST_MODULE = 450  # lines; the aim is 300, and a plain table may be longer
 LONGEST_ENTRY = 300  # characters of one line of the changelog
 
 PINS = dict(
@@ -54,6 +56,27 @@ def texts() -> list[tuple[str, str]]:
         if b"\0" not in data[:8192]:
             found.append((str(path.relative_to(ROOT)), data.decode("utf-8", errors="replace")))
     return found
+
+
+def test_every_function_and_class_has_a_user() -> None:
+    """In the product or its benches: what tests alone use is dead. The room of published formulas stands."""
+    used = Counter(
+        word
+        for path, text in texts()
+        if path.endswith(".py") and not path.startswith("tests/")
+        for word in re.findall(r"\w+", text)
+    )
+    dead = [
+        f"{path}: {item.name}"
+        for path, text in texts()
+        if path.endswith(".py") and path.startswith(("service/", "reporting/", "dicom_node/"))
+        and "/statistics/" not in path
+        for item in ast.parse(text).body
+        if isinstance(item, ast.FunctionDef | ast.ClassDef)
+        and not item.decorator_list
+        and used[item.name] == 1
+    ]  # fmt: skip
+    assert dead == []
 
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda requirement: requirement.name)

@@ -32,15 +32,6 @@ class Conflict:
     noticed_at: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
-class PatientRow:
-    """A stored Patient as far as identity goes."""
-
-    patient: str  # logical id
-    author: str  # of the current version
-    body: str
-
-
 def lock(connection: Connection) -> None:
     """Hold who is whom until the transaction ends; taken before a row of a Patient is."""
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))

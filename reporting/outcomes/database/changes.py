@@ -87,6 +87,9 @@ def known(connection: Connection, case_ids: Sequence[UUID]) -> list[KnownChange]
 
 def add(connection: Connection, made: Iterable[tuple[NewChange, RegionOutcome]]) -> None:
     """Write changes that are not there, a row a region."""
+    made = list(made)
+    if not made:
+        return
     with (
         connection.cursor() as cursor,
         cursor.copy(f"COPY outcome_change ({', '.join(_WRITTEN)}) FROM STDIN") as copy,

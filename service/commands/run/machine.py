@@ -80,7 +80,7 @@ def demo(*, data_dir: DataDir = Path("var")) -> None:
 def _run_demo(facts: StackFacts, data_dir: Path, *, stays_up: bool) -> ExitCode:
     """Run the demonstration against a stack; returns its exit code."""
     from dicom_node.demo import run as demonstration
-    from service.config import Destination
+    from service.peers import Destination
 
     address = Destination(name="node", ae_title=facts.dicom_ae_title, host="127.0.0.1", port=facts.dicom_port)
     where = demonstration.Stack(

@@ -23,10 +23,11 @@ from reporting.fhir.builders.subject import patient_id
 from reporting.fhir.database import resources as fhir_resources
 from reporting.report import report
 from reporting.source import default_zone, read_source
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database import appraisals, instances
 from service.database.delivery import deliveries
 from service.database.pool import Pool, transaction
+from service.peers import Destination
 from service.pipeline.context import Context
 from service.records import Instance, InstanceState
 from service.storage.local import InstanceStore

@@ -20,11 +20,12 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from dicom_node.delivery.breaker import DestinationGate
 from dicom_node.delivery.deliver import deliver
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database import appraisals, dead_letters, instances, outbox
 from service.database.delivery import deliveries, destinations
 from service.database.delivery.destinations import DestinationState
 from service.database.pool import Pool, transaction
+from service.peers import Destination
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.context import Context
 from service.records import BreakerState, DeliveryState, InstanceState

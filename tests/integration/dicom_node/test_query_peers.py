@@ -11,8 +11,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.acceptor.scp import Node
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database.pool import Pool
+from service.peers import Destination
 from service.stack.waiting import wait_until
 from service.storage.local import InstanceStore
 from tests.dicom_objects import photograph

@@ -25,11 +25,12 @@ from reporting.fhir.results import observation_id
 from reporting.pictures import pictures_of
 from reporting.report import report
 from reporting.source import default_zone, read_source
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database import appraisals, instances, ledger, pictures
 from service.database.delivery import deliveries
 from service.database.pool import Pool, transaction
 from service.errors import CorruptInstanceError, ResultError, StoredMapError
+from service.peers import Destination
 from service.pictures.encode import encode_jpeg, encode_png
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.context import Context

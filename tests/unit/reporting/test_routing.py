@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from reporting.routing import Routed, destinations_of
-from service.config import Destination, Route
+from service.peers import Destination, Route
 from service.records import AppraisalStatus
 
 ROUTED = Routed(

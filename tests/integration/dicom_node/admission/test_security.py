@@ -21,10 +21,11 @@ from pynetdicom.association import Association
 from dicom_node.acceptor.scp import Node
 from dicom_node.delivery.scu import calling_entity, send
 from dicom_node.readers import VERIFICATION
-from service.config import AdmittedPeer, Destination, Settings
+from service.config import Settings
 from service.database import ledger
 from service.database.pool import Pool, transaction
 from service.errors import ConfigurationError, DestinationUnreachableError
+from service.peers import AdmittedPeer, Destination
 from service.storage.local import InstanceStore
 from tests.dicom_objects import photograph
 from tests.nodes import running

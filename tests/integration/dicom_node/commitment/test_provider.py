@@ -19,9 +19,10 @@ from pynetdicom.events import Event
 from dicom_node.acceptor.scp import Node
 from dicom_node.commitment.provider import WELL_KNOWN_INSTANCE
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL as PUSH_MODEL
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database import instances, ledger, studies
 from service.database.pool import Pool, transaction
+from service.peers import Destination
 from service.pipeline.completeness import note_received
 from service.records import LedgerEvent, StudyState
 from service.stack.waiting import wait_until

@@ -25,10 +25,11 @@ from dicom_node.acceptor.scp import Node
 from dicom_node.commitment.provider import WELL_KNOWN_INSTANCE, report_of
 from dicom_node.delivery.deliver import deliver
 from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL as PUSH_MODEL
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database import ledger
 from service.database.delivery import deliveries
 from service.database.pool import Pool, transaction
+from service.peers import Destination
 from service.pipeline.context import Context
 from service.records import DeliveryState, LedgerEvent
 from service.stack.waiting import wait_until

@@ -13,8 +13,9 @@ from pydicom.uid import (
 
 from dicom_node.acceptor.scp import Node
 from dicom_node.query.contexts import STUDY_ROOT_FIND
-from service.config import Destination, Settings
+from service.config import Settings
 from service.database.pool import Pool, open_pool
+from service.peers import Destination
 from service.stack.servers import EmbeddedPostgres
 from service.storage.local import InstanceStore, open_store
 from tests.conftest import cloned_database, settings_of

@@ -22,10 +22,10 @@ from dicom_node.intake.ingest import Ingest
 from dicom_node.intake.stow import StowReceiver
 from reporting.dicomweb.app import dicomweb_app
 from reporting.fhir.http import Api
-from service.config import Destination
 from service.database import instances
 from service.database.pool import transaction
 from service.errors import DestinationUnreachableError, ResultNotAcceptedError
+from service.peers import Destination
 from service.stack.waiting import wait_until
 from tests.dicom_objects import photograph
 from tests.integration.reporting.dicomweb.conftest import part10

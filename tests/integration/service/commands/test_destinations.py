@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from service.commands.main import app
-from service.config import Destination
 from service.database import appraisals, dead_letters, instances, outbox, studies
 from service.database.delivery import deliveries, destinations
 from service.database.pool import Pool, transaction
 from service.errors import ConfigurationError
+from service.peers import Destination
 from service.pipeline.completeness import note_received
 from service.records import BreakerState, DeliveryState, InstanceState, StudyState
 from service.steps import DELIVER
