@@ -107,6 +107,7 @@ def _import(
     receiver = StowReceiver(
         settings,
         Ingest(
+            settings=settings,
             store=store,
             pool=pool,
             commit=commit,
