@@ -64,9 +64,21 @@ class Detection:
 
 
 def agreement(
-    scores: Sequence[float], ratings: Sequence[float], *, draws: int = 2000, seed: int = 0
+    scores: Sequence[float],
+    ratings: Sequence[float],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    are_ratings: bool = False,
 ) -> Agreement:
     """Compare scores with mean ratings of the same photographs.
+
+    Args:
+        scores: Of a method.
+        ratings: Of people, in the same order.
+        draws: Bootstrap resamples.
+        seed: Of the resampling.
+        are_ratings: The scores are on the rating scale already.
 
     Raises:
         ConfigurationError: Too few photographs, or constant scores or ratings.
@@ -76,7 +88,7 @@ def agreement(
         raise ConfigurationError("the ratings are constant: nothing to agree with")
     if np.ptp(x) == 0:
         raise ConfigurationError("the scores are constant")
-    scaled = to_ratings(x, y)
+    scaled = x if are_ratings else to_ratings(x, y)
     resample = np.random.default_rng(seed).integers(0, len(x), (draws, len(x)))
     return Agreement(
         photographs=len(x),

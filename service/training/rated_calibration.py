@@ -9,6 +9,7 @@ people rated as normal.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -26,6 +27,7 @@ from service.appraisal.calibration import (
     linear_knots,
     map_range,
     normal_cohort,
+    read_calibration,
     region_statistics,
     save_calibration,
 )
@@ -39,6 +41,7 @@ from service.appraisal.tables import lookup
 from service.errors import ConfigurationError
 from service.evaluation.validation import Validation
 from service.records import Region
+from service.training.cross_validation import HeldOut, held_out_agreement, people_of_names
 from service.training.model_card import entry_of, put_rows
 
 NORMAL_RATING = 6.0  # mean rating from which a photograph counts as normal
@@ -132,6 +135,65 @@ def calibrate_on_ratings(
     )
 
 
+def held_out(validation: Validation, method: str, fit: Fit) -> HeldOut:
+    """Agreement of such a calibration with ratings it was not fitted to.
+
+    Raises:
+        ConfigurationError: The method was not validated, or there are too few people to leave some out.
+    """
+    scored = next((one for one in validation.scores if one.method == method), None)
+    if scored is None:
+        raise ConfigurationError(f"method {method!r} was not among those validated")
+    judged = [
+        (score, float(mean), photo)
+        for score, mean, photo in zip(
+            scored.scores[Region.FACE], validation.ratings.means(), validation.ratings.photos, strict=True
+        )
+        if score is not None
+    ]
+    return held_out_agreement(
+        _FITS[fit],
+        [score for score, _, _ in judged],
+        [mean for _, mean, _ in judged],
+        people_of_names([photo for _, _, photo in judged]),
+    )
+
+
+def carry_site(method: str, store: ModelStore, directory: Path) -> None:
+    """Put a site's own weights, and the calibrations made for them, beside a calibration that needs them.
+
+    Args:
+        method: Name of the method.
+        store: Where they are.
+        directory: That SEMBLANCE_MODEL_DIR will name in its place; nothing happens where it is the same.
+    """
+    row = find_method(method)
+    wanted = [*_models(row), calibration_id(row.name), *store.ids(stored_id(""))]
+    entries = []
+    for model in wanted:
+        if not store.of_site(model):
+            continue
+        source = store.path(model)
+        directory.mkdir(parents=True, exist_ok=True)
+        if source.resolve().parent != directory.resolve():
+            shutil.copyfile(source, directory / source.name)
+            entries.append(store.entry(model))
+    if entries:
+        put_rows(entries, directory)
+
+
+def stale_calibrations(directory: Path, method: str) -> tuple[str, ...]:
+    """Versions of calibrations from ratings in a directory that were made for weights it no longer has."""
+    store = ModelStore(directory)
+    weights = _weights(find_method(method), store)
+    kept = [read_calibration(store.path(row)) for row in store.ids(stored_id("")) if store.of_site(row)]
+    return tuple(
+        one.version
+        for one in kept
+        if one.method == method and "-ratings-" in one.version and one.weights_sha256 != weights
+    )
+
+
 def install_calibration(calibration: Calibration, directory: Path) -> Path:
     """Write it with its row in the directory's manifest; SEMBLANCE_MODEL_DIR may then name that.
 
@@ -184,6 +246,10 @@ def _cohort(
 
 
 def _weights(method: Method, store: ModelStore) -> str:
+    return store.sha256(_models(method))
+
+
+def _models(method: Method) -> tuple[str, ...]:
     normaliser = lookup(NORMALISERS, method.normaliser, "normaliser")
     comparator = lookup(COMPARATORS, method.comparator, "comparator")
-    return store.sha256(tuple(dict.fromkeys(normaliser.models + comparator.models)))
+    return tuple(dict.fromkeys(normaliser.models + comparator.models))

@@ -18,7 +18,13 @@ from service.errors import ConfigurationError, SemblanceError
 from service.evaluation.validation import Validation, read_ratings, usable_methods, validate
 from service.evaluation.validation_report import write_report
 from service.records import Region
-from service.training.rated_calibration import Fit, calibrate_on_ratings, install_calibration
+from service.training.rated_calibration import (
+    Fit,
+    calibrate_on_ratings,
+    carry_site,
+    held_out,
+    install_calibration,
+)
 
 
 def validate_command(
@@ -96,11 +102,21 @@ def validate_command(
         _show(found, path)
         if calibrate is not None and calibration is not None:
             made = calibrate_on_ratings(found, calibrate, fit, photos, store, device=settings.device)
+            carry_site(calibrate, store, calibration)
             errors.print(
                 f"calibration {made.version}: {install_calibration(made, calibration)}", highlight=False
             )
+            errors.print(_held_out(found, calibrate, fit), highlight=False, soft_wrap=True)
     except (SemblanceError, OSError) as exc:
         raise typer.Exit(tell(exc)) from exc
+
+
+def _held_out(found: Validation, method: str, fit: Fit) -> str:
+    """Agreement on ratings the calibration was not fitted to, or why it cannot be said."""
+    try:
+        return str(held_out(found, method, fit))
+    except ConfigurationError as exc:
+        return f"its agreement with ratings it was not fitted to cannot be said: {exc}"
 
 
 def _show(found: Validation, path: Path) -> None:

@@ -282,6 +282,7 @@ def site(
     from service.training.faces import Split, open_pool
     from service.training.localised.release import enough_to_calibrate
     from service.training.localised.train import TrainingPlan
+    from service.training.rated_calibration import stale_calibrations
 
     store = ModelStore(model_dir)
     weights, licence = store.path(MODEL), store.entry(MODEL).licence
@@ -311,6 +312,13 @@ def site(
     stages.calibrated(
         weights, None, out, out / "model", faces, "site", 5, everyone=not steps, started_from=licence
     )
+    for version in stale_calibrations(out / "model", "default"):
+        _console.print(
+            f"{version} was made for other weights, and results by it stay as they are; run "
+            "`semblance validate --calibrate default` with the same ratings to have your raters' scale again",
+            highlight=False,
+            soft_wrap=True,
+        )
     _console.print(f"licence of these weights: {licence}", highlight=False, soft_wrap=True)
     _console.print(f"to use it: SEMBLANCE_MODEL_DIR={out / 'model'}", highlight=False, soft_wrap=True)
 

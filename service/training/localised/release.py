@@ -20,7 +20,7 @@ from service.appraisal.methods.localised.fusion import Fusion, fusion_from
 from service.appraisal.methods.localised.normaliser import MODEL
 from service.appraisal.methods.localised.reading import NetworkReader
 from service.appraisal.model_files.models import SITE_LINE, ModelEntry, ModelStore, load_tensors
-from service.appraisal.site import calibration_id
+from service.appraisal.site import calibration_id, stored_id
 from service.errors import ConfigurationError
 from service.evaluation.benchmark.measures import auroc
 from service.training.faces import FacePool, Split, open_pool
@@ -140,7 +140,13 @@ def _for_site(
     calibration = replace(cohort(samples, fusion, version=version, basis=basis), weights_sha256=bound)
     kept = save_calibration(calibration, out)
     use = "What the default method's scores mean at this site."
-    rows = (*entries, _entry(calibration_id(calibration.method), kept, SITE_LINE, entries[0].licence, use))
+    rows = (
+        *entries,
+        _entry(calibration_id(calibration.method), kept, SITE_LINE, entries[0].licence, use),
+        _entry(
+            stored_id(version), kept, SITE_LINE, entries[0].licence, use
+        ),  # to choose, after one of ratings
+    )
     about = out / "model-card.md"
     about.write_text(
         card(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -11,19 +12,27 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from service.appraisal.appraiser import Appraiser
+from service.appraisal.calibration import isotonic_knots, load_calibration
 from service.appraisal.face.finder import MediapipeFaceFinder, RememberingFaceFinder
 from service.appraisal.model_files.models import ModelStore, read_manifest
 from service.appraisal.photograph.decode import read_photograph
+from service.appraisal.registry import find_method
+from service.appraisal.site import at_site, with_calibration
 from service.commands.science.validate import validate_command
 from service.errors import ConfigurationError, ModelIntegrityError
 from service.evaluation.statistics import RaterAgreement
 from service.evaluation.validation import MethodScores, Ratings, Validation
 from service.exit_codes import ExitCode
 from service.records import Region
+from service.training.cross_validation import held_out_agreement, people_of_names
+from service.training.model_card import entry_of, put_rows
 from service.training.rated_calibration import (
     Fit,
     calibrate_on_ratings,
+    carry_site,
+    held_out,
     install_calibration,
+    stale_calibrations,
     straight_knots,
 )
 from tests.unit.appraisal.photographs import portrait
@@ -186,3 +195,54 @@ def test_calibrating_needs_a_place_for_the_calibration(folder):
     refused = CliRunner().invoke(app, words)
     assert refused.exit_code == ExitCode.USAGE
     assert "belong together" in refused.stderr
+
+
+def test_agreement_is_told_of_ratings_it_was_not_fitted_to():
+    rng = np.random.default_rng(0)
+    means = rng.uniform(1, 7, 60)
+    scores = list(means / 3 + rng.normal(0, 0.3, 60))
+    found = held_out(_validation(scores, list(means)), "symmetry", Fit.ISOTONIC)
+    assert (found.people, found.folds, found.agreement.photographs) == (60, 10, 60)
+    knots = isotonic_knots(scores, list(means))
+    fitted = np.abs(np.interp(scores, *zip(*knots, strict=True)) - means).mean()
+    assert found.agreement.mae.value > fitted  # who is judged on what he learnt from looks better
+    with pytest.raises(ConfigurationError, match="do not rise"):
+        held_out(_validation([-score for score in scores], list(means)), "symmetry", Fit.LINEAR)
+
+
+def test_nobody_is_rated_by_a_fit_to_his_own_photographs():
+    seen = []
+
+    def fit(scores, ratings):
+        seen.append(set(ratings))
+        return straight_knots(scores, ratings)
+
+    people = people_of_names([f"{name}/{number}.jpg" for name in "abcd" for number in range(5)])
+    ratings = [float(1 + "abcd".index(name) + number / 10) for name in people for number in (0,)]
+    found = held_out_agreement(fit, [rating / 2 for rating in ratings], ratings, people)
+    assert (found.people, found.folds) == (4, 4)
+    assert sorted(len(each) for each in seen) == [3, 3, 3, 3]
+    assert people_of_names(["a.jpg", "b.jpg", "c/d.jpg"]) == ("a.jpg", "b.jpg", "c")
+
+
+def test_a_calibration_takes_the_sites_weights_along_and_none_is_lost(tmp_path):
+    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    site.mkdir()
+    shutil.copy(ModelStore().path("default-face"), site / "face.safetensors")
+    row = entry_of("default-face", site / "face.safetensors", line="site", licence="x", intended_use="y")
+    put_rows([row], site)
+    store = ModelStore(site)
+    weights = store.sha256(("default-face", "default-fusion"))
+    made = replace(load_calibration("default-1"), version="default-ratings-linear-1", weights_sha256=weights)
+    install_calibration(replace(made, version="default-site-1"), site)
+    store = ModelStore(site)
+    carry_site("default", store, elsewhere)
+    install_calibration(made, elsewhere)
+    there = ModelStore(elsewhere)
+    assert there.sha256(("default-face", "default-fusion")) == weights
+    assert at_site(find_method("default"), there).calibration == made.version
+    _, older = with_calibration(find_method("default"), "default-site-1", there)
+    assert older.weights_sha256 == weights
+    assert stale_calibrations(elsewhere, "default") == ()
+    put_rows([replace(row, file="other.safetensors", sha256="0" * 64)], elsewhere)
+    assert stale_calibrations(elsewhere, "default") == (made.version,)
