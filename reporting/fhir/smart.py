@@ -33,6 +33,7 @@ from reporting.fhir.database import assertions as fhir_assertions
 from reporting.fhir.http import FORM, PLAIN_JSON, Api, Request, Response
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import dumps
+from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
 from service.config import LOOPBACK
 from service.database.pool import transaction
 from service.errors import ConfigurationError
@@ -244,6 +245,34 @@ class Authorizer:
         return keys
 
 
+def _letters(kind: ResourceType) -> str:
+    """What may be asked for of a type, as letters of cruds."""
+    served = kind.interactions
+    return "".join(
+        letter
+        for letter, interaction in (
+            ("c", Interaction.CREATE),
+            ("r", Interaction.READ),
+            ("u", Interaction.UPDATE),
+            ("s", Interaction.SEARCH),
+        )
+        if interaction in served or (letter == "u" and kind.name == "Observation")  # $withdraw
+    )
+
+
+# What a client may ask for at the token endpoint. Scopes of patients come with tokens of other issuers.
+SCOPES = (
+    "system/*.rs",
+    "system/*.cruds",
+    *(f"system/{kind.name}.rs" for kind in RESOURCE_TYPES.values() if set("rs") <= set(_letters(kind))),
+    *(
+        f"system/{kind.name}.{_letters(kind)}"
+        for kind in RESOURCE_TYPES.values()
+        if _letters(kind) not in ("", "rs")
+    ),
+)
+
+
 class TokenError(Exception):
     """A refused token request (RFC 6749 section 5.2)."""
 
@@ -288,7 +317,7 @@ def configuration(api: Api, _request: Request) -> Response:
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],
         "token_endpoint_auth_signing_alg_values_supported": list(CLIENT_ALGORITHMS),
         "grant_types_supported": ["client_credentials"],
-        "scopes_supported": ["system/*.rs", "system/*.cruds", "patient/*.rs"],
+        "scopes_supported": list(SCOPES),
         "capabilities": [
             "client-confidential-asymmetric",
             "permission-v2",

@@ -27,10 +27,17 @@ from reporting.fhir.http import (
     Response,
     served_type,
 )
-from reporting.fhir.outcome import FhirProblemError, Issue, IssueType, operation_outcome, refusal_of
+from reporting.fhir.outcome import (
+    FhirProblemError,
+    Issue,
+    IssueType,
+    operation_outcome,
+    refusal_of,
+    status_of,
+)
 from reporting.fhir.render import dumps, loads
 from reporting.http.body import MOST_OPEN_BYTES, Bodies, Body
-from reporting.http.fhir_routes import handle, route_of
+from reporting.http.fhir_routes import check_scope, handle, refused, route_of
 from service.database.pool import connect
 from service.errors import DatabaseUnavailableError, FhirError
 
@@ -83,18 +90,19 @@ class FhirApp:
             try:
                 content = await body.read(receive, most) if most else b""
             except FhirError as exc:
-                return _refusal(exc, f"request {request_id}")
+                return await loop.run_in_executor(self._threads, self._refused, scope, exc, request_id)
         return await loop.run_in_executor(self._threads, self.serve, scope, content, request_id)
 
     def _most_body_bytes(self, scope: Scope) -> int:
         """How much of a body is read: nothing of who is refused by the headers alone."""
         if self.api.authorizer is None:
             return MOST_BODY_BYTES
-        request = self._request({**scope, "query_string": b""}, b"")
         try:
-            if route_of(request.method, request.path)[0].public:
+            request = self._request({**scope, "query_string": b""}, b"")
+            route, parameters = route_of(request.method, request.path)
+            if route.public:
                 return MOST_OPEN_BYTES
-            self.api.authorizer.principal(request.headers)
+            check_scope(route, parameters, self.api.authorizer.principal(request.headers))
         except FhirError:
             return 0
         return MOST_BODY_BYTES
@@ -121,11 +129,35 @@ class FhirApp:
 
     def _answered(self, scope: Scope, body: bytes, request_id: str) -> Response:
         try:
-            return self._answer(scope, body)
+            request, content_type = self._asked(scope, body)
+        except FhirError as exc:
+            return self._refused(scope, exc, request_id)
         except Exception as exc:  # noqa: BLE001 - the border: every failure is answered, and none ends the process
             return _refusal(exc, f"request {request_id}")
+        try:
+            return self._answer(request, content_type)
+        except Exception as exc:  # noqa: BLE001 - the border
+            return _refusal(exc, f"request {request_id}")
 
-    def _answer(self, scope: Scope, body: bytes) -> Response:
+    def _refused(self, scope: Scope, error: FhirError, request_id: str) -> Response:
+        """Answer and record what is refused before a handler sees it."""
+        asked = Request(
+            method=scope["method"],
+            path=(scope["path"].removeprefix("/fhir").strip("/"),),
+            query=(),
+            headers=_headers(scope),
+            body=b"",
+            principal=NOBODY,
+            peer=(scope.get("client") or ("", 0))[0],
+        )
+        try:
+            refused(self.api, asked, status_of(error))
+        except DatabaseUnavailableError as exc:
+            return _refusal(exc, f"request {request_id}")
+        return _refusal(error, f"request {request_id}")
+
+    def _asked(self, scope: Scope, body: bytes) -> tuple[Request, str]:
+        """The request, and the media type of its answer."""
         path = scope["path"]
         if path != "/fhir" and not path.startswith("/fhir/"):
             raise FhirProblemError(404, IssueType.NOT_FOUND, "the API is at /fhir", "http.path")
@@ -134,9 +166,11 @@ class FhirApp:
             settings = self.api.settings
             check_caller(settings, scope["method"], headers, settings.fhir_allowed_origins)
         request = self._request(scope, body)
-        api = self.api.called_by(base_url_of(self.api.settings, request.peer, headers))
         # a picture or a token is not FHIR: its handler looks at Accept itself
-        content_type = FHIR_JSON if request.path[:1] in _OWN_FORMATS else served_type(request)
+        return request, FHIR_JSON if request.path[:1] in _OWN_FORMATS else served_type(request)
+
+    def _answer(self, request: Request, content_type: str) -> Response:
+        api = self.api.called_by(base_url_of(self.api.settings, request.peer, request.headers))
         response = handle(api, request)
         if request.option("_pretty") == "true" and response.body:
             response = replace(response, body=_pretty(response.body))

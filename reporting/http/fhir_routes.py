@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reporting.fhir import smart
-from reporting.fhir.access import EVERYTHING, NOBODY
+from reporting.fhir.access import EVERYTHING, NOBODY, Principal
 from reporting.fhir.described import metadata, openapi
 from reporting.fhir.http import Api, Handler, Request, Response
 from reporting.fhir.options import FORM_OPTIONS, once_each, unknown_options
@@ -14,6 +14,7 @@ from reporting.fhir.outcome import FhirProblemError, IssueType, status_of
 from reporting.fhir.persons.principal import known_person
 from reporting.fhir.read import export, operations, reading
 from reporting.fhir.search import searching
+from reporting.fhir.search_table import RESOURCE_TYPES
 from reporting.fhir.write import transactions, validation, withdrawal, writing
 from reporting.outcomes.measure import MEASURE_ID, evaluate_measure, measure
 from service.errors import DatabaseUnavailableError, FhirError
@@ -197,18 +198,52 @@ def _check_options(route: Route, request: Request) -> None:
         unknown_options(request.query, route.options | FORM_OPTIONS, strict=request.strict)
 
 
+_NEEDED = {"create": "c", "update": "uc", "search-type": "s"}  # interactions with a body: any of the letters
+
+
+def check_scope(route: Route, parameters: Mapping[str, str], principal: Principal) -> None:
+    """Refuse, before its body is read, what no scope of the caller allows.
+
+    Raises:
+        FhirProblemError: 403.
+    """
+    if route.name == "transaction":
+        if any(not scope.patient_level and scope.access & set("cu") for scope in principal.scopes):
+            return
+        raise FhirProblemError(403, IssueType.FORBIDDEN, "no scope grants writing", "http.authorization")
+    needed = "u" if route.name == "$withdraw" else _NEEDED.get(route.name, "")
+    kind = parameters.get("type", "Observation" if route.name == "$withdraw" else "")
+    if route.method == "GET" or not needed or kind not in RESOURCE_TYPES:
+        return
+    if not any(principal.may(kind, letter) for letter in needed):
+        principal.grant(kind, needed[0])
+
+
+def refused(api: Api, request: Request, status: int) -> None:
+    """Record a request that was refused before it reached a handler.
+
+    Raises:
+        DatabaseUnavailableError: It cannot be recorded.
+    """
+    api.audit.record(replace(request, principal=NOBODY), "$refused", status, None)
+
+
 def handle(api: Api, request: Request) -> Response:
     """Serve a request: find its route, know its principal, run its handler, record the access."""
-    route, parameters = route_of(request.method, request.path)
+    try:
+        route, parameters = route_of(request.method, request.path)
+    except FhirProblemError as exc:
+        refused(api, request, exc.status)
+        raise
     request = replace(request, parameters=parameters, principal=NOBODY)
     if route.public:
-        _check_options(route, request)
-        return route.handler(api, request)
+        return _public(api, route, request)
     status = 500  # unless it is answered or refused below
     response = None
     try:
         principal = EVERYTHING if api.authorizer is None else api.authorizer.principal(request.headers)
         request = replace(request, principal=known_person(api.pool, principal))
+        check_scope(route, parameters, request.principal)
         _check_options(route, request)
         response = route.handler(api, request)
         status = response.status
@@ -220,4 +255,17 @@ def handle(api: Api, request: Request) -> Response:
         raise
     finally:
         api.audit.record(request, route.name, status, response)
+    return response
+
+
+def _public(api: Api, route: Route, request: Request) -> Response:
+    """Serve what needs no token; what is refused, as a wrong assertion, is recorded."""
+    try:
+        _check_options(route, request)
+        response = route.handler(api, request)
+    except FhirError as exc:
+        refused(api, request, status_of(exc))
+        raise
+    if response.status >= 400:
+        refused(api, request, response.status)
     return response

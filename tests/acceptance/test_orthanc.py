@@ -6,6 +6,8 @@ Everything is real and asserted by Orthanc's REST API.
 from __future__ import annotations
 
 import json
+import re
+import time
 from io import BytesIO
 from pathlib import Path
 
@@ -16,11 +18,14 @@ from skimage import data
 from dicom_node.demo.wrap import Wrapping, wrap_photograph
 from service.commands.program import PROGRAM
 from service.config import Settings
+from service.database import instances
+from service.database.pool import connect
 from service.peers import Destination
 from service.stack.stack import Stack, StackOptions, free_port
 from service.stack.waiting import wait_until
 from tests.orthanc import Orthanc
 
+SETTLED_S = 4.0  # Orthanc calls its script and sends at once
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -34,7 +39,7 @@ def test_orthanc_sends_a_photograph_and_holds_its_heatmap(tmp_path: Path, open_d
     )
     encoded = BytesIO()
     dcmwrite(encoded, photograph, enforce_file_format=True)
-    with Orthanc(tmp_path, {"semblance": ("SEMBLANCE", "127.0.0.1", node_port)}) as orthanc:
+    with Orthanc(tmp_path, **recipe(tmp_path, node_port)) as orthanc:
         destination = Destination(
             name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=orthanc.dicom_port
         )
@@ -45,17 +50,26 @@ def test_orthanc_sends_a_photograph_and_holds_its_heatmap(tmp_path: Path, open_d
             environment={"SEMBLANCE_DESTINATIONS": json.dumps([destination.model_dump()])},
         )
         stack = Stack(options, Settings(destinations=(destination,)), PROGRAM)
-        stack.start()
+        facts = stack.start()
         try:
-            source = orthanc.upload(encoded.getvalue())
             assert orthanc.post("/modalities/semblance/echo", {}) == {}
-            orthanc.send("semblance", source)
+            source = orthanc.upload(encoded.getvalue())  # its script sends it on
             capture = wait_until(
                 lambda: next(iter(captures(orthanc, source)), None),
                 timeout_s=180,
                 what="the Secondary Capture in Orthanc",
                 interval_s=0.5,
             )
+            wait_until(
+                lambda: len(orthanc.get("/instances")) == 3,
+                timeout_s=120,
+                what="photograph, heatmap and report in Orthanc",
+                interval_s=0.5,
+            )
+            time.sleep(SETTLED_S)  # long enough for Orthanc to have sent a result, if it did
+            with connect(Settings(database_url=facts.database_url)) as connection:
+                held = [each.sop_instance_uid for each in instances.newest(connection, 10)]
+            assert held == [photograph.SOPInstanceUID]  # no result was sent round
         finally:
             stack.stop()
         study = orthanc.get(f"/instances/{source}/study")
@@ -67,6 +81,19 @@ def test_orthanc_sends_a_photograph_and_holds_its_heatmap(tmp_path: Path, open_d
         assert tags["SourceImageSequence"][0]["ReferencedSOPInstanceUID"] == photograph.SOPInstanceUID
         picture = orthanc.client.get(f"/instances/{capture}/preview", headers={"Accept": "image/png"})
         assert picture.content.startswith(b"\x89PNG")
+
+
+def recipe(directory: Path, node_port: int) -> dict[str, object]:
+    """The configuration of docs/connecting.md as it stands there, at this test's port and paths."""
+    document = (Path(__file__).resolve().parents[2] / "docs" / "connecting.md").read_text(encoding="utf-8")
+    (configuration,) = re.findall(r"```json\n(.*?)```", document, re.DOTALL)
+    (script,) = re.findall(r"```lua\n(.*?)```", document, re.DOTALL)
+    (directory / "semblance.lua").write_text(script)
+    here = configuration.replace("/etc/orthanc", str(directory)).replace(
+        "semblance.hospital.example", "127.0.0.1"
+    )
+    read: dict[str, object] = json.loads(here.replace("11112", str(node_port)))
+    return read
 
 
 def captures(orthanc: Orthanc, source: str) -> list[str]:

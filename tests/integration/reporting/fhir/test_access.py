@@ -19,6 +19,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
 from reporting.fhir import smart
+from reporting.fhir.access import parse_scopes
 from reporting.fhir.http import Api
 from reporting.fhir.outcome import FhirProblemError
 from reporting.fhir.smart import Authorizer, Registry, TrustedIssuer, load_registry
@@ -388,3 +389,35 @@ def test_a_wrong_registry_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ConfigurationError):
         load_registry(path)
+
+
+def test_a_scope_is_checked_before_the_body(client: Client, bearer: Bearer) -> None:
+    reader = bearer("system/*.rs")
+    for method, path in (
+        ("POST", "Patient"), ("PUT", "Patient/a"), ("POST", ""), ("POST", "Observation/a/$withdraw"),
+    ):  # fmt: skip
+        answer = client.ask(
+            method, path, b"{ no JSON", Authorization=reader, Content_Type="application/fhir+json"
+        )
+        assert answer.status == 403, (method, path, answer.content)
+    for scope in smart.SCOPES:
+        assert parse_scopes(scope), scope
+
+
+def test_what_is_refused_before_it_reaches_a_resource_is_audited(
+    client: Client, api: Api, bearer: Bearer
+) -> None:
+    auditor = bearer("system/*.cruds", "registry")
+
+    def audited() -> int:
+        return int(client.get("AuditEvent?_summary=count", Authorization=auditor).json()["total"])
+
+    before = audited()
+    wrong = [
+        client.get("nothing/here/at/all", Authorization=auditor).status,
+        client.get("Observation?code=%ff", Authorization=auditor).status,
+        client.ask("DELETE", "Patient/a", b"", Authorization=auditor).status,
+        ask_token(client, "no.assertion.at all").status,
+    ]
+    assert wrong == [404, 400, 405, 401]
+    assert audited() - before == len(wrong) + 1  # and the count before
