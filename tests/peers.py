@@ -25,6 +25,8 @@ PEERS = (
     "node",
     "rsyslogd",
     "faketime",
+    "curl",
+    "openssl",
 )
 SYSTEM_DIRECTORIES = ("/usr/sbin", "/usr/local/sbin")
 
