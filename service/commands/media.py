@@ -11,8 +11,7 @@ import typer
 
 from dicom_node import media
 from service.audit.codes import MediaType
-from service.commands.options import By, DataDir, settings_of, user
-from service.database.pool import open_pool
+from service.commands.options import By, DataDir, pool_of, settings_of, user
 from service.exit_codes import ExitCode
 from service.logs import configure_logging
 from service.storage.local import open_store
@@ -82,7 +81,7 @@ def import_command(
     configure_logging(settings)
     store = open_store(settings)
     failed = False
-    with open_pool(settings) as pool:
+    with pool_of(settings) as pool:
         for taken in media.import_files(settings, pool, store, paths, _medium(medium, label, paths[0], by)):
             sys.stdout.write(f"{taken.path}: {taken.error or taken.sop_instance_uid}\n")
             failed |= bool(taken.error)
@@ -106,7 +105,7 @@ def export_command(
     settings = settings_of(data_dir)
     configure_logging(settings)
     store = open_store(settings)
-    with open_pool(settings) as pool:
+    with pool_of(settings) as pool:
         written = media.export_study(
             settings, pool, store, study, directory=to, medium=_medium(medium, label, to, by)
         )

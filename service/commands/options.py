@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service.config import CONFIG_VARIABLE, Settings, load_settings
+from service.database.pool import Pool, connect, open_pool
 from service.stack.stack import running_stack
 
 DataDir = Annotated[Path, typer.Option(help="Directory of an embedded stack; used when it runs.")]
@@ -37,3 +40,16 @@ def settings_of(data_dir: Path) -> Settings:
 def user(by: str) -> str:
     """Who does it: as said, or the user that runs the command."""
     return by or getpass.getuser()
+
+
+@contextmanager
+def pool_of(settings: Settings) -> Iterator[Pool]:
+    """The pool of a command; where the database is away that is said at once, in one line.
+
+    Raises:
+        DatabaseUnavailableError: It cannot be reached.
+    """
+    with connect(settings) as connection:
+        connection.execute("SELECT 1")
+    with open_pool(settings) as pool:
+        yield pool

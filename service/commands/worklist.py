@@ -10,9 +10,8 @@ import typer
 
 from dicom_node import media
 from dicom_node.worklist.plan import Plan, contents, count_of, make_plan, write_report
-from service.commands.options import settings_of
+from service.commands.options import pool_of, settings_of
 from service.config import Settings
-from service.database.pool import open_pool
 from service.exit_codes import ExitCode
 from service.logs import configure_logging
 from service.storage.local import open_store
@@ -54,7 +53,7 @@ def import_worklist(
 def _take(settings: Settings, plan: Plan, medium: media.Medium, outcome: dict[str, str]) -> None:
     store = open_store(settings)
     uids = {each.path: each.sop_instance_uid for each in plan.planned}
-    with open_pool(settings) as pool:
+    with pool_of(settings) as pool:
         for taken in media.import_made(settings, pool, store, contents(plan), medium):
             outcome[uids[taken.path]] = f"refused: {taken.error}" if taken.error else "taken"
 

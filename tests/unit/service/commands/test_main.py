@@ -175,6 +175,18 @@ def test_a_database_that_is_not_there(run: Run, free_port: Callable[[], int]) ->
         assert "SEMBLANCE_DATABASE_URL" in said
 
 
+@pytest.mark.parametrize("command", [("export", "9.9.9", "out"), ("import", ".")])
+def test_media_without_a_database_is_one_error_at_once(
+    run: Run, free_port: Callable[[], int], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM")
+    code, said = run(*command, database_url=f"postgresql://postgres@127.0.0.1:{free_port()}/none")
+    assert code == ExitCode.UNAVAILABLE
+    assert said.startswith("semblance: ")
+    assert "0xA700" not in said
+    assert "{" not in said
+
+
 def test_retry_puts_back_what_died(run: Run, pool: Pool, database_url: str) -> None:
     kill(pool, "1.1")
     kill(pool, "1.2")
