@@ -20,6 +20,7 @@ class InstanceState(StrEnum):
     DELIVERED = "delivered"  # every delivery done (or none was due)
     DEAD = "dead"  # gave up; traceback in the dead_letter row
     KEPT = "kept"  # not a photograph of a patient: a result of ours, a picture that a system made
+    WITHDRAWN = "withdrawn"  # a rejection note took it back: it is hidden, and so are its results
 
 
 class LedgerEvent(StrEnum):
@@ -35,6 +36,8 @@ class LedgerEvent(StrEnum):
     APPRAISED = "appraised"
     REJECTED = "rejected"
     KEPT = "kept"  # and not appraised: see service.pipeline.origin
+    WITHDRAWN = "withdrawn"  # a rejection note took a photograph, or a result of it, back
+    NOTE_TAKEN = "note-taken"  # a rejection note came; of no instance
     REPORTED = "reported"
     DELIVERED = "delivered"
     DELIVERY_FAILED = "delivery-failed"
@@ -267,6 +270,7 @@ class Receipt(StrEnum):
     AGAIN = "again"  # same UID, same bytes
     QUARANTINED = "quarantined"  # same UID, different bytes
     CORRECTED = "corrected"  # same UID, same pixels, another header: a new version
+    REJECTED = "rejected"  # a rejection note took it back before
 
 
 @dataclass(frozen=True, kw_only=True)
