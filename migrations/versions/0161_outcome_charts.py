@@ -1,6 +1,6 @@
 """Outcomes: a funnel is read in the index alone, the case of each change among it.
 
-Revision ID: 0141
+Revision ID: 0161
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from alembic import op
 
 from migrations.rewriting import take_alone
 
-revision = "0141"
-down_revision: str | None = "0110"
+revision = "0161"
+down_revision: str | None = "0160"
 branch_labels: str | None = None
 depends_on: str | None = None
 
