@@ -29,6 +29,8 @@ _MEANINGS: Mapping[StoreStatus, str] = MappingProxyType(
         StoreStatus.DATA_SET_DOES_NOT_MATCH: "An identifier is missing, malformed or not the command's",
         StoreStatus.CANNOT_UNDERSTAND: "The data set cannot be parsed or ends early",
         StoreStatus.UNFORESEEN: "An error of the node's that sending again does not mend; not kept",
+        StoreStatus.REJECTED_BEFORE: "A rejection note took the instance back",
+        StoreStatus.NOTE_NOT_FOLLOWED: "A rejection note that cannot be followed; nothing of it was",
         StoreStatus.CONFLICTING_INSTANCE: "Known SOP Instance UID, different bytes; in quarantine",
     }
 )

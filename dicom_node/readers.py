@@ -17,6 +17,7 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    KeyObjectSelectionDocumentStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
@@ -28,6 +29,8 @@ from service.dicom.progressive import PROGRESSIVE_JPEG
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 STORAGE_COMMITMENT_PUSH_MODEL = UID("1.2.840.10008.1.20.1")
+REJECTION_NOTE = KeyObjectSelectionDocumentStorage  # IHE RAD TF-2 section 4.66
+NOTE_SYNTAXES: tuple[UID, ...] = (*UNCOMPRESSED, DeflatedExplicitVRLittleEndian)
 TRANSFER_SYNTAXES: tuple[UID, ...] = (
     *UNCOMPRESSED,
     DeflatedExplicitVRLittleEndian,
@@ -66,3 +69,11 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         )
     }
 )
+
+
+def takes(sop_class_uid: str, transfer_syntax_uid: str) -> bool:
+    """Whether objects of a class come in, photographs or notes, in a transfer syntax."""
+    if sop_class_uid == REJECTION_NOTE:
+        return transfer_syntax_uid in NOTE_SYNTAXES
+    reader = READERS.get(sop_class_uid)
+    return reader is not None and transfer_syntax_uid in reader.transfer_syntaxes

@@ -27,7 +27,7 @@ from service.pipeline.celery_app import errand, task
 from service.pipeline.context import Context
 from service.pipeline.deadline import still_wanted
 from service.pipeline.progress import reported
-from service.records import Instance
+from service.records import Instance, InstanceState
 from service.steps import REPORT, REPORT_AGAIN, REPORT_STUDY
 
 _REPLACED = "The photograph was replaced by another under the same SOP Instance UID."
@@ -60,8 +60,9 @@ def report(context: Context, instance_id: int) -> None:
     settings = context.settings
     instance, made = _make_all(context, instance_id)
     with transaction(context.pool) as connection:
-        if instances.lock(connection, instance_id).version != instance.version:
-            return  # corrected meanwhile
+        now = instances.lock(connection, instance_id)
+        if now.version != instance.version or now.state is InstanceState.WITHDRAWN:
+            return  # corrected meanwhile, or taken back
         still_wanted()
         due: list[int] = []
         _withdraw_superseded(connection, instance, settings)
@@ -90,8 +91,13 @@ def report_again(context: Context, instance_id: int) -> None:
         ResultError: A resource would be invalid.
         StorageError: Photograph or maps are gone or corrupt, or results cannot be kept.
     """
+    with transaction(context.pool) as connection:
+        if instances.get(connection, instance_id).state is InstanceState.WITHDRAWN:
+            return
     _, made = _make_all(context, instance_id)
     with transaction(context.pool) as connection:
+        if instances.lock(connection, instance_id).state is InstanceState.WITHDRAWN:
+            return
         for each in made:
             _note(connection, each, save_results(connection, each.context, each.results, context.settings))
             _hold(connection, each)

@@ -24,6 +24,8 @@
     │   ├── InvalidIdentifierError        a UID is missing or malformed (PS3.5 section 9.1)
     │   ├── IncompleteInstanceError       fewer bytes arrived than were announced
     │   ├── ConflictingInstanceError      same SOP Instance UID, different bytes
+    │   ├── RejectedInstanceError         a rejection note took it back before
+    │   ├── RejectionNoteError            a rejection note that cannot be followed
     │   ├── UnsupportedInstanceError      SOP class or transfer syntax that no reader takes
     │   └── NodeBusyError                 too much waits or comes at once; the sender may try again
     ├── ResultError                   a result object would be invalid; it is not sent
@@ -137,6 +139,14 @@ class IncompleteInstanceError(IntakeError):
 
 class ConflictingInstanceError(IntakeError):
     """Same SOP Instance UID, different bytes."""
+
+
+class RejectedInstanceError(IntakeError):
+    """A rejection note took the instance back, before it came or came again."""
+
+
+class RejectionNoteError(IntakeError):
+    """A rejection note cannot be followed; nothing of it was."""
 
 
 class UnsupportedInstanceError(IntakeError):

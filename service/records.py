@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 
@@ -19,6 +20,7 @@ class InstanceState(StrEnum):
     DELIVERED = "delivered"  # every delivery done (or none was due)
     DEAD = "dead"  # gave up; traceback in the dead_letter row
     KEPT = "kept"  # not a photograph of a patient: a result of ours, a picture that a system made
+    WITHDRAWN = "withdrawn"  # a rejection note took it back: it is hidden, and so are its results
 
 
 class LedgerEvent(StrEnum):
@@ -34,6 +36,8 @@ class LedgerEvent(StrEnum):
     APPRAISED = "appraised"
     REJECTED = "rejected"
     KEPT = "kept"  # and not appraised: see service.pipeline.origin
+    WITHDRAWN = "withdrawn"  # a rejection note took a photograph, or a result of it, back
+    NOTE_TAKEN = "note-taken"  # a rejection note came; of no instance
     REPORTED = "reported"
     DELIVERED = "delivered"
     DELIVERY_FAILED = "delivery-failed"
@@ -184,7 +188,7 @@ class MethodIdentity:
 
         Of the calibration it takes no notice: that changes what a score is called, not the score.
         """
-        parts = (
+        return _phase_of(
             self.name,
             self.version,
             self.normaliser,
@@ -192,7 +196,11 @@ class MethodIdentity:
             self.weights_sha256,
             self.config_sha256,
         )
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=256)
+def _phase_of(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +270,7 @@ class Receipt(StrEnum):
     AGAIN = "again"  # same UID, same bytes
     QUARANTINED = "quarantined"  # same UID, different bytes
     CORRECTED = "corrected"  # same UID, same pixels, another header: a new version
+    REJECTED = "rejected"  # a rejection note took it back before
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,9 @@ from pynetdicom.presentation import PresentationContext
 
 from dicom_node.query.contexts import QUERY_RETRIEVE, RESULT_CLASSES
 from dicom_node.readers import (
+    NOTE_SYNTAXES,
     READERS,
+    REJECTION_NOTE,
     STORAGE_COMMITMENT_PUSH_MODEL,
     TRANSFER_SYNTAXES,
     VERIFICATION,
@@ -26,6 +28,7 @@ def supported_contexts() -> list[PresentationContext]:
         _context(reader.sop_class_uid, reader.transfer_syntaxes, both_roles=True)
         for reader in READERS.values()
     ]
+    contexts.append(_context(REJECTION_NOTE, NOTE_SYNTAXES))
     contexts += [_context(uid, TRANSFER_SYNTAXES, both_roles=True) for uid in RESULT_CLASSES]
     return contexts
 

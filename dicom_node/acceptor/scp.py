@@ -225,6 +225,7 @@ class Node:
         self._journal = Journal(pool)
         self._admission = Admission(settings, pool, rates)
         self._ingest = Ingest(
+            settings=settings,
             store=store,
             pool=pool,
             commit=self._commit,

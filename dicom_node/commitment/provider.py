@@ -20,10 +20,10 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 
 from dicom_node.delivery.scu import calling_entity, tls_args
-from dicom_node.readers import STORAGE_COMMITMENT_PUSH_MODEL
+from dicom_node.readers import REJECTION_NOTE, STORAGE_COMMITMENT_PUSH_MODEL
 from dicom_node.sender import printable, sender_of
 from service.config import Settings
-from service.database import instances, ledger
+from service.database import instances, ledger, rejections
 from service.database.delivery import commitments
 from service.database.delivery.commitments import CommitmentRequest, SopReference
 from service.database.pool import Pool, transaction
@@ -40,7 +40,7 @@ from service.errors import (
 from service.peers import Destination
 from service.pipeline import completeness
 from service.pipeline.backoff import delay_s
-from service.records import Instance, LedgerEvent
+from service.records import LedgerEvent
 from service.storage.local import InstanceStore
 
 _log = structlog.get_logger(__name__)
@@ -60,6 +60,14 @@ class Verdict:
 
     reference: SopReference
     failure_reason: int | None  # Failure Reason (0008,1197); None when committed
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """What is in the store under a SOP Instance UID: a photograph or a rejection note."""
+
+    sop_class_uid: str
+    sha256: str
 
 
 def parse_action(information: Dataset) -> tuple[str, tuple[SopReference, ...]]:
@@ -225,13 +233,21 @@ class CommitmentProvider:
 
     def _verdicts(self, request: CommitmentRequest) -> list[Verdict]:
         with transaction(self._pool) as connection:
-            known = instances.by_uids(connection, [each.sop_instance_uid for each in request.references])
+            uids = [each.sop_instance_uid for each in request.references]
+            held = {
+                uid: _Held(sop_class_uid=each.sop_class_uid, sha256=each.sha256)
+                for uid, each in instances.by_uids(connection, uids).items()
+            }
+            held |= {
+                uid: _Held(sop_class_uid=REJECTION_NOTE, sha256=sha256)
+                for uid, sha256 in rejections.notes(connection, uids).items()
+            }
         return [
-            Verdict(reference=each, failure_reason=self._failure(each, known.get(each.sop_instance_uid)))
+            Verdict(reference=each, failure_reason=self._failure(each, held.get(each.sop_instance_uid)))
             for each in request.references
         ]
 
-    def _failure(self, reference: SopReference, instance: Instance | None) -> int | None:
+    def _failure(self, reference: SopReference, instance: _Held | None) -> int | None:
         """Why we cannot commit to an instance; None when its bytes are there and right."""
         if instance is None:
             return _NO_SUCH_INSTANCE

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pynetdicom import build_context, evt
 from pynetdicom.events import Event
+from pynetdicom.pdu import P_DATA_TF
 
 from dicom_node.commitment.provider import WELL_KNOWN_INSTANCE
 from dicom_node.delivery.scu import calling_entity, destination_named, tls_args
@@ -152,12 +153,16 @@ class CommitmentUser:
         Raises:
             DeliveryError: Not asked, or refused.
         """
-        reported = threading.Event()
+        judged, answered = threading.Event(), threading.Event()
 
         def report(event: Event) -> tuple[int, None]:
             answer = self.report(event)
-            reported.set()
+            judged.set()
             return answer
+
+        def sent(event: Event) -> None:
+            if judged.is_set() and isinstance(event.pdu, P_DATA_TF):
+                answered.set()  # not before: who has asked for release may send nothing more (PS3.8 9.2)
 
         association = calling_entity(self._settings).associate(
             destination.host,
@@ -165,7 +170,7 @@ class CommitmentUser:
             contexts=[build_context(STORAGE_COMMITMENT_PUSH_MODEL)],
             ae_title=destination.ae_title,
             tls_args=tls_args(destination, self._settings),
-            evt_handlers=[(evt.EVT_N_EVENT_REPORT, report)],
+            evt_handlers=[(evt.EVT_N_EVENT_REPORT, report), (evt.EVT_PDU_SENT, sent)],
         )
         if not association.is_established:
             raise DestinationUnreachableError(f"{destination.name}: no association for storage commitment")
@@ -183,7 +188,7 @@ class CommitmentUser:
                 raise DestinationRefusedError(
                     f"{destination.name} answered {status!r} to a commitment request"
                 )
-            reported.wait(_REPORT_WAIT_S)
+            answered.wait(_REPORT_WAIT_S)
         except (RuntimeError, ValueError) as exc:
             raise DestinationUnreachableError(f"{destination.name}: {exc}") from exc
         finally:

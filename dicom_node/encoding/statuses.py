@@ -15,6 +15,8 @@ class StoreStatus(IntEnum):
     DATA_SET_DOES_NOT_MATCH = 0xA900  # required identifiers missing, malformed or contradictory
     CANNOT_UNDERSTAND = 0xC000  # the data set cannot be parsed, or ends early
     CONFLICTING_INSTANCE = 0xC001  # known SOP Instance UID, different bytes; quarantined
+    REJECTED_BEFORE = 0xC003  # a rejection note took the instance back
+    NOTE_NOT_FOLLOWED = 0xC004  # a rejection note that cannot be followed; nothing of it was
     UNFORESEEN = 0xC002  # an error of ours that sending again does not mend; the ledger has its kind
 
 

@@ -21,9 +21,11 @@ from dicom_node.intake.correction import settle
 from dicom_node.intake.group_commit import GroupCommit
 from dicom_node.intake.journal import Journal
 from dicom_node.intake.reception import Reception
-from dicom_node.readers import READERS
+from dicom_node.intake.rejection import follow_note
+from dicom_node.readers import REJECTION_NOTE, takes
 from dicom_node.sender import Sender, printable, sender_of
 from service.codecs.deflated import MOST_INFLATED_BYTES
+from service.config import Settings
 from service.database.pool import Pool
 from service.dicom.uids import has_leading_zero, is_uid
 from service.errors import (
@@ -33,6 +35,8 @@ from service.errors import (
     IntakeError,
     InvalidIdentifierError,
     NodeBusyError,
+    RejectedInstanceError,
+    RejectionNoteError,
     SemblanceError,
     StorageError,
     StorageFullError,
@@ -53,6 +57,8 @@ STATUSES: tuple[tuple[type[SemblanceError], StoreStatus], ...] = (
     (DatabaseUnavailableError, StoreStatus.OUT_OF_RESOURCES),
     (UnsupportedInstanceError, StoreStatus.SOP_CLASS_NOT_SUPPORTED),
     (ConflictingInstanceError, StoreStatus.CONFLICTING_INSTANCE),
+    (RejectedInstanceError, StoreStatus.REJECTED_BEFORE),
+    (RejectionNoteError, StoreStatus.NOTE_NOT_FOLLOWED),
     (IncompleteInstanceError, StoreStatus.CANNOT_UNDERSTAND),
     (InvalidIdentifierError, StoreStatus.DATA_SET_DOES_NOT_MATCH),
 )
@@ -68,6 +74,7 @@ _IDENTIFYING_TEXTS = (
 class Ingest:
     """What every reception of a process shares."""
 
+    settings: Settings
     store: InstanceStore
     pool: Pool
     commit: GroupCommit
@@ -146,7 +153,7 @@ class InstanceReception:
         if (
             context is None
             or context.abstract_syntax != request.sop_class_uid
-            or request.sop_class_uid not in READERS
+            or not takes(request.sop_class_uid, str(context.transfer_syntax[0]))
         ):
             raise UnsupportedInstanceError("SOP class not negotiated in this presentation context")
         require_uid("Affected SOP Instance UID", request.sop_instance_uid)
@@ -183,10 +190,15 @@ class InstanceReception:
             size_bytes=stored.size_bytes,
             remarks="; ".join(_remarks(values, identity)),
         )
+        if new.sop_class_uid == REJECTION_NOTE:
+            follow_note(self._ingest.pool, self._ingest.store, self._ingest.settings, new)
+            return
         receipt = self._ingest.commit.record(new)
         if receipt is Receipt.QUARANTINED:
             receipt = settle(self._ingest.pool, self._ingest.store, new)
         _log.info("received", sop_instance_uid=identity["sop_instance_uid"], receipt=receipt.value)
+        if receipt is Receipt.REJECTED:
+            raise RejectedInstanceError("a rejection note took the instance back")
         if receipt is Receipt.QUARANTINED:
             raise ConflictingInstanceError("other pixels under a known SOP Instance UID; quarantined")
 

@@ -15,7 +15,7 @@ from dicom_node.encoding import structure
 from dicom_node.encoding.command import StoreCommand
 from dicom_node.encoding.statuses import StoreStatus
 from dicom_node.intake.ingest import Ingest, InstanceReception
-from dicom_node.readers import READERS
+from dicom_node.readers import takes
 from dicom_node.sender import Sender, printable
 from reporting.dicomweb.call import Stored
 from service.config import Settings
@@ -163,8 +163,7 @@ class StowIntake:
 
 def _context(sop_class_uid: str, transfer_syntax_uid: str) -> PresentationContext | None:
     """What would have been negotiated for such an object; None where nothing would."""
-    reader = READERS.get(sop_class_uid)
-    if reader is None or transfer_syntax_uid not in reader.transfer_syntaxes:
+    if not takes(sop_class_uid, transfer_syntax_uid):
         return None
     context = PresentationContext()
     context.abstract_syntax = UID(sop_class_uid)

@@ -71,14 +71,14 @@ def put_right(
     current = result_uid(context.saved.appraisal.appraisal_id, ResultKind.SECONDARY_CAPTURE, context.version)
     others = {f"Media/{name}" for _, name in heatmaps}
     name = f"Observation/{observation['id']}"
-    for each in _reports(connection, str(observation["id"])):
+    for each in reports_with(connection, str(observation["id"])):
         is_own = each.resource_id == owner.report
         gone = others if is_own else others | {f"Media/{media_id(current)}"}
-        made += _changed(each, without_results(loads(each.body), () if is_own else (name,), gone))
+        made += changed(each, without_results(loads(each.body), () if is_own else (name,), gone))
     uids = {context.source.identity.sop_instance_uid, *stale, *_results(context)}
-    for each in _studies(connection, [context.source.identity.sop_instance_uid, *stale]):
+    for each in studies_with(connection, [context.source.identity.sop_instance_uid, *stale]):
         gone_uids: Collection[str] = stale if each.resource_id == owner.study else uids
-        made += _changed(each, without_instances(loads(each.body), gone_uids))
+        made += changed(each, without_instances(loads(each.body), gone_uids))
     return made
 
 
@@ -87,7 +87,8 @@ def _results(context: ReportContext) -> set[str]:
     return {result_uid(appraisal_id, kind, context.version) for kind in ResultKind}
 
 
-def _changed(stored: StoredResource, resource: Element) -> list[Amended]:
+def changed(stored: StoredResource, resource: Element) -> list[Amended]:
+    """A resource of before as it is now; nothing where it says the same."""
     before = loads(stored.body)
     parts = ("result", "media", "series")
     if all(before.get(part) == resource.get(part) for part in parts):
@@ -95,7 +96,8 @@ def _changed(stored: StoredResource, resource: Element) -> list[Amended]:
     return [Amended(resource=resource, patient=stored.patient)]
 
 
-def _reports(connection: Connection, observation_id: str) -> list[StoredResource]:
+def reports_with(connection: Connection, observation_id: str) -> list[StoredResource]:
+    """DiagnosticReports that show an Observation, locked."""
     number = RESOURCE_TYPES["DiagnosticReport"].parameters["result"].number
     found = fhir_search.referring(
         connection, [("Observation", observation_id)], "DiagnosticReport", number, _MOST
@@ -103,7 +105,8 @@ def _reports(connection: Connection, observation_id: str) -> list[StoredResource
     return _locked(connection, found)
 
 
-def _studies(connection: Connection, sop_instance_uids: Sequence[str]) -> list[StoredResource]:
+def studies_with(connection: Connection, sop_instance_uids: Sequence[str]) -> list[StoredResource]:
+    """ImagingStudies that list one of these instances, locked."""
     values = tuple(TokenValue(system=None, code=uid) for uid in sop_instance_uids)
     wanted = Criterion(parameter=RESOURCE_TYPES["ImagingStudy"].parameters["instance"], values=values)
     search = Search(resource_type="ImagingStudy", criteria=(wanted,), count=_MOST)

@@ -27,6 +27,11 @@ class Person:
     born_on: date | None
 
 
+def persons_standing(connection: Connection, patients: Sequence[str]) -> list[str]:
+    """Logical ids of the Patients that stand for the persons of some."""
+    return sorted(set(persons.persons_of(connection, patients).values()))
+
+
 def persons_of(connection: Connection, patients: Sequence[str]) -> list[Person]:
     """The persons of some Patients, each once: merged and linked Patients are one."""
     asked = sorted(set(patients))

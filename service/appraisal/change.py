@@ -16,6 +16,7 @@ from service.appraisal.repeatability import Repeatability
 from service.errors import ConfigurationError
 from service.records import Appraisal, Region
 
+_REGIONS = tuple(Region)
 _LEVEL = 0.05  # chance of any wrong verdict
 _DETECTABLE_Z = 1.96  # that a smallest detectable change is made with
 
@@ -78,7 +79,7 @@ def compare_appraisals(
     later = {part.region: part.score for part in after.regions}
     found = [
         _change(region, earlier.get(region), later.get(region), repeatability)
-        for region in Region
+        for region in _REGIONS
         if region in earlier or region in later
     ]
     beyond = _beyond_chance(found, primary)

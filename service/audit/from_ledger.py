@@ -257,6 +257,20 @@ def _used(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
     )
 
 
+def _withdrawn(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
+    return events.message(
+        EventId.INSTANCES_ACCESSED,
+        max(map(_at, rows)),
+        source_of(settings),
+        action=Action.DELETE,
+        participants=(
+            _caller(rows[0], None, is_requestor=True),
+            ourselves(settings, role=None, is_requestor=False),
+        ),
+        objects=_objects(rows),
+    )
+
+
 def _associated(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
     row = rows[0]
     if row.detail.get("user"):
@@ -317,6 +331,7 @@ MAKERS: Mapping[str, Callable[[Sequence[LedgerRow], Settings], AuditMessage]] = 
         LedgerEvent.APPRAISED: _used,
         LedgerEvent.REJECTED: _used,
         LedgerEvent.REPORTED: _used,
+        LedgerEvent.WITHDRAWN: _withdrawn,
         LedgerEvent.RETRIEVED: _retrieved,
         LedgerEvent.DELIVERED: _sent,
         LedgerEvent.DELIVERY_FAILED: _sent,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from psycopg.rows import DictRow
 
-from service.database import ledger, outbox
+from service.database import ledger, outbox, rejections
 from service.database.pool import Connection
 from service.errors import RecordNotFoundError
 from service.records import Instance, InstanceState, LedgerEvent, NewInstance, Receipt
@@ -29,7 +29,8 @@ _STORED = ", ".join(name for name in _OFFERED if name != "remarks")
 _INSERT_NEW = f"""
 WITH offered AS (SELECT * FROM unnest({_ARRAYS}) AS offered ({_NAMES})),
 inserted AS (
-    INSERT INTO instance ({_STORED}) SELECT {_STORED} FROM offered
+    INSERT INTO instance ({_STORED}) SELECT {_STORED} FROM offered WHERE NOT EXISTS
+        (SELECT FROM rejected_instance r WHERE r.sop_instance_uid = offered.sop_instance_uid)
     ON CONFLICT (sop_instance_uid) DO NOTHING
     RETURNING instance_id, sop_instance_uid, calling_ae_title, peer_address, sha256, association_id
 ),
@@ -56,11 +57,14 @@ def receive(connection: Connection, new: NewInstance) -> tuple[Receipt, int]:
     """Record one offered instance whose bytes are in the store.
 
     A new one gets its row, its ledger event and the message that has it appraised. The same UID
-    with the same bytes gets a ledger event only; with other bytes it is quarantined.
+    with the same bytes gets a ledger event only; with other bytes it is quarantined. One that a
+    rejection note took back is not recorded.
 
     Returns:
-        What was made of it, and the instance's id (for a quarantined one: of the first comer).
+        What was made of it, and the instance's id (for a quarantined one: of the first comer; 0: none).
     """
+    if rejections.rejecting_note(connection, new) is not None:
+        return Receipt.REJECTED, 0
     row = connection.execute(
         "INSERT INTO instance (sop_instance_uid, sop_class_uid, study_instance_uid, series_instance_uid,"
         " transfer_syntax_uid, patient_id, issuer_of_patient_id, calling_ae_title, called_ae_title,"
@@ -184,6 +188,15 @@ def by_uids(connection: Connection, sop_instance_uids: Sequence[str]) -> dict[st
     """The instances of those SOP Instance UIDs that are known, by UID."""
     rows = connection.execute(_SELECT + " WHERE sop_instance_uid = ANY(%s)", (list(sop_instance_uids),))
     return {row["sop_instance_uid"]: _instance(row) for row in rows}
+
+
+def lock_by_uids(connection: Connection, sop_instance_uids: Sequence[str]) -> list[Instance]:
+    """Those instances that are known, each row held until the transaction ends; by their numbers."""
+    rows = connection.execute(
+        _SELECT + " WHERE sop_instance_uid = ANY(%s) ORDER BY instance_id FOR UPDATE",
+        (list(sop_instance_uids),),
+    )
+    return [_instance(row) for row in rows]
 
 
 def newest(connection: Connection, limit: int) -> list[Instance]:

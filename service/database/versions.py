@@ -9,6 +9,7 @@ from enum import StrEnum
 from psycopg.rows import DictRow
 
 from service.database import instances, ledger, outbox
+from service.database.delivery import deliveries
 from service.database.pool import Connection
 from service.errors import RecordNotFoundError
 from service.records import Instance, InstanceState, LedgerEvent
@@ -108,8 +109,13 @@ def replace(connection: Connection, instance_id: int, version: Version, detail: 
         instance_id: Of the photograph.
         version: What it is from now on.
         detail: For the ledger.
+
+    Raises:
+        RecordNotFoundError: A rejection note took it back.
     """
     before = instances.lock(connection, instance_id)
+    if before.state is InstanceState.WITHDRAWN:
+        raise RecordNotFoundError(f"{before.sop_instance_uid} was taken back by a rejection note")
     connection.execute(
         "INSERT INTO instance_version (instance_id, version, sha256, size_bytes, transfer_syntax_uid,"
         " study_instance_uid, series_instance_uid, patient_id, issuer_of_patient_id)"
@@ -128,9 +134,9 @@ def replace(connection: Connection, instance_id: int, version: Version, detail: 
     )  # fmt: skip
     connection.execute(
         "UPDATE delivery SET state = 'dead', claimed_until = NULL,"
-        " last_error = 'the photograph was corrected'"
+        " last_error = %s"
         " WHERE instance_id = %s AND state = 'pending'",
-        (instance_id,),
+        (deliveries.CORRECTED, instance_id),
     )
     connection.execute(
         "UPDATE dead_letter SET resolved_at = now() WHERE instance_id = %s AND resolved_at IS NULL",

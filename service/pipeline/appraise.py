@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from service.appraisal.appraiser import Appraised
 from service.codecs.pool import shared_pool
 from service.config import Settings
-from service.database import appraisals, instances, pictures
+from service.database import appraisals, instances, pictures, rejections
 from service.database.delivery import deliveries
 from service.database.pool import transaction
 from service.pictures.encode import encode_jpeg, encode_png
@@ -20,7 +20,7 @@ from service.pipeline.deadline import still_wanted
 from service.pipeline.gpu import appraiser_of, memory_budget, needed_bytes
 from service.pipeline.origin import kept_reason
 from service.pipeline.progress import appraised, kept
-from service.records import AppraisalStatus, LedgerEvent, PictureEncoding
+from service.records import AppraisalStatus, InstanceState, LedgerEvent, PictureEncoding
 from service.steps import APPRAISE
 from service.storage.local import InstanceStore
 
@@ -49,6 +49,8 @@ def appraise(context: Context, instance_id: int) -> None:
     with transaction(context.pool) as connection:
         instance = instances.get(connection, instance_id)
         is_known_result = deliveries.is_result(connection, instance.sop_instance_uid)
+        if rejections.withdraw_if_rejected(connection, instance):
+            return  # the note and the photograph came at the same moment
     content = context.store.read(instance.sha256)
     derived_too = {instance.calling_ae_title, "*"} & set(context.settings.appraise_derived_from)
     reason = kept_reason(content, is_known_result=is_known_result, derived_too=bool(derived_too))
@@ -60,8 +62,9 @@ def appraise(context: Context, instance_id: int) -> None:
     outcome = made.outcome
     difference_map_sha256 = keep_map(context.store, outcome)
     with transaction(context.pool) as connection:
-        if instances.lock(connection, instance_id).version != instance.version:
-            return  # corrected meanwhile: its new version is appraised by a message of its own
+        now = instances.lock(connection, instance_id)
+        if now.version != instance.version or now.state is InstanceState.WITHDRAWN:
+            return  # corrected meanwhile: its new version is appraised by a message of its own; or taken back
         still_wanted()
         appraisals.save(
             connection,

@@ -206,6 +206,8 @@ def _bury(connection: Connection, step: Step, subject_id: int, error: str, trace
         instance_id = deliveries.get(connection, subject_id).instance_id
         deliveries.mark_dead(connection, subject_id, error)
     instance = instances.lock(connection, instance_id)
+    if instance.state is InstanceState.WITHDRAWN:
+        return  # taken back meanwhile: nobody waits for it
     instances.set_state(connection, instance_id, InstanceState.DEAD)
     dead_letters.add(connection, instance_id=instance_id, step=step.task, error=error, traceback=trace)
     ledger.append(

@@ -8,6 +8,7 @@ from service.errors import ModelError, SemblanceError
 from service.pipeline.appraise import appraised_by_method, keep_map
 from service.pipeline.celery_app import errand
 from service.pipeline.context import Context
+from service.records import InstanceState
 from service.steps import REAPPRAISE, REPORT_AGAIN
 
 
@@ -27,6 +28,11 @@ def reappraise(context: Context, instance_id: int) -> None:
         instance = instances.get(connection, instance_id)
         wanted = reappraisals.open_phases(connection, instance_id)
     if not wanted:
+        return
+    if instance.state is InstanceState.WITHDRAWN:
+        with transaction(context.pool) as connection:
+            for phase in wanted:
+                reappraisals.mark_failed(connection, instance_id, phase, "taken back", 1)
         return
     most = context.settings.step_max_attempts
     try:

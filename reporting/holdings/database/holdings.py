@@ -24,6 +24,8 @@ from service.database.pool import Connection
 _MOST_ATTEMPTS = 5  # at reading a header whose bytes cannot be had
 _MOST_REMARKS = 20  # on one header
 
+_HIDING = 1212501060  # taken whole by hide_held (migration 0160), so that nothing is added to what it empties
+
 _COLUMNS = ", ".join(field.name for field in fields(HeldInstance))
 _SELECT = f"SELECT {_COLUMNS} FROM held_instance"  # noqa: S608 -- constant
 
@@ -41,12 +43,18 @@ def queue_result(connection: Connection, *, sop_instance_uid: str, sha256: str, 
 
 def take_pending(connection: Connection, limit: int) -> list[PendingHolding]:
     """Take instances to be indexed, held until the transaction ends; waits for what others hold."""
+    connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (_HIDING,))
     rows = connection.execute(
         "SELECT sop_instance_uid, sha256, instance_id, is_result FROM held_pending WHERE attempts < %s"
         " ORDER BY sop_instance_uid LIMIT %s FOR UPDATE",
         (_MOST_ATTEMPTS, limit),
     )
     return [PendingHolding(**row) for row in rows]
+
+
+def hide(connection: Connection, sop_instance_uids: Sequence[str]) -> None:
+    """Have instances found and retrieved no more; what else is in their studies is indexed anew."""
+    connection.execute("SELECT hide_held(%s)", (list(sop_instance_uids),))
 
 
 def pending(connection: Connection) -> int:

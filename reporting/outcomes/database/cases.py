@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
 from datetime import date
 from uuid import UUID
 
@@ -92,10 +92,23 @@ def save(connection: Connection, case: ProcedureCase) -> ProcedureCase | None:
     made = replace(case, version=1 if current is None else current.version + 1)
     if current is not None and not made.reason:
         made = replace(made, reason="changed in its source")
-    values = asdict(made)
     marks = ", ".join(f"%({name})s" for name in _FIELDS)
-    connection.execute(f"INSERT INTO procedure_case ({_COLUMNS}) VALUES ({marks})", values)  # noqa: S608
+    connection.execute(f"INSERT INTO procedure_case ({_COLUMNS}) VALUES ({marks})", _values(made))  # noqa: S608
     return made
+
+
+def add_new(connection: Connection, added: Iterable[ProcedureCase]) -> None:
+    """Save the first versions of cases, many at once; a case that is there stays as it is."""
+    marks = ", ".join(f"%({name})s" for name in _FIELDS)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO procedure_case ({_COLUMNS}) VALUES ({marks}) ON CONFLICT DO NOTHING",  # noqa: S608
+            [_values(replace(each, version=1)) for each in added],
+        )
+
+
+def _values(case: ProcedureCase) -> dict[str, object]:
+    return {name: getattr(case, name) for name in _FIELDS}
 
 
 def differs(one: ProcedureCase, other: ProcedureCase) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
+from psycopg.rows import tuple_row
+
 from reporting.outcomes.pairing import Decision
 from reporting.outcomes.records import Conflict, ConflictKind, DecidedBy, ProcedureCase, Role
 from reporting.outcomes.states import WindowState
@@ -68,16 +70,14 @@ class NewRole:
 
 def set_roles(connection: Connection, roles: Sequence[NewRole], author: str) -> None:
     """Say which photographs windows have from now on."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO photograph_role"
-            " (case_id, window_name, role, instance_id, decided_by, reason, author)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-            [
+    if not roles:
+        return
+    columns = "case_id, window_name, role, instance_id, decided_by, reason, author"
+    with connection.cursor() as cursor, cursor.copy(f"COPY photograph_role ({columns}) FROM STDIN") as copy:
+        for r in roles:
+            copy.write_row(
                 (r.case_id, r.window, r.role.value, r.instance_id, r.decided_by.value, r.reason, author)
-                for r in roles
-            ],
-        )
+            )
 
 
 def decisions_of(connection: Connection, case_ids: Sequence[UUID]) -> dict[UUID, dict[str, Decision]]:
@@ -117,6 +117,12 @@ def set_conflicts(
         case_ids: All of the cases.
         found: Case and conflict by the conflict's id.
     """
+    connection.execute(
+        "DELETE FROM outcome_open_conflict WHERE case_id = ANY(%s) AND conflict_id <> ALL(%s)",
+        (list(case_ids), list(found)),
+    )
+    if not found:
+        return
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO pairing_conflict"
@@ -130,10 +136,6 @@ def set_conflicts(
                 for name, (case_id, conflict) in found.items()
             ],
         )  # fmt: skip
-    connection.execute(
-        "DELETE FROM outcome_open_conflict WHERE case_id = ANY(%s) AND conflict_id <> ALL(%s)",
-        (list(case_ids), list(found)),
-    )
     connection.execute(
         "INSERT INTO outcome_open_conflict (conflict_id, case_id)"
         " SELECT * FROM unnest(%s::uuid[], %s::uuid[]) ON CONFLICT DO NOTHING",
@@ -191,28 +193,43 @@ class NewState:
     reason: str
 
 
+_STATE = "case_id, window_name, procedure_code, performed_on, site, surgeon, state, reason"
+
+
 def set_states(connection: Connection, case_ids: Sequence[UUID], states: Sequence[NewState]) -> None:
-    """Say what every window of some cases has; what is said of no more is gone."""
-    connection.execute(
-        "DELETE FROM outcome_state WHERE case_id = ANY(%s)"
-        " AND (case_id, window_name) NOT IN (SELECT * FROM unnest(%s::uuid[], %s::text[]))",
-        (list(case_ids), [each.case.case_id for each in states], [each.window for each in states]),
+    """Say what every window of some cases has; what is said of no more is gone.
+
+    Args:
+        connection: In a transaction that holds the persons.
+        case_ids: All of the cases.
+        states: Of each of their windows after the operation.
+    """
+    rows = connection.cursor(row_factory=tuple_row).execute(
+        f"SELECT {_STATE} FROM outcome_state WHERE case_id = ANY(%s)",  # noqa: S608 -- constant
+        (list(case_ids),),
     )
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO outcome_state AS was (case_id, window_name, procedure_code, performed_on, site,"
-            " surgeon, state, reason) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
-            " ON CONFLICT (case_id, window_name) DO UPDATE SET procedure_code = EXCLUDED.procedure_code,"
-            " performed_on = EXCLUDED.performed_on, site = EXCLUDED.site, surgeon = EXCLUDED.surgeon,"
-            " state = EXCLUDED.state, reason = EXCLUDED.reason WHERE was.* IS DISTINCT FROM EXCLUDED.*",
-            [
-                (
-                    each.case.case_id, each.window, each.case.code, each.case.performed_on, each.case.site,
-                    each.case.surgeon, each.state.value, each.reason,
-                )
-                for each in states
-            ],
-        )  # fmt: skip
+    there = {row[:2]: row for row in rows}
+    now = {(row := _state_row(each))[:2]: row for each in states}
+    gone = [name for name, row in there.items() if now.get(name) != row]
+    new = [row for name, row in now.items() if there.get(name) != row]
+    if gone:
+        connection.execute(
+            "DELETE FROM outcome_state WHERE (case_id, window_name) IN"
+            " (SELECT * FROM unnest(%s::uuid[], %s::text[]))",
+            ([case_id for case_id, _ in gone], [window for _, window in gone]),
+        )
+    if new:
+        with connection.cursor() as cursor, cursor.copy(f"COPY outcome_state ({_STATE}) FROM STDIN") as copy:
+            for row in new:
+                copy.write_row(row)
+
+
+def _state_row(new: NewState) -> tuple[UUID, str, str, date, str, str, str, str]:
+    case = new.case
+    return (
+        case.case_id, new.window, case.code, case.performed_on, case.site, case.surgeon, new.state.value,
+        new.reason,
+    )  # fmt: skip
 
 
 def instance_ids(connection: Connection, sop_instance_uids: Sequence[str]) -> dict[str, int]:

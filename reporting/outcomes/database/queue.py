@@ -69,6 +69,14 @@ def take(connection: Connection, outcome_patient_id: int, limit: int = 100) -> l
     return [PatientDue(**row) for row in rows]
 
 
+def hold_persons(connection: Connection, persons: Iterable[str]) -> None:
+    """Hold persons, named by logical ids, until the transaction ends; in one order, whatever was given."""
+    connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended(name, 142)) FROM unnest(%s::text[]) AS name",
+        (sorted(set(persons)),),
+    )
+
+
 def mark_paired(connection: Connection, taken: Sequence[PatientDue]) -> None:
     """Note up to which revision patients' pairs are made."""
     connection.execute(

@@ -15,10 +15,11 @@ from reporting.fhir.results import AUTHOR
 from reporting.outcomes.database import changes, pairs, photographs, queue
 from reporting.outcomes.database import phases as phase_rows
 from reporting.outcomes.database.changes import KnownChange
-from reporting.outcomes.database.pairs import NewRole, NewState
+from reporting.outcomes.database.pairs import NewRole, NewState, RoleRow
 from reporting.outcomes.following.gather import Dossier, decisions, gather, today, windows_by_code
 from reporting.outcomes.following.judge import CaseOutcome, Made, judge
 from reporting.outcomes.hints import hint_of
+from reporting.outcomes.patients import persons_standing
 from reporting.outcomes.records import DecidedBy, RegionOutcome, Role, WhyNot
 from service.appraisal.repeatability import Repeatability, find_repeatability, repeatability_places
 from service.config import Settings
@@ -95,7 +96,7 @@ def pair_patients(context: Context, outcome_patient_id: int) -> None:
         follow(connection, context.settings, first=outcome_patient_id)
 
 
-def follow(connection: Connection, settings: Settings, *, first: int = 0, limit: int = 100) -> int:
+def follow(connection: Connection, settings: Settings, *, first: int = 0, limit: int = 200) -> int:
     """Make the pairs of patients that are behind; returns of how many.
 
     Args:
@@ -107,9 +108,11 @@ def follow(connection: Connection, settings: Settings, *, first: int = 0, limit:
     taken = queue.take(connection, first, limit)
     if not taken:
         return 0
-    dossiers = gather(connection, [each.patient for each in taken])
-    for name in sorted(dossier.person.patient for dossier in dossiers):
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 142))", (name,))
+    patients = [each.patient for each in taken]
+    queue.hold_persons(
+        connection, persons_standing(connection, patients)
+    )  # then read: nobody else changes it
+    dossiers = gather(connection, patients)
     decided, day = decisions(connection, dossiers), today(connection)
     windows = windows_by_code(connection)
     found = [
@@ -156,13 +159,16 @@ def _save(connection: Connection, found: Sequence[CaseOutcome]) -> None:
 
 def _save_roles(connection: Connection, found: Sequence[CaseOutcome]) -> None:
     """Write down roles that differ from those there are."""
-    before = pairs.roles_of(connection, [each.case.case_id for each in found])
+    before: dict[UUID, dict[str, RoleRow]] = {}
+    for (of_case, name), row in pairs.roles_of(connection, [each.case.case_id for each in found]).items():
+        before.setdefault(of_case, {})[name] = row
     new: list[NewRole] = []
     for each in found:
         case_id = each.case.case_id
+        earlier = before.get(case_id, {})
         now = {assigned.window.name: assigned for assigned in each.assigned}
         for name, assigned in now.items():
-            was = before.get((case_id, name))
+            was = earlier.get(name)
             if was and (was.instance_id, was.decided_by) == (assigned.instance_id, assigned.decided_by):
                 continue
             new.append(
@@ -184,8 +190,8 @@ def _save_roles(connection: Connection, found: Sequence[CaseOutcome]) -> None:
                 decided_by=DecidedBy.RULE,
                 reason="no photograph can be used any more",
             )
-            for (of_case, name), was in before.items()
-            if of_case == case_id and name not in now and was.instance_id is not None
+            for name, was in earlier.items()
+            if name not in now and was.instance_id is not None
         ]
     pairs.set_roles(connection, new, AUTHOR)
 
@@ -202,9 +208,7 @@ def _save_changes(connection: Connection, found: Sequence[CaseOutcome]) -> None:
         case = outcome.case
         if versions.get(case.case_id, case.version) < case.version:
             changes.follow_case(connection, case)
-            behind |= {
-                (k.change_id, k.case_id, k.window) for k in known.values() if k.case_id == case.case_id
-            }
+            behind |= {name[:3] for name in known if name[1] == case.case_id}
         for made in outcome.made:
             for region in made.regions:
                 name = (made.new.change_id, case.case_id, made.new.window, region.region.value)

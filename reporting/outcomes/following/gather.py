@@ -46,42 +46,66 @@ def gather(connection: Connection, patients: Sequence[str]) -> list[Dossier]:
     everyone = [each for person in persons for each in person.everyone]
     rows = photographs.of_patients(connection, everyone)
     found = appraisals.for_instances(connection, [row.instance_id for row in rows])
-    names = [observation_id_of(str(s.appraisal.appraisal_id)) for saved in found.values() for s in saved]
-    withdrawn = photographs.withdrawn_of(connection, names)
-    known = cases.of_patients(connection, everyone)
-    made = []
-    for person in persons:
-        own = [row for row in rows if row.patient in person.everyone]
-        results = {
-            row.instance_id: _results(person, row, found.get(row.instance_id, []), withdrawn) for row in own
-        }
-        made.append(
-            Dossier(
-                person=person,
-                cases=tuple(
-                    replace(case, patient=person.patient, born_on=case.born_on or person.born_on)
-                    for case in known
-                    if case.patient in person.everyone
-                ),
-                photographs=tuple(
-                    _facts(person, row, found.get(row.instance_id, []), results[row.instance_id])
-                    for row in own
-                ),
-                results=results,
-            )
-        )
-    return made
+    names = {
+        each.appraisal.appraisal_id: observation_id_of(str(each.appraisal.appraisal_id))
+        for saved in found.values()
+        for each in saved
+    }
+    shared = _Shared(
+        saved=found, names=names, withdrawn=photographs.withdrawn_of(connection, list(names.values()))
+    )
+    by_patient: dict[str, list[PhotographRow]] = {}
+    for row in rows:
+        by_patient.setdefault(row.patient, []).append(row)
+    known: dict[str, list[ProcedureCase]] = {}
+    for case in cases.of_patients(connection, everyone):
+        known.setdefault(case.patient, []).append(case)
+    return [_dossier(person, by_patient, known, shared) for person in persons]
 
 
-def _results(
-    person: Person, row: PhotographRow, saved: Sequence[SavedAppraisal], withdrawn: set[str]
-) -> dict[str, ResultSide]:
+@dataclass(frozen=True, kw_only=True)
+class _Shared:
+    """Read for all persons at once."""
+
+    saved: Mapping[int, Sequence[SavedAppraisal]]  # by instance; the newest first
+    names: Mapping[UUID, str]  # logical id of the Observation of each
+    withdrawn: set[str]  # of those
+
+
+def _dossier(
+    person: Person,
+    by_patient: Mapping[str, Sequence[PhotographRow]],
+    known: Mapping[str, Sequence[ProcedureCase]],
+    shared: _Shared,
+) -> Dossier:
+    own = [row for each in person.everyone for row in by_patient.get(each, ())]
+    own.sort(key=lambda row: row.instance_id)
+    results = {row.instance_id: _results(person, row, shared) for row in own}
+    operations = [
+        case
+        if case.patient == person.patient and case.born_on
+        else replace(case, patient=person.patient, born_on=case.born_on or person.born_on)
+        for each in person.everyone
+        for case in known.get(each, ())
+    ]
+    return Dossier(
+        person=person,
+        cases=tuple(sorted(operations, key=lambda case: (case.performed_on, case.case_id))),
+        photographs=tuple(
+            _facts(person, row, shared.saved.get(row.instance_id, ()), results[row.instance_id])
+            for row in own
+        ),
+        results=results,
+    )
+
+
+def _results(person: Person, row: PhotographRow, shared: _Shared) -> dict[str, ResultSide]:
     """The newest result of each method, weights and settings."""
     results: dict[str, ResultSide] = {}
     if row.acquired_on is None:
         return results
-    for each in saved:  # newest first
-        observation_id = observation_id_of(str(each.appraisal.appraisal_id))
+    for each in shared.saved.get(row.instance_id, ()):
+        observation_id = shared.names[each.appraisal.appraisal_id]
         results.setdefault(
             each.appraisal.method.phase,
             ResultSide(
@@ -91,7 +115,7 @@ def _results(
                 acquired_on=row.acquired_on,
                 acquired_at=row.acquired_at,
                 made_at=each.created_at,
-                withdrawn=observation_id in withdrawn,
+                withdrawn=observation_id in shared.withdrawn,
                 observation_id=observation_id,
             ),
         )

@@ -52,6 +52,16 @@ class CaseOutcome:
     invalid: Mapping[str, WhyNot]  # why changes of a window that are there no longer count
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Looked:
+    """One case, where photographs of it are looked for, and which lie there."""
+
+    case: ProcedureCase
+    windows: Sequence[Window]
+    inside: Mapping[str, Sequence[PhotographFacts]]  # by name of the window
+    today: date
+
+
 def judge(
     dossier: Dossier,
     *,
@@ -93,15 +103,22 @@ def _judge_case(
     today: date,
 ) -> CaseOutcome:
     others = [each for each in dossier.cases if each.case_id != case.case_id]
+    looked = _Looked(
+        case=case,
+        windows=windows,
+        inside={each.name: _inside(dossier, case, each) for each in windows},
+        today=today,
+    )
     paired = pair(case, dossier.photographs, windows, others, decisions.get(case.case_id))
     stop = None if case.active and case.consent else _stopped(case)
+    filled = {each.window.name: each for each in paired.assigned}
     before = next((each for each in paired.assigned if each.window.role is Role.PRE), None)
     made: list[Made] = []
     wanted: list[tuple[int, str]] = []
     states: list[tuple[str, WindowState, str]] = []
     invalid: dict[str, WhyNot] = {}
     for window in (each for each in windows if each.role is Role.POST):
-        after = next((each for each in paired.assigned if each.window is window), None)
+        after = filled.get(window.name)
         why: WhyNot | None = stop[1] if stop else None
         own: list[Made] = []
         if not stop and before and after:
@@ -110,13 +127,11 @@ def _judge_case(
             )
             wanted += again
         made += own
-        invalid[window.name] = why or _lost(dossier, case, window)
+        invalid[window.name] = why or _lost(looked.inside[window.name])
         if stop:
             state, reason = stop[0], ""
         else:
-            state, reason = _state(
-                dossier, case, window, windows, paired=paired, made=own, why=why, today=today
-            )
+            state, reason = _state(looked, window, paired=paired, made=own, why=why)
         states.append((window.name, state, reason))
     return CaseOutcome(
         case=case,
@@ -197,9 +212,8 @@ def _made(
     return Made(new=new, regions=change_of(before, after, repeatability(method)))
 
 
-def _lost(dossier: Dossier, case: ProcedureCase, window: Window) -> WhyNot:
+def _lost(inside: Sequence[PhotographFacts]) -> WhyNot:
     """Why earlier changes of a window without one now no longer count."""
-    inside = _inside(dossier, case, window)
     return WhyNot.WITHDRAWN if any(each.withdrawn for each in inside) else WhyNot.SUPERSEDED
 
 
@@ -212,43 +226,35 @@ def _inside(dossier: Dossier, case: ProcedureCase, window: Window) -> list[Photo
 
 
 def _state(
-    dossier: Dossier,
-    case: ProcedureCase,
-    window: Window,
-    windows: Sequence[Window],
-    *,
-    paired: Pairing,
-    made: Sequence[Made],
-    why: WhyNot | None,
-    today: date,
+    looked: _Looked, window: Window, *, paired: Pairing, made: Sequence[Made], why: WhyNot | None
 ) -> tuple[WindowState, str]:
     """What a window after the operation has, and the reason where there is one to say."""
     if any(_face_counts(each) for each in made):
         return WindowState.PAIRED, ""
     if made or why in (WhyNot.OTHER_METHOD, WhyNot.WRONG_ORDER, WhyNot.OTHER_PATIENT):
         return WindowState.NOT_COMPARABLE, (why or WhyNot.NOT_SCORED).value
-    pre = [each for each in windows if each.role is Role.PRE]
+    pre = [each for each in looked.windows if each.role is Role.PRE]
     filled = {each.window.name for each in paired.assigned}
     for looked_in, missing in ((pre, WindowState.MISSING_BEFORE), ([window], WindowState.MISSING_AFTER)):
         if not any(each.name in filled for each in looked_in):
-            return _missing(dossier, case, looked_in, paired, today) or (missing, "")
+            return _missing(looked, looked_in, paired) or (missing, "")
     return WindowState.NOT_COMPARABLE, why.value if why else ""
 
 
-def _missing(
-    dossier: Dossier, case: ProcedureCase, looked_in: Sequence[Window], paired: Pairing, today: date
-) -> tuple[WindowState, str] | None:
+def _missing(looked: _Looked, looked_in: Sequence[Window], paired: Pairing) -> tuple[WindowState, str] | None:
     """Why windows have no photograph, beyond that there is none; None when there is none."""
     waiting = [each for each in paired.conflicts if each.window is None or each.window in looked_in]
     if waiting:
         return WindowState.UNDECIDED, waiting[0].kind.value
-    inside = [each for one in looked_in for each in _inside(dossier, case, one)]
+    inside = [each for one in looked_in for each in looked.inside[one.name]]
     if any(each.withdrawn for each in inside):
         return WindowState.WITHDRAWN, ""
     rejected = next((each.reasons[0] for each in inside if each.reasons), "")
     if rejected:
         return WindowState.REJECTED, rejected
-    return None if all(is_due(one, case, today) for one in looked_in) else (WindowState.NOT_DUE, "")
+    if all(is_due(one, looked.case, looked.today) for one in looked_in):
+        return None
+    return WindowState.NOT_DUE, ""
 
 
 def _face_counts(made: Made) -> bool:

@@ -105,9 +105,9 @@ def write_world(connection: Connection, world: World) -> int:
         "DELETE FROM held_pending WHERE sop_instance_uid = ANY(%s)", ([each["uid"] for each in photographs],)
     )
     _begin_phases(connection, world)
-    for case in _cases(world):
-        cases.save(connection, case)
-    queue.touch(connection, [each["logical"] for each in photographs] + [c.patient for c in _cases(world)])
+    operations = list(_cases(world))
+    cases.add_new(connection, operations)
+    queue.touch(connection, [each["logical"] for each in photographs] + [c.patient for c in operations])
     return written
 
 

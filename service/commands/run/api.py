@@ -29,6 +29,7 @@ def run(settings: Settings) -> None:
         commit, journal, indexer = GroupCommit(settings), Journal(pool), Indexer(pool, store)
         admission = Admission(_without_users(settings), pool)
         ingest = Ingest(
+            settings=settings,
             store=store,
             pool=pool,
             commit=commit,

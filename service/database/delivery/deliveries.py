@@ -16,6 +16,11 @@ _COLUMNS = (
     "delivery_id, instance_id, appraisal_id, destination, sop_class_uid, sop_instance_uid, sha256, state,"
     " attempts, next_attempt_at, last_error"
 )
+# Why a delivery is given up for good: what it would bring is no more so.
+CORRECTED = "the photograph was corrected"
+REJECTED = "a rejection note took it back"
+TAKEN_BACK = (CORRECTED, REJECTED)
+
 _SELECT = f"SELECT {_COLUMNS} FROM delivery"  # noqa: S608 -- constant
 
 
@@ -154,11 +159,11 @@ def mark_dead(connection: Connection, delivery_id: int, error: str) -> None:
 
 
 def revive(connection: Connection, instance_id: int) -> list[int]:
-    """Make an instance's dead deliveries pending again; returns their ids."""
+    """Make an instance's dead deliveries pending again, but for what was taken back; returns their ids."""
     rows = connection.execute(
         "UPDATE delivery SET state = 'pending', attempts = 0, next_attempt_at = now()"
-        " WHERE instance_id = %s AND state = 'dead' RETURNING delivery_id",
-        (instance_id,),
+        " WHERE instance_id = %s AND state = 'dead' AND last_error <> ALL(%s) RETURNING delivery_id",
+        (instance_id, list(TAKEN_BACK)),
     )
     return [int(row["delivery_id"]) for row in rows]
 

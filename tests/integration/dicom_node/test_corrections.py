@@ -38,7 +38,7 @@ def send(settings: Settings, pool: Pool, store: InstanceStore) -> Iterator[Send]
     """Hands an object in by STOW-RS, which goes the way of C-STORE; answers the HTTP status."""
     api = make_api(settings.model_copy(update={"api_port": 8080}))
     commit = GroupCommit(settings)
-    ingest = Ingest(store=store, pool=pool, commit=commit, journal=Journal(pool))
+    ingest = Ingest(settings=settings, store=store, pool=pool, commit=commit, journal=Journal(pool))
     http = Http(dicomweb_app(api, StowReceiver(api.settings, ingest).begin))
 
     def run(ds: Dataset) -> int:

@@ -62,6 +62,20 @@ def ask(port: int, action: Dataset, reports: Reports | None = None) -> tuple[int
     return status.Status, association
 
 
+def release_when_reported(association: Association, pool: Pool) -> None:
+    """Release only once the node has its answer: who releases first may not answer any more (PS3.8 9.2)."""
+
+    def reported() -> bool:
+        with transaction(pool) as connection:
+            row = connection.execute(
+                "SELECT count(*) AS waiting FROM commitment_request WHERE reported_at IS NULL"
+            ).fetchone()
+        return row is not None and row["waiting"] == 0
+
+    wait_until(reported, timeout_s=60, what="the answer to the report")
+    association.release()
+
+
 @pytest.fixture
 def camera() -> Iterator[tuple[Destination, Reports]]:
     """A sender that is called back."""
@@ -84,8 +98,8 @@ def test_a_request_is_the_manifest_of_its_study(node: Node, pool: Pool) -> None:
         assert instance is not None
         note_received(connection, [instance.instance_id])
     status, association = ask(node.port, information(kept, never), queue.Queue())
-    association.release()
     assert status == 0x0000
+    release_when_reported(association, pool)
     with transaction(pool) as connection:
         study = studies.find(connection, kept.StudyInstanceUID)
     assert study is not None
@@ -100,7 +114,7 @@ def test_report_on_the_same_association(node: Node, pool: Pool) -> None:
     status, association = ask(node.port, action, reports)
     assert status == 0x0000
     event_type, report = reports.get(timeout=60)
-    association.release()
+    release_when_reported(association, pool)
     assert event_type == 2
     assert report.TransactionUID == action.TransactionUID
     assert [i.ReferencedSOPInstanceUID for i in report.ReferencedSOPSequence] == [kept.SOPInstanceUID]
@@ -156,7 +170,7 @@ def test_bytes_that_rotted_are_not_committed(node: Node, pool: Pool, store: Inst
     reports: Reports = queue.Queue()
     _, association = ask(node.port, information(kept), reports)
     event_type, report = reports.get(timeout=60)
-    association.release()
+    release_when_reported(association, pool)
     assert (event_type, report.FailedSOPSequence[0].FailureReason) == (2, 0x0110)
 
 

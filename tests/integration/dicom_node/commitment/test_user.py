@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, Secondar
 from pynetdicom import AE, build_role, evt
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.events import Event
 
 from dicom_node.acceptor.scp import Node
@@ -50,6 +53,7 @@ class Pacs:
     def __init__(self, *, commits: bool, calls_back: bool) -> None:
         self.commits, self.calls_back = commits, calls_back
         self.node_port = 0
+        self.answers: queue.Queue[int | None] = queue.Queue()  # to its reports
         ae = AE(ae_title="PACS")
         ae.add_supported_context(SecondaryCaptureImageStorage, ExplicitVRLittleEndian)
         ae.add_supported_context(PUSH_MODEL, ImplicitVRLittleEndian)
@@ -64,7 +68,7 @@ class Pacs:
         threading.Thread(target=self.report, args=(event.assoc, event.action_information)).start()
         return 0x0000, None
 
-    def report(self, association: object, action: Dataset) -> None:
+    def report(self, association: Association, action: Dataset) -> None:
         information = Dataset()
         information.TransactionUID = action.TransactionUID
         if self.commits:
@@ -79,7 +83,8 @@ class Pacs:
             association = ae.associate(
                 "127.0.0.1", self.node_port, ext_neg=[build_role(PUSH_MODEL, scp_role=True)]
             )
-        association.send_n_event_report(information, event_type, PUSH_MODEL, WELL_KNOWN_INSTANCE)
+        status, _ = association.send_n_event_report(information, event_type, PUSH_MODEL, WELL_KNOWN_INSTANCE)
+        self.answers.put(status.get("Status"))
         if self.calls_back:
             association.release()
 
@@ -138,6 +143,25 @@ def test_what_is_committed_closes_the_ledger(
             lambda: state(pool, delivery_id) is DeliveryState.COMMITTED, timeout_s=60, what="the commitment"
         )
     assert last_event(pool) is LedgerEvent.COMMITTED
+    pacs.server.shutdown()
+
+
+def test_the_association_is_not_released_before_the_report_is_answered(
+    quick: Settings, pool: Pool, store: InstanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = DIMSEServiceProvider.send_msg
+
+    def send_late(self: DIMSEServiceProvider, primitive: Any, context_id: int) -> None:
+        if isinstance(primitive, N_EVENT_REPORT) and primitive.MessageIDBeingRespondedTo is not None:
+            threading.Event().wait(0.3)  # time enough to ask for release
+        send(self, primitive, context_id)
+
+    monkeypatch.setattr(DIMSEServiceProvider, "send_msg", send_late)
+    pacs = Pacs(commits=True, calls_back=False)
+    chosen = quick.model_copy(update={"destinations": (pacs.destination(),)})
+    with running(chosen, pool, store) as node:
+        deliver(Context(settings=chosen, pool=pool, store=store), due_delivery(node, pool, store, "pacs"))
+        assert pacs.answers.get(timeout=60) == 0x0000
     pacs.server.shutdown()
 
 

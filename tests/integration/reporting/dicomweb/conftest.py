@@ -115,7 +115,7 @@ def api(settings: Settings) -> Iterator[Api]:
 def ingest(api: Api) -> Iterator[Ingest]:
     """The way in."""
     commit, journal = GroupCommit(api.settings), Journal(api.pool)
-    yield Ingest(store=api.store, pool=api.pool, commit=commit, journal=journal)
+    yield Ingest(settings=api.settings, store=api.store, pool=api.pool, commit=commit, journal=journal)
     commit.close()
 
 
