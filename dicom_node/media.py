@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
 from dicom_node.encoding.statuses import StoreStatus
@@ -66,6 +67,42 @@ def import_files(
     Raises:
         DatabaseUnavailableError: The message could not be kept. What came in is in the ledger.
     """
+    sources = ((path, None) for path in _dicom_files(paths))
+    for path in paths:
+        yield from _without_any(path)
+    yield from _import(settings, pool, store, sources, medium)
+
+
+def import_made(
+    settings: Settings,
+    pool: Pool,
+    store: InstanceStore,
+    made: Iterable[tuple[Path, bytes]],
+    medium: Medium,
+) -> Iterator[Taken]:
+    """Take in objects that were made of files; else as ``import_files``.
+
+    Args:
+        settings: Of the command.
+        pool: To the database.
+        store: Where instances are kept.
+        made: Each file with the Part 10 object made of it.
+        medium: Where the files come from.
+
+    Raises:
+        DatabaseUnavailableError: The message could not be kept. What came in is in the ledger.
+    """
+    yield from _import(settings, pool, store, made, medium)
+
+
+def _import(
+    settings: Settings,
+    pool: Pool,
+    store: InstanceStore,
+    sources: Iterable[tuple[Path, bytes | None]],
+    medium: Medium,
+) -> Iterator[Taken]:
+    """Take in Part 10 objects: the bytes given, or those of the file."""
     commit, journal = GroupCommit(settings), Journal(pool)
     receiver = StowReceiver(
         settings,
@@ -81,10 +118,8 @@ def import_files(
     journal.start()
     taken: list[str] = []
     try:
-        for path in paths:
-            yield from _without_any(path)
-        for path in _dicom_files(paths):
-            found = _take(receiver, path, medium)
+        for path, content in sources:
+            found = _take(receiver, path, medium, content)
             if not found.error:
                 taken.append(found.sop_instance_uid)
             yield found
@@ -117,10 +152,10 @@ def _may_be_dicom(path: Path) -> bool:
         return True
 
 
-def _take(receiver: StowReceiver, path: Path, medium: Medium) -> Taken:
+def _take(receiver: StowReceiver, path: Path, medium: Medium, content: bytes | None) -> Taken:
     intake = receiver.begin(medium.user, "", "")
     try:
-        with path.open("rb") as source:
+        with path.open("rb") if content is None else BytesIO(content) as source:
             while chunk := source.read(_CHUNK_BYTES):
                 intake.write(chunk)
     except OSError as exc:

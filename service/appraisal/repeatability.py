@@ -26,6 +26,7 @@ class RegionRepeatability:
     smallest_detectable_change: float  # 95 %
     icc: float  # ICC(1) of a single photograph
     photographs: int
+    people: int = 0  # they are of; 0 in figures made before people were counted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,23 @@ Label = Annotated[str, typer.Option(help="Of the medium; none: where it is.")]
 def import_command(
     paths: Annotated[list[Path], typer.Argument(help="DICOM files, and folders of them.", exists=True)],
     *,
+    worklist: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV that says whose the JPEG files of the one folder are; they become DICOM objects.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    issuer: Annotated[str, typer.Option(help="Who gave the worklist's Patient IDs.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Of a worklist: take nothing, say what would be taken.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Of a worklist: CSV of what became of every row and file.", show_default=False),
+    ] = None,
     medium: MediumOption = Medium.URI,
     label: Label = "",
     by: By = "",
@@ -41,8 +58,26 @@ def import_command(
 ) -> None:
     """Take photographs in from media, as if a camera had sent them; the audit trail says so.
 
-    Example: `semblance import /media/usb --medium usb --label "camera 3"`.
+    Example: `semblance import /media/usb --medium usb --label "camera 3"`. JPEG files with a worklist
+    (columns file, patient, study, date, view): `semblance import photos/ --worklist list.csv --dry-run`.
     """
+    if worklist is not None:
+        if len(paths) != 1 or not paths[0].is_dir():
+            raise typer.BadParameter("a worklist is of one folder")
+        from service.commands.worklist import import_worklist
+
+        import_worklist(
+            paths[0],
+            worklist,
+            issuer=issuer,
+            dry_run=dry_run,
+            report=report,
+            medium=_medium(medium, label, paths[0], by),
+            data_dir=data_dir,
+        )
+        return
+    if dry_run or report is not None or issuer:
+        raise typer.BadParameter("--dry-run, --report and --issuer belong to --worklist")
     settings = settings_of(data_dir)
     configure_logging(settings)
     store = open_store(settings)

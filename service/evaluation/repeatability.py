@@ -22,7 +22,7 @@ from service.evaluation.retake import Picture, jpeg, light, perspective, scale
 from service.evaluation.statistics import rater_agreement
 from service.records import MethodIdentity, Region
 
-LEAST_PHOTOGRAPHS = 5
+LEAST_PEOPLE = 5
 _DETECTABLE = 1.96 * np.sqrt(2.0)
 
 
@@ -54,17 +54,19 @@ CONDITIONS: Mapping[str, Callable[[Picture], Picture]] = {
 def measure_repeatability(
     appraiser: Appraiser,
     photographs: Sequence[Photograph],
+    people: Sequence[str] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Repeatability:
     """Score every photograph under every condition.
 
     Args:
         appraiser: Of the method.
-        photographs: Of different people.
+        photographs: All of them.
+        people: Who each is of; None: all of different people.
         progress: Called with appraisals done and in all.
 
     Raises:
-        ConfigurationError: Too few photographs could be judged.
+        ConfigurationError: Photographs of too few people could be judged.
     """
     tables = {region: np.full((len(photographs), len(CONDITIONS)), np.nan) for region in Region}
     total = len(photographs) * len(CONDITIONS)
@@ -78,17 +80,20 @@ def measure_repeatability(
                     if region.score is not None:
                         tables[region.region][row, column] = region.score
             progress(row * len(conditions) + start + len(part), total)
-    return _summarise(appraiser.identity, tables)
+    whose = np.asarray(people if people is not None else [str(row) for row in range(len(photographs))])
+    return _summarise(appraiser.identity, tables, whose)
 
 
-def _summarise(method: MethodIdentity, tables: Mapping[Region, NDArray[np.float64]]) -> Repeatability:
+def _summarise(
+    method: MethodIdentity, tables: Mapping[Region, NDArray[np.float64]], people: NDArray[np.str_]
+) -> Repeatability:
     regions = {
         region.value: found
         for region, table in tables.items()
-        if (found := _region_repeatability(table)) is not None
+        if (found := _region_repeatability(table, people)) is not None
     }
     if Region.FACE.value not in regions:
-        raise ConfigurationError(f"fewer than {LEAST_PHOTOGRAPHS} photographs could be judged")
+        raise ConfigurationError(f"photographs of fewer than {LEAST_PEOPLE} people could be judged")
     face = tables[Region.FACE]
     judged = np.isfinite(face[:, 0])
     change = (face[judged] - face[judged, :1]) / regions[Region.FACE.value].within_sd
@@ -105,18 +110,23 @@ def _summarise(method: MethodIdentity, tables: Mapping[Region, NDArray[np.float6
     )
 
 
-def _region_repeatability(table: NDArray[np.float64]) -> RegionRepeatability | None:
-    kept = table[np.isfinite(table).sum(1) >= 2]
-    if len(kept) < LEAST_PHOTOGRAPHS:
+def _region_repeatability(table: NDArray[np.float64], people: NDArray[np.str_]) -> RegionRepeatability | None:
+    judged = np.isfinite(table).sum(1) >= 2
+    kept = table[judged]
+    # more photographs of somebody say more of what varies within one, not of how people differ
+    _, first = np.unique(people[judged], return_index=True)
+    if len(first) < LEAST_PEOPLE:
         return None
     freedom = (np.isfinite(kept).sum(1) - 1).sum()
     within = float(np.nansum((kept - np.nanmean(kept, axis=1, keepdims=True)) ** 2) / freedom)
     deviation = max(float(np.sqrt(within)), 1e-9)
     # A hole makes it the one-way model: conditions are no raters whose means may be taken out.
-    holed = np.hstack([kept, np.full((len(kept), 1), np.nan)])
+    each = kept[np.sort(first)]
+    holed = np.hstack([each, np.full((len(each), 1), np.nan)])
     return RegionRepeatability(
         within_sd=deviation,
         smallest_detectable_change=float(_DETECTABLE * deviation),
         icc=rater_agreement(holed).single,
         photographs=len(kept),
+        people=len(first),
     )

@@ -91,15 +91,16 @@ class Stack:
             raise
 
     def stop(self) -> None:
-        """Stop everything; what is committed stays."""
+        """Stop everything; what is committed stays. One that was not started touches nothing of another."""
+        if self._lock is None:
+            return
         self.supervisor.stop()
         if self.redis is not None:
             self.redis.close()
         self.postgres.stop()
         (self._data_dir / _STATE_FILE).unlink(missing_ok=True)
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.close()
+        self._lock = None
 
     def _start(self, tell: Callable[[str], None]) -> StackFacts:
         _end_leftovers(self._data_dir / _STATE_FILE, self._program)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,18 +22,19 @@ from service.stack.calling import called_as
 from service.stack.stack import Stack, StackFacts, StackOptions, running_stack
 
 DataDir = Annotated[Path, typer.Option(help="Where the embedded stack keeps everything.")]
+_DATA_DIR = Path("var")  # where commands look by themselves
 
 
 def up(
     *,
-    data_dir: DataDir = Path("var"),
+    data_dir: DataDir = _DATA_DIR,
     dicom_port: Annotated[int, typer.Option(help="Port of the DICOM node; 0: a free one.")] = 11112,
     api_port: Annotated[int, typer.Option(help="Port of the FHIR API; 0: a free one.")] = 8080,
     demo_pacs: Annotated[bool, typer.Option(help="Run a small PACS that results are sent to.")] = True,
 ) -> None:
     """Run the whole product on this machine until Ctrl-C: database, broker, node, API, workers.
 
-    Example: `semblance up --dicom-port 11112`, then `storescu -aec SEMBLANCE localhost 11112 photo.dcm`.
+    Example: `semblance up`, then dcmtk's `storescu -xy -aec SEMBLANCE localhost 11112 photo.dcm`.
     """
     console = Console(stderr=True)
     settings = load_settings()
@@ -51,7 +53,7 @@ def up(
     console.print(f"stopped; what was received is kept in {data_dir}", highlight=False)
 
 
-def demo(*, data_dir: DataDir = Path("var")) -> None:
+def demo(*, data_dir: DataDir = _DATA_DIR) -> None:
     """Send two photographs through the whole product on this machine and show what comes out.
 
     Uses the stack that `semblance up` runs on the same directory, or runs one for itself.
@@ -129,4 +131,6 @@ def _describe(console: Console, facts: StackFacts, data_dir: Path) -> None:
         console.print(f"  results go to the demonstration's PACS: {facts.pacs_directory}")
     console.print(f"  logs         {data_dir / 'log'}")
     command = called_as()
-    console.print(f"  in another terminal: [bold]{command} status[/bold], [bold]{command} demo[/bold]")
+    where = "" if data_dir == _DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"
+    advice = f"  in another terminal: {command} status{where}, {command} demo{where}"
+    console.print(advice, soft_wrap=True, highlight=False, markup=False)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from service.commands.options import DataDir, settings_of
 from service.commands.program import PROGRAM
 from service.config import load_settings
 from service.exit_codes import ExitCode
@@ -160,6 +161,7 @@ def migrate(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; exit 1 when not up to date.")
     ] = False,
+    data_dir: DataDir = Path("var"),
 ) -> None:
     """Bring the database's schema up to date; safe to run from several places at once.
 
@@ -167,7 +169,7 @@ def migrate(
     """
     from service.database import migrate as migrations
 
-    settings = load_settings()
+    settings = settings_of(data_dir)
     if not check:
         migrations.migrate(settings.database_url)
     at, newest = migrations.current(settings.database_url), migrations.head()

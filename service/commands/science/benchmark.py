@@ -13,8 +13,8 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from service.appraisal.anomalies import Maker, named_types, read_lip_shapes
-from service.appraisal.face.finder import MediapipeFaceFinder
 from service.appraisal.model_files.models import ModelStore
+from service.commands.science.progress import QuietFinder
 from service.errors import ConfigurationError
 from service.evaluation.benchmark.judges import ORACLE
 from service.evaluation.benchmark.report import NOTE, write_report
@@ -31,8 +31,8 @@ def benchmark(  # noqa: PLR0917
     photos: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder of photographs of normal faces, one face each; or of faces_*.npz archives, whose "
-            "test split is taken.",
+            help="Folder of photographs of normal faces, one face each, with a folder in it for each person "
+            "where somebody has several; or of faces_*.npz archives, whose test split is taken.",
             show_default=False,
         ),
     ] = None,
@@ -43,7 +43,7 @@ def benchmark(  # noqa: PLR0917
         Path | None, typer.Option(help="Folder of 68-point landmarks of repaired clefts; adds type lt-v2.")
     ] = None,
     types: Annotated[str, typer.Option(help="Comma-separated anomaly types; all when empty.")] = "",
-    subjects: Annotated[int, typer.Option(min=2, help="How many faces at most.")] = 40,
+    subjects: Annotated[int, typer.Option(min=2, help="How many people at most.")] = 40,
     repeats: Annotated[int, typer.Option(help="Bootstrap resamples for the intervals; 0 for none.")] = 200,
     seed: Annotated[int, typer.Option(help="Of all chance.")] = 0,
     robustness: Annotated[
@@ -153,24 +153,34 @@ def _subjects(photos: Path, most: int, console: Console) -> list[Subject]:
         console.print(f"{len(faces)} faces of the test split")
     else:
         faces, unusable = _photographed(photos, most)
-        console.print(f"{len(faces)} faces; {unusable} photographs without exactly one face left out")
-    if len(faces) < 2:
-        raise ConfigurationError(f"{photos}: a benchmark needs at least two faces")
+        console.print(
+            f"{len(faces)} photographs of {_people(faces)} people; {unusable} without exactly one face "
+            "left out",
+            soft_wrap=True,
+        )
+    if _people(faces) < 2:
+        raise ConfigurationError(
+            f"{photos}: a benchmark needs at least two people (photographs of one folder are of one person)"
+        )
     return faces
 
 
 def _photographed(photos: Path, most: int) -> tuple[list[Subject], int]:
-    """Faces of a folder of photographs, and how many photographs were left out before there were enough."""
+    """Faces of a folder of photographs, and how many were left out before there were enough people."""
     faces: list[Subject] = []
     unusable = 0
-    for subject in read_subjects(photos, MediapipeFaceFinder()):
+    for subject in read_subjects(photos, QuietFinder()):
         if subject is None:
             unusable += 1
             continue
-        faces.append(subject)
-        if len(faces) == most:
+        if _people([*faces, subject]) > most:
             break
+        faces.append(subject)
     return faces, unusable
+
+
+def _people(faces: Sequence[Subject]) -> int:
+    return len({face.identity for face in faces})
 
 
 def _show(method: str, study: StudyTable, console: Console) -> None:

@@ -16,12 +16,13 @@ from service.appraisal.change import RegionChange, Verdict, compare_appraisals
 from service.appraisal.model_files.models import ModelStore
 from service.appraisal.photograph.decode import read_photograph
 from service.appraisal.repeatability import find_repeatability, repeatability_places
+from service.commands.failures import tell
 from service.commands.options import DataDir, settings_of
-from service.commands.science.progress import loaded_finder, step_progress, steps_shown
+from service.commands.science.progress import QuietFinder, step_progress, steps_shown
 from service.config import load_settings
 from service.database.pool import connect
 from service.errors import SemblanceError
-from service.exit_codes import ExitCode, code_of
+from service.exit_codes import ExitCode
 
 _UID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")  # PS3.5 section 9.1
 _COLOURS = {Verdict.BETTER: "green", Verdict.WORSE: "red"}
@@ -62,7 +63,7 @@ def change(
             method or settings.method,
             store=store,
             device=settings.device,
-            face_finder=loaded_finder(before),
+            face_finder=QuietFinder(),
             progress=steps_shown(progress),
         )
         with progress:
@@ -70,8 +71,7 @@ def change(
         known = find_repeatability(appraiser.identity, *repeatability_places(settings.model_dir))
         changes = compare_appraisals(found[0].appraisal, found[1].appraisal, known)
     except (SemblanceError, OSError) as exc:
-        errors.print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(code_of(exc)) from exc
+        raise typer.Exit(tell(exc)) from exc
     rejected = [(p, r.appraisal) for p, r in zip((before, after), found, strict=True) if r.appraisal.reasons]
     for path, appraisal in rejected:
         errors.print(f"{path}: rejected: {', '.join(appraisal.reasons)}", highlight=False)

@@ -11,9 +11,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from service.appraisal.model_files.models import ModelState, ModelStore
+from service.commands.failures import tell
 from service.config import load_settings
 from service.errors import SemblanceError
-from service.exit_codes import ExitCode, code_of
+from service.exit_codes import ExitCode
 
 app = typer.Typer(no_args_is_help=True, help="Model files: list, verify, pull, convert.")
 
@@ -80,8 +81,7 @@ def pull(
             path = _pull_shown(store, model_id, errors)
             Console().print(f"{model_id}: {path}", highlight=False, soft_wrap=True)
     except SemblanceError as exc:
-        errors.print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(code_of(exc)) from exc
+        raise typer.Exit(tell(exc)) from exc
 
 
 @app.command()
@@ -107,8 +107,7 @@ def convert(
     try:
         made = convert_model(source, target, half=half)
     except SemblanceError as exc:
-        Console(stderr=True).print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(code_of(exc)) from exc
+        raise typer.Exit(tell(exc)) from exc
     Console(stderr=True).print(f"{made.content}, {made.tensors} tensors: {made.path}", highlight=False)
     typer.echo(f'file = "{made.path.name}"\nsha256 = "{made.sha256}"')
 
@@ -126,5 +125,4 @@ def _store() -> ModelStore:
     try:
         return ModelStore(load_settings().model_dir)
     except SemblanceError as exc:
-        Console(stderr=True).print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(code_of(exc)) from exc
+        raise typer.Exit(tell(exc)) from exc

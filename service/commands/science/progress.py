@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.appraisal.face.finder import MediapipeFaceFinder
-from service.appraisal.photograph.decode import read_photograph
-from service.errors import PhotographError
+from service.appraisal.face.finder import Face, MediapipeFaceFinder
 
 
 def step_progress(console: Console) -> Progress:
@@ -53,15 +52,27 @@ def native_logs_muted() -> Iterator[None]:
         os.close(kept)
 
 
-def loaded_finder(first: Path) -> MediapipeFaceFinder:
-    """Load the face models; some native code logs only with the first face, so one is looked for too.
+class QuietFinder:
+    """Finds faces without a word of the native code, which logs while it loads and with the first face."""
 
-    Args:
-        first: A photograph; one that cannot be read is left to whoever appraises it.
-    """
-    finder = MediapipeFaceFinder()
-    with native_logs_muted():
-        finder.load()
-        with suppress(PhotographError):
-            finder.find(read_photograph(first).rgb)
-    return finder
+    def __init__(self) -> None:
+        self._finder = MediapipeFaceFinder()
+        self._has_seen = False
+
+    def find(self, rgb: NDArray[np.uint8]) -> tuple[Face, ...]:
+        """Return the faces, the largest first.
+
+        Args:
+            rgb: (H, W, 3) uint8, sRGB.
+        """
+        if self._has_seen:
+            return self._finder.find(rgb)
+        with native_logs_muted():
+            found = self._finder.find(rgb)
+        self._has_seen = bool(found)
+        return found
+
+    def load(self) -> None:
+        """Load the models now."""
+        with native_logs_muted():
+            self._finder.load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,12 @@ from service.appraisal.appraiser import Appraiser
 from service.appraisal.model_files.models import ModelStore
 from service.appraisal.photograph.decode import Photograph, photograph_from_rgb, read_photograph
 from service.appraisal.repeatability import Repeatability, repeatability_places, save_repeatability
-from service.commands.science.progress import loaded_finder, step_progress, steps_shown
+from service.commands.failures import tell
+from service.commands.science.progress import QuietFinder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import ConfigurationError, SemblanceError
-from service.evaluation.repeatability import measure_repeatability
-from service.exit_codes import code_of
+from service.evaluation.benchmark.subjects import people_of, photographs_in
+from service.evaluation.repeatability import LEAST_PEOPLE, measure_repeatability
 
 _FACE_PX = 512  # of an archive's face, as a photograph
 
@@ -25,7 +27,11 @@ _FACE_PX = 512  # of an archive's face, as a photograph
 def repeatability(
     photos: Annotated[
         list[Path] | None,
-        typer.Argument(help="Photographs of different people, five or more.", show_default=False),
+        typer.Argument(
+            help="Photographs, or a folder of them, of five people. Those of one folder are of one person, "
+            "unless there is one folder alone.",
+            show_default=False,
+        ),
     ] = None,
     *,
     data: Annotated[
@@ -61,49 +67,69 @@ def repeatability(
         settings = load_settings()
         progress = step_progress(errors)
         task, steps = progress.add_task("taking again", total=None), steps_shown(progress)
-        photographs = _photographs(photos or [], data, faces)
+        people, photographs = _photographs(photos or [], data, faces)
         appraiser = Appraiser(
             method or settings.method,
             store=ModelStore(settings.model_dir),
             device=settings.device,
-            face_finder=loaded_finder(photos[0]) if photos else None,
+            face_finder=QuietFinder(),
             progress=steps,
         )
         with progress:
             found = measure_repeatability(
                 appraiser,
                 photographs,
+                people,
                 lambda done, total: progress.update(task, completed=done, total=total),
             )
         place = repeatability_places(settings.model_dir)[0]
         path = out or place / f"{found.method.calibration or found.method.name}.json"
         save_repeatability(found, path)
     except (SemblanceError, OSError) as exc:
-        errors.print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(code_of(exc)) from exc
+        raise typer.Exit(tell(exc)) from exc
     _show(found, path)
 
 
-def _photographs(photos: list[Path], data: Path | None, faces: int) -> list[Photograph]:
-    """Those named, or evenly spread held-out faces of the archives."""
+def _photographs(photos: list[Path], data: Path | None, faces: int) -> tuple[Sequence[str], list[Photograph]]:
+    """Those named, or evenly spread held-out faces of the archives; first who each is of."""
     if bool(photos) == (data is not None):
         raise ConfigurationError("either photographs or --data")
     if data is None:
-        return [read_photograph(path) for path in photos]
+        return _named(photos)
     from service.training.faces import Split, open_pool
 
     pool = open_pool(data, Split.TEST, fine_only=True)
     chosen = range(0, len(pool), max(1, len(pool) // faces))[:faces]
-    return [photograph_from_rgb(pool.face(number, _FACE_PX).image) for number in chosen]
+    found = [pool.face(number, _FACE_PX) for number in chosen]
+    return [face.identity for face in found], [photograph_from_rgb(face.image) for face in found]
+
+
+def _named(photos: list[Path]) -> tuple[Sequence[str], list[Photograph]]:
+    for path in photos:
+        if not path.exists():
+            read_photograph(path)  # says why it cannot be
+    if len(photos) == 1 and photos[0].is_dir():
+        paths = photographs_in(photos[0])
+        people = people_of(paths, photos[0])
+    else:
+        paths = [path for place in photos for path in (photographs_in(place) if place.is_dir() else [place])]
+        people = people_of(paths)
+    found = len(set(people))
+    if found < LEAST_PEOPLE:
+        raise ConfigurationError(
+            f"{len(paths)} photographs of {found} people (those of one folder are of one person); "
+            f"{LEAST_PEOPLE} people are the least"
+        )
+    return people, [read_photograph(path) for path in paths]
 
 
 def _show(found: Repeatability, path: Path) -> None:
     table = Table(title=f"Repeatability of {found.method.name}", caption=str(path))
-    for column in ("region", "within-subject SD", "smallest detectable change", "ICC"):
+    for column in ("region", "people", "within-subject SD", "smallest detectable change", "ICC"):
         table.add_column(column, justify="left" if column == "region" else "right")
     for name, figures in found.regions.items():
         numbers = (figures.within_sd, figures.smallest_detectable_change, figures.icc)
-        table.add_row(name, *(f"{value:.3f}" for value in numbers))
+        table.add_row(name, str(figures.people), *(f"{value:.3f}" for value in numbers))
     console = Console()
     console.print(table)
     conditions = Table(title="Mean change of the score by condition, in within-subject SDs")

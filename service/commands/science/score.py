@@ -19,10 +19,11 @@ from rich.table import Table
 from service.appraisal.appraiser import Appraised, Appraiser
 from service.appraisal.layer_sheet import render_layer_sheet
 from service.appraisal.model_files.models import ModelStore
-from service.commands.science.progress import loaded_finder, step_progress, steps_shown
+from service.commands.failures import tell
+from service.commands.science.progress import QuietFinder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import DecoderLostError, SemblanceError
-from service.exit_codes import ExitCode, code_of
+from service.exit_codes import ExitCode
 from service.pictures.encode import encode_png
 from service.pictures.native_map import encode_map
 from service.records import Appraisal, AppraisalStatus, MethodIdentity, Region, RejectionReason
@@ -103,7 +104,7 @@ def score(
             method or settings.method,
             store=ModelStore(settings.model_dir),
             device=device or settings.device,
-            face_finder=loaded_finder(files[0]) if files else None,
+            face_finder=QuietFinder(),
             calibration=calibration,
             progress=steps_shown(progress),
         )
@@ -121,8 +122,7 @@ def score(
         wanted.make_directories()
         rejected = _score_all(files, appraiser, wanted, progress)
     except (SemblanceError, OSError) as exc:
-        errors.print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(code_of(exc)) from exc
+        raise typer.Exit(tell(exc)) from exc
     raise typer.Exit(ExitCode.REJECTED if rejected else ExitCode.DONE)
 
 

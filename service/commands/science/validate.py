@@ -11,12 +11,12 @@ from rich.table import Table
 
 from service.appraisal.appraiser import BATCH
 from service.appraisal.model_files.models import ModelStore
-from service.commands.science.progress import loaded_finder, step_progress, steps_shown
+from service.commands.failures import tell
+from service.commands.science.progress import QuietFinder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import ConfigurationError, SemblanceError
 from service.evaluation.validation import Validation, read_ratings, usable_methods, validate
 from service.evaluation.validation_report import write_report
-from service.exit_codes import code_of
 from service.records import Region
 from service.training.rated_calibration import Fit, calibrate_on_ratings, install_calibration
 
@@ -86,7 +86,7 @@ def validate_command(
                 device=settings.device,
                 draws=draws,
                 batch=batch,
-                finder=loaded_finder(photos / rated.photos[0]),
+                finder=QuietFinder(),
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
                 steps=steps,
             )
@@ -100,8 +100,7 @@ def validate_command(
                 f"calibration {made.version}: {install_calibration(made, calibration)}", highlight=False
             )
     except (SemblanceError, OSError) as exc:
-        errors.print(f"[bold red]error:[/] {exc}", highlight=False)
-        raise typer.Exit(code_of(exc)) from exc
+        raise typer.Exit(tell(exc)) from exc
 
 
 def _show(found: Validation, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -45,7 +46,7 @@ def measure_robustness(
     Args:
         subjects: normal faces.
         judge: the method.
-        repeats: of the bootstrap over faces; 0 for none.
+        repeats: of the bootstrap over people; 0 for none.
         tell: told how many of how many images are done.
     """
     ways: Mapping[str, Retake] = {"none": lambda rgb: rgb, **CHANGES}
@@ -60,6 +61,7 @@ def measure_robustness(
             if judged.appraised is not None and judged.appraised.appraisal.percentile is not None:
                 percentiles[row, column] = judged.appraised.appraisal.percentile
             tell(row * len(ways) + column + 1, scores.size)
+    people = np.array([subject.identity for subject in subjects])
     spread = float(np.nanstd(scores[:, 0])) if np.isfinite(scores[:, 0]).any() else float("nan")
     return StudyTable(
         name="robustness",
@@ -70,11 +72,36 @@ def measure_robustness(
             f"False positives: share under percentile {FALSE_POSITIVE_PERCENTILE:g} of the normal cohort."
         ),
         columns=COLUMNS,
-        rows=tuple((name, _row(scores, percentiles, column, repeats)) for column, name in enumerate(ways)),
+        rows=tuple(
+            (name, _row(scores, percentiles, column, _Draws(people=people, repeats=repeats)))
+            for column, name in enumerate(ways)
+        ),
     )
 
 
-def _row(scores: Floats, percentiles: Floats, column: int, repeats: int) -> tuple[Cell, ...]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Draws:
+    """Bootstraps over people: all photographs of one are drawn together."""
+
+    people: npt.NDArray[np.str_]  # (photographs,) who each is of
+    repeats: int
+
+    def count(self, chosen: npt.NDArray[np.bool_]) -> int:
+        """How many people the chosen photographs are of."""
+        return len(np.unique(self.people[chosen]))
+
+    def figure(self, chosen: npt.NDArray[np.bool_], of: Callable[[Rows], float]) -> Cell:
+        """A figure of the chosen photographs, by their numbers among them."""
+        _, person = np.unique(self.people[chosen], return_inverse=True)
+        own = [np.flatnonzero(person == number) for number in range(int(person.max(initial=-1)) + 1)]
+        return figure_of(
+            len(own),
+            lambda drawn: of(np.concatenate([own[number] for number in drawn])),
+            repeats=self.repeats,
+        )
+
+
+def _row(scores: Floats, percentiles: Floats, column: int, draws: _Draws) -> tuple[Cell, ...]:
     judged = np.isfinite(scores[:, column]) & np.isfinite(scores[:, 0])
     both = scores[judged][:, [0, column]]
     rejected = int((np.isfinite(scores[:, 0]) & ~np.isfinite(scores[:, column])).sum())
@@ -82,17 +109,18 @@ def _row(scores: Floats, percentiles: Floats, column: int, repeats: int) -> tupl
     positive = None
     if len(ranks) and np.isfinite(ranks).all():
         below = ranks < FALSE_POSITIVE_PERCENTILE
-        positive = figure_of(len(below), lambda rows: float(below[rows].mean()), repeats=repeats)
+        positive = draws.figure(judged, lambda rows: float(below[rows].mean()))
+    people = draws.count(judged)
     if column == 0:
-        return (len(both), None, None, None, positive, int((~np.isfinite(scores[:, 0])).sum()))
-    if len(both) < 2:
-        return (len(both), None, None, None, positive, rejected)
+        return (people, None, None, None, positive, int((~np.isfinite(scores[:, 0])).sum()))
+    if people < 2:
+        return (people, None, None, None, positive, rejected)
     change = both[:, 1] - both[:, 0]
     return (
-        len(both),
-        figure_of(len(both), partial(_agreement, both), repeats=repeats),
-        figure_of(len(both), lambda rows: float(np.median(np.abs(change[rows]))), repeats=repeats),
-        figure_of(len(both), lambda rows: float(change[rows].mean()), repeats=repeats),
+        people,
+        draws.figure(judged, partial(_agreement, both)),
+        draws.figure(judged, lambda rows: float(np.median(np.abs(change[rows])))),
+        draws.figure(judged, lambda rows: float(change[rows].mean())),
         positive,
         rejected,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -30,14 +30,29 @@ def photographs_in(folder: Path) -> list[Path]:
     return paths
 
 
+def people_of(paths: Sequence[Path], folder: Path | None = None) -> tuple[str, ...]:
+    """Who each photograph is of: photographs of one folder are of one person.
+
+    Photographs that lie in the folder itself, or all in one, are of different people.
+
+    Args:
+        paths: Of photographs.
+        folder: They were searched for in it; None when each was named.
+    """
+    places = {path.parent for path in paths}
+    alone = folder if folder is not None else next(iter(places), None) if len(places) == 1 else None
+    return tuple(str(path if path.parent == alone else path.parent) for path in paths)
+
+
 def read_subjects(folder: Path, finder: FaceFinder) -> Iterator[Subject | None]:
     """Read faces; None for a photograph that does not decode or shows not exactly one face.
 
     Args:
-        folder: photographs of different people; subfolders become subgroups.
+        folder: photographs; a folder in it holds those of one person.
         finder: finds faces and landmarks.
     """
-    for path in photographs_in(folder):
+    paths = photographs_in(folder)
+    for path, person in zip(paths, people_of(paths, folder), strict=True):
         data = path.read_bytes()
         try:
             image = photograph_from_bytes(data).rgb
@@ -53,8 +68,8 @@ def read_subjects(folder: Path, finder: FaceFinder) -> Iterator[Subject | None]:
             yield None
             continue
         yield Subject(
-            identity=sha256(data).hexdigest()[:16],
-            group=path.parent.name if path.parent != folder else "",
+            identity=sha256(data if person == str(path) else person.encode()).hexdigest()[:16],
+            group="",
             image=image,
             landmarks=faces[0].landmarks.astype(np.float32),
         )

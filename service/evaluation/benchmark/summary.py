@@ -135,9 +135,9 @@ def _auroc_subtle(chosen: Sequence[Sequence[Verdict]], kind: str) -> float:
 
 
 def _rank_within(chosen: Sequence[Sequence[Verdict]], kind: str) -> float:
-    """Mean over subjects and types of the rank correlation of severity and anomaly, sham included."""
+    """Mean over photographs and types of the rank correlation of severity and anomaly, sham included."""
     found = []
-    for verdicts in chosen:
+    for verdicts in _by_photograph(chosen):
         sham = [v for v in verdicts if v.kind == "sham"]
         kinds = {v.kind for v in verdicts if v.kind != "sham" and kind in {ALL_TYPES, v.kind}}
         for one in kinds:
@@ -146,6 +146,17 @@ def _rank_within(chosen: Sequence[Sequence[Verdict]], kind: str) -> float:
             if len(pairs) > 2:
                 found.append(rank_correlation([p[0] for p in pairs], [p[1] for p in pairs]))
     return float(np.mean(found)) if found else float("nan")
+
+
+def _by_photograph(chosen: Sequence[Sequence[Verdict]]) -> list[list[Verdict]]:
+    """Verdicts of each photograph apart; those of a subject drawn twice stay twice."""
+    found: list[list[Verdict]] = []
+    for verdicts in chosen:
+        own: dict[int, list[Verdict]] = defaultdict(list)
+        for verdict in verdicts:
+            own[verdict.photograph].append(verdict)
+        found += own.values()
+    return found
 
 
 def _rank_pooled(chosen: Sequence[Sequence[Verdict]], kind: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +21,7 @@ WOBBLE_PX = 0.4  # sub-pixel shift of every rendering, so that sham and anomaly 
 class Subject:
     """One normal face."""
 
-    identity: str
+    identity: str  # of the person; somebody may have several photographs
     group: str  # for figures by subgroup
     image: npt.NDArray[np.uint8]  # (H, W, 3) uint8, sRGB
     landmarks: npt.NDArray[np.float32]  # (478, 2) float32, pixels
@@ -62,6 +62,7 @@ class Verdict:
     pixel_auroc: float  # inside what was judged; NaN for a sham
     pro: float  # per-region overlap; NaN for a sham
     reasons: tuple[str, ...] = ()  # why it was rejected
+    photograph: int = 0  # number of the face it was made of, among all of the trial
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,12 +102,13 @@ def trial(
         shift = rng.uniform(-WOBBLE_PX, WOBBLE_PX, 2)
         place = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
         sham = render(subject.image, None, place)
-        yield _verdict(subject, None, sham, sham, judge, keep)
+        yield replace(_verdict(subject, None, sham, sham, judge, keep), photograph=number)
         for make in makers.values():
             own = int(rng.integers(2**31))
             for severity in severities:
                 change = make(canvas, severity, np.random.default_rng(own))
-                yield _verdict(subject, change, render(subject.image, change, place), sham, judge, keep)
+                shown = render(subject.image, change, place)
+                yield replace(_verdict(subject, change, shown, sham, judge, keep), photograph=number)
 
 
 def _verdict(  # noqa: PLR0917

@@ -20,6 +20,7 @@ from service.appraisal.repeatability import (
 from service.appraisal.settings import AppraisalSettings
 from service.commands.science.repeatability import repeatability
 from service.errors import ConfigurationError
+from service.evaluation.benchmark.subjects import people_of, photographs_in
 from service.evaluation.repeatability import CONDITIONS, _region_repeatability, measure_repeatability
 from service.exit_codes import ExitCode
 from service.records import Region
@@ -29,11 +30,43 @@ from tests.unit.appraisal.photographs import portrait
 def test_known_variances_are_recovered():
     rng = np.random.default_rng(0)
     table = rng.normal(0, 2.0, (400, 1)) + rng.normal(0, 0.5, (400, 13))
-    found = _region_repeatability(table)
+    found = _region_repeatability(table, np.arange(400).astype(str))
     assert found.within_sd == pytest.approx(0.5, rel=0.05)
     assert found.smallest_detectable_change == pytest.approx(1.386, rel=0.05)
     assert found.icc == pytest.approx(4 / 4.25, abs=0.02)
-    assert _region_repeatability(table[:3]) is None
+    assert (found.photographs, found.people) == (400, 400)
+    assert _region_repeatability(table[:3], np.array(["a", "b", "c"])) is None
+
+
+def test_people_are_counted_and_not_photographs():
+    rng = np.random.default_rng(1)
+    who = np.repeat([f"person {number}" for number in range(40)], 10)
+    table = rng.normal(0, 2.0, (40, 1)).repeat(10, 0) + rng.normal(0, 0.5, (400, 13))
+    found = _region_repeatability(table, who)
+    assert (found.photographs, found.people) == (400, 40)
+    assert found.within_sd == pytest.approx(0.5, rel=0.05)
+    assert found.icc == _region_repeatability(table[::10], who[::10]).icc
+    assert _region_repeatability(table[:40], who[:40]) is None
+
+
+def test_folders_say_who_is_who(tmp_path):
+    for name in ("anna/1.jpg", "anna/2.jpg", "ben/1.jpg", "alone.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    paths = photographs_in(tmp_path)
+    assert len(set(people_of(paths, tmp_path))) == 3
+    assert len(set(people_of([p for p in paths if p.parent != tmp_path]))) == 2
+    assert len(set(people_of(list((tmp_path / "anna").iterdir())))) == 2
+    answer = CliRunner().invoke(command(), [str(tmp_path), "--method", "symmetry"])
+    assert answer.exit_code == ExitCode.USAGE
+    assert "4 photographs of 3 people" in answer.stderr
+
+
+def command():
+    app = typer.Typer()
+    app.command()(repeatability)
+    return app
 
 
 @pytest.mark.parametrize("name", [n for n in CONDITIONS if n != "as it is"])

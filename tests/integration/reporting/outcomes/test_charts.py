@@ -96,8 +96,13 @@ def test_every_chart_has_evidence_denominators_and_versions(connection, selectio
         if kind in (ChartKind.FUNNEL, ChartKind.CUSUM):
             assert chart.made_from["risk model"] == "1"
             assert float(chart.made_from["AUC"]) > 0.5
-        if kind not in (ChartKind.P, ChartKind.TIME):
-            assert chart.denominators.paired > 0
+        counted = dict(chart.denominators.lines)
+        if kind in (ChartKind.P, ChartKind.TIME):
+            rejected = sum(number for name, number in counted.items() if name.startswith("rejected: "))
+            assert counted["photographs"] == counted["judged"] + rejected + counted["no result yet"]
+            assert rejected > 0
+        else:
+            assert counted["paired"] > 0
         assert draw_svg(chart).count("<title>") > 1
         assert draw(connection, Asked(kind=kind, selection=selection, **more)) == chart
 

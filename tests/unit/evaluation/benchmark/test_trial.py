@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,3 +112,14 @@ def test_the_report_is_one_file_that_fetches_nothing(tmp_path):
     assert "droop" in text
     assert text.count("data:image/png;base64,") == 1
     assert not re.search(r"(src|href)=\"(?!data:)", text)
+
+
+def test_somebody_with_many_photographs_counts_once():
+    several = [replace(one, identity="anna") for one in subjects(4)] + [
+        replace(next(subjects(1)), identity="ben")
+    ]
+    verdicts = list(trial(several, MAKERS, OracleJudge(), seed=3))
+    found = summarise("oracle", verdicts, repeats=20, milliseconds=1.0)
+    assert found.subjects == 2
+    assert {v.photograph for v in verdicts} == set(range(5))
+    assert found.types["all"]["rank_within_subject"].value == pytest.approx(1.0, abs=0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -11,19 +12,21 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from service import __version__
 from service.commands.deferred import COMMANDS, loaded
 from service.commands.main import app
 from service.commands.program import PROGRAM
+from service.commands.run.machine import _describe
 from service.config import Settings
 from service.database import dead_letters, instances, ledger
 from service.database.pool import Pool, transaction
 from service.errors import StackError
 from service.exit_codes import ExitCode
 from service.records import InstanceState, LedgerEvent
-from service.stack.stack import Stack, StackOptions, running_stack
+from service.stack.stack import _STATE_FILE, Stack, StackFacts, StackOptions, running_stack
 from service.steps import APPRAISE
 from tests.command import semblance
 from tests.records import offered
@@ -225,6 +228,30 @@ def test_migrate(run: Run, empty_database_url: str) -> None:
     assert run("migrate", "--check", database_url=empty_database_url)[0] == ExitCode.DONE
 
 
+def test_migrate_looks_where_a_stack_keeps_its_files(run: Run, free_port: Callable[[], int]) -> None:
+    code, said = run("migrate", "--check", "--data-dir", "elsewhere")
+    assert code == ExitCode.UNAVAILABLE
+    assert "No such option" not in said
+
+
+@pytest.mark.parametrize(("where", "added"), [("var", ""), ("my files/var", " --data-dir 'my files/var'")])
+def test_what_up_advises_can_be_typed(where: str, added: str) -> None:
+    facts = StackFacts(
+        database_url="",
+        broker_url="",
+        storage_dir="",
+        dicom_port=1,
+        dicom_ae_title="SEMBLANCE",
+        fhir_url="",
+        pacs_directory="",
+        pids={},
+    )
+    said = io.StringIO()
+    _describe(Console(file=said), facts, Path(where))
+    assert f" status{added}, " in said.getvalue()
+    assert said.getvalue().rstrip().endswith(f" demo{added}")
+
+
 def test_a_setting_that_is_wrong_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEMBLANCE_DICOM_PORT", "many")
     code, said = run("migrate")
@@ -235,11 +262,14 @@ def test_a_setting_that_is_wrong_is_named(run: Run, monkeypatch: pytest.MonkeyPa
 def test_a_stack_that_does_not_start_is_a_failure(run: Run, tmp_path: Path) -> None:
     other = Stack(StackOptions(data_dir=tmp_path / "var"), Settings(), PROGRAM)
     other._take_lock()
+    state = tmp_path / "var" / _STATE_FILE
+    state.write_text("{}")
     try:
         for command in ("up", "demo"):
             code, said = run(command)
             assert code == ExitCode.FAILED
             assert "another stack" in said
+            assert state.read_text() == "{}"  # of the stack that runs: others find it there
     finally:
         other.stop()
 

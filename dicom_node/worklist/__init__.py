@@ -1,0 +1,1 @@
+"""Photographs as JPEG files with a worklist that says whose they are: read, checked, made DICOM objects."""
