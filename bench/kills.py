@@ -4,8 +4,8 @@
 
 Runs the whole stack on this machine with the demonstration's PACS. dcmtk's storescu sends, a few at a time,
 again whatever was not acknowledged. Meanwhile node, workers and relay are ended with SIGKILL, one after the
-other, in an order of a repeatable die. Every tenth photograph holds a face. Ends with 1 when a photograph that was
-acknowledged has not exactly one receipt, one appraisal, one Observation and one of each result in the PACS.
+other, in the order of a repeatable die. Every tenth photograph holds a face. Ends with 1 when a photograph
+has not exactly one receipt, one appraisal, one Observation and one of each of its results in the PACS.
 """
 
 from __future__ import annotations
