@@ -75,8 +75,8 @@ def kill(stack: RunningStack, kills: int, every_s: float, seed: int) -> list[str
     return killed
 
 
-def send_all(stack: RunningStack, files: list[tuple[str, Path]]) -> int:
-    """Send until everything is acknowledged; answers how often a batch had to be sent again."""
+def send_all(stack: RunningStack, files: list[tuple[str, Path]], over_s: float) -> int:
+    """Send until everything is acknowledged, over so many seconds; answers how many batches were broken off."""
     waiting, again = list(files), 0
     while waiting:
         batch = waiting[:_BATCH]
@@ -84,7 +84,7 @@ def send_all(stack: RunningStack, files: list[tuple[str, Path]]) -> int:
         waiting = [each for each in waiting if each[0] not in told]
         if len(told) < len(batch):
             again += 1
-            time.sleep(0.2)
+        time.sleep(over_s * _BATCH / len(files))
     return again
 
 
@@ -143,7 +143,7 @@ def main() -> int:
             target=lambda: killed.extend(kill(stack, options.kills, options.every, options.seed))
         )
         killer.start()
-        again = send_all(stack, files)
+        again = send_all(stack, files, options.kills * options.every)
         killer.join()
         deadline = time.monotonic() + options.timeout
         while unfinished(stack) and time.monotonic() < deadline:
@@ -152,7 +152,7 @@ def main() -> int:
     figures = {
         "photographs": options.photographs,
         "kills": dict(collections.Counter(killed)),
-        "batches_sent_again": again,
+        "batches_broken_off": again,
         **found,
         "seconds": round(time.monotonic() - began),
     }
