@@ -76,7 +76,7 @@ def kill(stack: RunningStack, kills: int, every_s: float, seed: int) -> list[str
 
 
 def send_all(stack: RunningStack, files: list[tuple[str, Path]], over_s: float) -> int:
-    """Send until everything is acknowledged, over so many seconds; answers how many batches were broken off."""
+    """Send until everything is acknowledged, over some seconds; answers how many batches were broken off."""
     waiting, again = list(files), 0
     while waiting:
         batch = waiting[:_BATCH]
