@@ -55,6 +55,14 @@ def test_small_faces_in_a_large_photograph(finder):
     assert len(finder.find(canvas)) == 3
 
 
+@pytest.mark.parametrize("height", [330, 700])
+def test_one_clear_face_in_a_panorama_of_twenty_thousand_pixels(finder, height):
+    canvas = np.full((height, 20_000, 3), 140, np.uint8)
+    canvas[height - 325 : height - 5, 13_333 : 13_333 + 320] = portrait()
+    (found,) = finder.find(canvas)
+    assert np.abs(found.landmarks[RIGHT_IRIS] - (13_333 + 145, height - 325 + 106)).max() < 8
+
+
 def test_one_face_far_away_in_a_very_large_photograph(finder):
     canvas = np.full((3000, 4000, 3), 140, np.uint8)
     canvas[1500:1820, 700:1020] = portrait()
