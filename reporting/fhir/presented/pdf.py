@@ -87,7 +87,7 @@ def _pictures(finding: Finding, small: ParagraphStyle) -> Flowable:
     """The picture; with the normal counterpart beside it, each with what it is."""
     if not finding.counterpart:
         return _image(finding.picture, _MOST_PICTURE)
-    cells = [
+    cells: list[list[Flowable]] = [
         [_image(finding.picture, _BESIDE), _image(finding.counterpart, _COUNTERPART)],
         [Paragraph(_HEATMAP_SAYS, small), Paragraph(_COUNTERPART_SAYS, small)],
     ]
