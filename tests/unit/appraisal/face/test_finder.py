@@ -114,3 +114,10 @@ def test_a_turned_mean_face_has_the_pose_it_was_turned_to(face, yaw, pitch, roll
     around_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
     found = estimate_pose(100 * mesh @ (around_z @ around_y @ around_x).T + (50, 60, 0))
     assert (found.yaw_deg, found.pitch_deg, found.roll_deg) == pytest.approx((yaw, pitch, roll), abs=1e-6)
+
+
+def test_a_face_that_stands_on_its_head_is_known_to(finder, photograph, face):
+    assert not face.upside_down
+    found = finder.find(np.ascontiguousarray(photograph.rgb[::-1, ::-1]))
+    assert found
+    assert all(one.upside_down for one in found)
