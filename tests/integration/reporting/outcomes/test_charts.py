@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from datetime import date
 from io import StringIO
@@ -103,7 +104,11 @@ def test_every_chart_has_evidence_denominators_and_versions(connection, selectio
             assert rejected > 0
         else:
             assert counted["paired"] > 0
-        assert draw_svg(chart).count("<title>") > 1
+        svg = draw_svg(chart)
+        assert svg.count("<title>") > 1
+        numbers = re.findall(r'text-anchor="end" fill="#333333">([-\d.e+]+)<', svg)
+        assert 4 * len(chart.tracks) <= len(numbers) <= 12 * len(chart.tracks)
+        assert all(len(number.strip("-").replace(".", "").strip("0")) <= 2 for number in numbers), numbers
         assert draw(connection, Asked(kind=kind, selection=selection, **more)) == chart
 
 
