@@ -66,10 +66,18 @@ class Connection:
     async def _ask(self, target: str, headers: Mapping[str, str]) -> tuple[int, dict[bytes, bytes]]:
         lines = [f"GET {target} HTTP/1.1", f"Host: {self.host}:{self.port}", "Accept: application/fhir+json"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-        head = await self.reader.readuntil(b"\r\n\r\n")
+        asked = ("\r\n".join(lines) + "\r\n\r\n").encode()
+        try:
+            head = await self._head(asked)
+        except (asyncio.IncompleteReadError, ConnectionError):  # at rest for too long: the server closed it
+            await self.open()
+            head = await self._head(asked)
         found = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
         return int(head[9:12]), found
+
+    async def _head(self, asked: bytes) -> bytes:
+        self.writer.write(asked)
+        return await self.reader.readuntil(b"\r\n\r\n")
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         """Pieces of a chunked body, as they come."""

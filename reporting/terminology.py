@@ -151,6 +151,9 @@ REJECTION_REASONS: dict[RejectionReason, Concept] = {
     RejectionReason.COMPRESSED: _own("compressed", "Too strongly compressed"),
     RejectionReason.NOISY: _own("noisy", "Too much noise"),
     RejectionReason.UNEVEN_LIGHT: _own("uneven-light", "Lit too much from one side"),
+    RejectionReason.TURNED: _own("turned", "Photograph turned on its side or upside down"),
+    RejectionReason.SQUEEZED: _own("squeezed", "Picture squeezed or stretched"),
+    RejectionReason.DAMAGED: _own("damaged", "Pieces of the picture missing"),
     RejectionReason.OCCLUDED: _own("occluded", "Too much of the face covered"),
 }
 

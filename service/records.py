@@ -104,6 +104,9 @@ class RejectionReason(StrEnum):
     NOISY = "noisy"
     UNEVEN_LIGHT = "uneven-light"
     OCCLUDED = "occluded"  # too little of the face is left to judge
+    TURNED = "turned"  # the photograph lies on its side or stands on its head
+    SQUEEZED = "squeezed"  # the picture is wider or narrower than what was photographed
+    DAMAGED = "damaged"  # pieces of the picture are missing
 
 
 class ExclusionReason(StrEnum):

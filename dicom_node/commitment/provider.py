@@ -292,22 +292,21 @@ class CommitmentProvider:
         with transaction(self._pool) as connection:
             commitments.mark_reported(connection, request.commitment_id)
             known = instances.by_uids(connection, [each.sop_instance_uid for each in request.references])
+            detail = {
+                "transaction_uid": request.transaction_uid,
+                "requester": request.requester_ae_title,
+                "peer_address": request.requester_address,
+            }
+            lines = []
             for verdict in verdicts:
-                instance = known.get(verdict.reference.sop_instance_uid)
-                detail = {
-                    "transaction_uid": request.transaction_uid,
-                    "requester": request.requester_ae_title,
-                    "peer_address": request.requester_address,
-                }
-                if verdict.failure_reason is not None:
-                    detail["reason"] = f"not committed, failure reason 0x{verdict.failure_reason:04X}"
-                ledger.append(
-                    connection,
-                    LedgerEvent.COMMITTED if verdict.failure_reason is None else LedgerEvent.REFUSED,
-                    instance_id=instance.instance_id if instance else None,
-                    sop_instance_uid=verdict.reference.sop_instance_uid,
-                    detail=detail,
-                )
+                uid, reason = verdict.reference.sop_instance_uid, verdict.failure_reason
+                instance_id = known[uid].instance_id if uid in known else None
+                if reason is None:
+                    lines.append((LedgerEvent.COMMITTED, instance_id, uid, detail))
+                else:
+                    said = {**detail, "reason": f"not committed, failure reason 0x{reason:04X}"}
+                    lines.append((LedgerEvent.REFUSED, instance_id, uid, said))
+            ledger.append_many(connection, lines)
         _log.info("commitment-reported", transaction_uid=request.transaction_uid, references=len(verdicts))
 
 

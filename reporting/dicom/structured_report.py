@@ -65,9 +65,12 @@ def build(context: ReportContext, others: Sequence[ResultObject] = ()) -> Result
     kind = ResultKind.STRUCTURED_REPORT
     photograph = stand_in(context)
     try:
+        (content,) = _content(context, photograph, others)
+        # highdicom copies, parses and searches the tree it is given, half the work of a report; what that
+        # would find, check_report finds in the bytes. Hence it gets the root, and the branches after.
         report = Comprehensive3DSR(
             evidence=[photograph, *(_as_evidence(context, other) for other in others)],
-            content=_content(context, photograph, others),
+            content=_root(content),
             series_instance_uid=context.series_uid(kind),
             series_number=SERIES_NUMBER,
             series_description=SERIES_DESCRIPTION,
@@ -80,6 +83,7 @@ def build(context: ReportContext, others: Sequence[ResultObject] = ()) -> Result
         )
     except (ValueError, TypeError, AttributeError) as exc:
         raise ResultError("the structured report cannot be built") from exc
+    report.ContentSequence = content.ContentSequence
     report.ObservationDateTime = dt(context)
     report.ContentTemplateSequence[0].MappingResource = "DCMR"
     report.ContentTemplateSequence[0].MappingResourceUID = "1.2.840.10008.8.1.1"
@@ -110,6 +114,16 @@ def _content(
         title=code(AI_RESULT_TITLE),
         referenced_images=[photograph] if "Rows" in photograph else None,
     )
+
+
+def _root(content: Dataset) -> Dataset:
+    """The root of a tree with the first of its branches, the language."""
+    root = Dataset()
+    for element in content:
+        if element.keyword != "ContentSequence":
+            root.add(element)
+    root.ContentSequence = content.ContentSequence[:1]
+    return root
 
 
 def _as_evidence(context: ReportContext, other: ResultObject) -> Dataset:

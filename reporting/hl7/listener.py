@@ -19,7 +19,7 @@ from reporting.fhir.site import site_of
 from reporting.hl7 import adt
 from reporting.hl7.apply import apply
 from service.config import Settings
-from service.database.pool import Pool, transaction
+from service.database.pool import Pool, in_transaction
 from service.errors import AnnouncementError, ConfigurationError, DatabaseUnavailableError, SemblanceError
 
 _log = structlog.get_logger(__name__)
@@ -110,8 +110,7 @@ class Listener:
         """
         try:
             said = adt.read(adt.decoded(data), self._settings.fhir_identifier_systems)
-            with transaction(self._pool) as connection:
-                patients = apply(connection, said, self._site)
+            patients = in_transaction(self._pool, lambda connection: apply(connection, said, self._site))
         except DatabaseUnavailableError:
             reason = "the database cannot be reached; send it again"
         except AnnouncementError as exc:

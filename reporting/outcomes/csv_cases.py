@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from io import StringIO
 from typing import Any
+from uuid import UUID
 
 from reporting.identifiers import case_id
 from reporting.outcomes.database import cases, queue
@@ -26,6 +28,7 @@ OPTIONAL = (
 _YES, _NO = {"yes", "y", "true", "1"}, {"no", "n", "false", "0"}
 _DONE, _NOT_DONE = "done", {"not-done", "entered-in-error"}
 _EARLIEST = date(1900, 1, 1)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _LONGEST = 200  # characters of a cell
 
 
@@ -107,9 +110,23 @@ def read_rows(data: bytes, today: date) -> tuple[list[Row], list[BadRow]]:
             if first != line:
                 bad.append(BadRow(line=line, column="", reason=f"the same operation as line {first}"))
             rows.append(row)
+        bad += _half_named(rows)
     except csv.Error as exc:
         raise OutcomeError(f"the file is no CSV file: line {lines.line_num}: {exc}") from exc
     return rows, bad
+
+
+def _half_named(rows: Sequence[Row]) -> Iterator[BadRow]:
+    """Rows without a name of their own beside one with a name: one operation, or two? Nobody can tell."""
+    named: dict[tuple[str, ...], int] = {}
+    for row in rows:
+        if row.name or row.procedure_id:
+            named.setdefault(_operation(row), row.line)
+    for row in rows:
+        other = named.get(_operation(row))
+        if other is not None and not (row.name or row.procedure_id):
+            reason = f"patient, code and day of line {other}, which names its case: name this one too"
+            yield BadRow(line=row.line, column="case", reason=reason)
 
 
 def _numbered(lines: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
@@ -188,10 +205,10 @@ def _row(line: int, cells: Mapping[str, str], today: date) -> Row:
 def _day(cells: Mapping[str, str], column: str, today: date) -> date:
     value = cells[column]
     try:
-        day = date.fromisoformat(value)
+        day = date.fromisoformat(value if _DAY.fullmatch(value) else "")
     except ValueError as exc:
         raise _BadCellError(column, f"{value!r} is no date as 2024-05-31") from exc
-    if len(value) != 10 or not _EARLIEST <= day <= today:
+    if not _EARLIEST <= day <= today:
         raise _BadCellError(column, f"{value!r} is not from {_EARLIEST} to today")
     return day
 
@@ -228,7 +245,7 @@ def _number(cells: Mapping[str, str], column: str) -> float | None:
     if not value:
         return None
     try:
-        number = float(value)
+        number = float(value if "_" not in value else "")
     except ValueError as exc:
         raise _BadCellError(column, f"{value!r} is no number") from exc
     if not -1e6 < number < 1e6:  # NaN among them
@@ -241,7 +258,11 @@ def _named(row: Row) -> tuple[str, ...]:
         return ("case", row.name)
     if row.procedure_id:
         return ("procedure", row.procedure_id)
-    return ("operation", row.issuer, row.patient_id, row.case.code, str(row.case.performed_on))
+    return ("operation", *_operation(row))
+
+
+def _operation(row: Row) -> tuple[str, ...]:
+    return row.issuer, row.patient_id, row.case.code, str(row.case.performed_on)
 
 
 def import_cases(
@@ -264,11 +285,17 @@ def import_cases(
     """
     rows, bad = read_rows(data, today)
     drafts: list[tuple[ProcedureCase, ProcedureCase | None]] = []
+    taken: dict[UUID, int] = {}  # known cases, and the line that is about each
     for row in rows:
         try:
-            drafts.append(_draft(connection, row, author, settings))
+            draft, current = _draft(connection, row, author, settings)
         except _BadCellError as exc:
             bad.append(BadRow(line=row.line, column=exc.column, reason=str(exc)))
+            continue
+        first = taken.setdefault(draft.case_id, row.line)
+        drafts.append((draft, current))
+        if first != row.line and all(each.line != row.line for each in bad):
+            bad.append(BadRow(line=row.line, column="", reason=f"the same operation as line {first}"))
     new = changed = 0
     if not bad:
         for draft, current in drafts:
@@ -331,6 +358,9 @@ def _current(connection: Connection, row: Row, everyone: tuple[str, ...]) -> Pro
             raise _BadCellError("procedure_id", "no case of such a Procedure is known")
         return known
     alike = cases.like(connection, everyone, row.case.code, row.case.performed_on)
+    if row.name:  # one that another file names otherwise is another operation
+        unnamed = case_id(CaseSource.CSV, "operation", *_operation(row))
+        alike = [each for each in alike if each.procedure_id or each.case_id == unnamed]
     if len(alike) > 1:
         raise _BadCellError("", f"{len(alike)} operations of that patient, code and day are known: name one")
     return alike[0] if alike else None

@@ -16,6 +16,7 @@ from service.appraisal.calibration import Calibration, scale_of
 from service.appraisal.face.alignment import AlignedFace, align
 from service.appraisal.face.finder import Face, FaceFinder, MediapipeFaceFinder
 from service.appraisal.face.regions import region_masks
+from service.appraisal.face.upright import upright, way_back
 from service.appraisal.gates.occlusion import (
     Occlusion,
     OcclusionFinder,
@@ -82,11 +83,16 @@ class AppraisalMaps:
     def native(self) -> NativeMap:
         """The difference map as it is kept, with the way to the photograph as sent."""
         photograph = self.face.photograph
+        rows, columns = photograph.sent_height, photograph.sent_width
+        back = way_back(photograph.quarters, rows, columns)[:2]
+        to_turned = np.vstack([_to_sent(self.face.to_photograph, photograph.reduction), [0.0, 0.0, 1.0]])
+        if photograph.quarters % 2:
+            rows, columns = columns, rows
         return NativeMap(
             difference=self.difference_aligned,
-            to_photograph=_to_sent(self.face.to_photograph, photograph.reduction),
-            rows=photograph.sent_height,
-            columns=photograph.sent_width,
+            to_photograph=back @ to_turned,
+            rows=rows,
+            columns=columns,
             counterpart=encode_jpeg(self.normalised, _COUNTERPART_QUALITY),
         )
 
@@ -289,7 +295,8 @@ class Appraiser:
         """Appraise photographs whose faces were found."""
         results: list[Appraised | None] = [None] * len(found)
         waiting: list[tuple[int, _Accepted]] = []
-        for index, (photograph, faces) in enumerate(found):
+        for index, (sent, seen) in enumerate(found):
+            photograph, faces = upright(self._finder, sent, seen)
             quality, reasons = check_quality(photograph, faces, self._settings)
             if reasons:
                 results[index] = self._refused(photograph, reasons, quality)

@@ -55,7 +55,7 @@ def decode_frame(codestream: bytes, geometry: FrameGeometry, pool: CodecPool | N
 
 
 def read_picture(data: bytes, pool: CodecPool | None = None, *, least_side: int = 0) -> DecodedPicture:
-    """Decode a JPEG, PNG, TIFF or WebP file.
+    """Decode a JPEG, PNG, TIFF, WebP, HEIC or AVIF file.
 
     Args:
         data: The file.

@@ -1,26 +1,31 @@
 """The foreign decoders; they run in the child only.
 
-libjpeg-turbo (by Pillow, and for lossless and 12-bit JPEG by imagecodecs), OpenJPEG (by pylibjpeg),
-CharLS (by pyjpegls), libpng, libtiff, libwebp and Little CMS (by Pillow). All of them but CharLS are fuzzed
-without pause by OSS-Fuzz. GDCM, which ends its process on damaged JPEG, is not among them.
+libjpeg-turbo (by Pillow, for lossless and 12-bit JPEG by imagecodecs, for its warnings by simplejpeg),
+OpenJPEG (by pylibjpeg), CharLS (by pyjpegls), libheif with libde265 (by pi-heif), libpng, libtiff, libwebp,
+libavif and Little CMS (by Pillow). All of them but CharLS are fuzzed without pause by OSS-Fuzz. GDCM, which
+ends its process on damaged JPEG, is not among them.
 """
 
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pi_heif import register_heif_opener
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from service.codecs.codestream import Announced, Family
 from service.codecs.deep_png import eight_bits, is_deep_png
 from service.codecs.frame import MAX_PIXELS, FrameGeometry
+from service.codecs.scans import check_data, check_scans
 from service.errors import UndecodablePhotographError, UnsupportedPhotographError
 
 _RGB = "RGB"
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "HEIF", "AVIF")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,6 +63,7 @@ def _jpeg(codestream: bytes, geometry: FrameGeometry) -> Decoded:
     JFIF says YCbCr, Adobe's APP14 says which; senders often write a Photometric Interpretation
     that contradicts them, and viewers follow the stream. The attribute decides where it is silent.
     """
+    _check_whole(codestream)
     with Image.open(io.BytesIO(codestream), formats=("JPEG",)) as image:
         silent = "jfif" not in image.info and "adobe" not in image.info
         # Then the components are handed over as they are. A picture takes one draft: both wishes at once.
@@ -73,6 +79,14 @@ def _jpeg(codestream: bytes, geometry: FrameGeometry) -> Decoded:
             raise UnsupportedPhotographError(f"JPEG colour mode {image.mode} is not a photograph's")
         image.load()
         return Decoded(pixels=image)
+
+
+def _check_whole(codestream: bytes) -> None:
+    try:
+        check_scans(codestream)
+    except (IndexError, struct.error) as exc:
+        raise UndecodablePhotographError("the JPEG is damaged: a segment ends too early") from exc
+    check_data(codestream)
 
 
 def _deep_jpeg(codestream: bytes, found: Announced, geometry: FrameGeometry) -> Decoded:
@@ -145,18 +159,22 @@ def read_picture(data: bytes, reduction: int = 1) -> Decoded:
         UndecodablePhotographError, UnsupportedPhotographError: See ``service.codecs.decode.read_picture``.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF", "WEBP")) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UnsupportedPhotographError(f"{image.width} x {image.height} pixels are too many")
             if is_deep_png(data):
                 return Decoded(pixels=eight_bits(_png(data), data))
+            if image.format == "JPEG":
+                _check_whole(data)
             if image.format == "JPEG" and image.mode == _RGB:
                 image.draft(None, (image.width // reduction, image.height // reduction))
             image.load()
             profile = image.info.get("icc_profile") or b""
             return _converted(ImageOps.exif_transpose(image), profile)
     except UnidentifiedImageError as exc:
-        raise UndecodablePhotographError("neither DICOM nor a JPEG, PNG, TIFF or WebP picture") from exc
+        raise UndecodablePhotographError(
+            "neither DICOM nor a JPEG, PNG, TIFF, WebP, HEIC or AVIF picture"
+        ) from exc
 
 
 def _png(data: bytes) -> NDArray[np.generic]:
@@ -212,8 +230,10 @@ def preload() -> None:
     """Import what the functions above need, so that the first photograph does not wait for it."""
     import jpeg_ls  # noqa: F401
     import openjpeg  # noqa: F401
+    import simplejpeg  # noqa: F401
     from imagecodecs import jpeg8_decode, png_decode  # noqa: F401
 
+    register_heif_opener()
     warnings.simplefilter("ignore")  # trailing bytes and the like are common and harmless
     Image.init()
     Image.MAX_IMAGE_PIXELS = None  # sizes are judged above

@@ -16,6 +16,29 @@ def _entry(row: DictRow) -> LedgerEntry:
     return LedgerEntry(**{**row, "event": LedgerEvent(row["event"])})
 
 
+def append_many(
+    connection: Connection, lines: Sequence[tuple[LedgerEvent, int | None, str, Mapping[str, str]]]
+) -> None:
+    """Append several events in their order, in one statement.
+
+    Args:
+        connection: In the transaction that makes the events true.
+        lines: Event, row of the instance or None, SOP Instance UID, and detail of each; see ``append``.
+    """
+    connection.execute(
+        "INSERT INTO ledger (instance_id, sop_instance_uid, event, detail)"
+        " SELECT instance_id, uid, event, detail"
+        " FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::jsonb[])"
+        " WITH ORDINALITY AS line (instance_id, uid, event, detail, position) ORDER BY position",
+        (
+            [instance_id for _, instance_id, _, _ in lines],
+            [uid for _, _, uid, _ in lines],
+            [event.value for event, _, _, _ in lines],
+            [Jsonb(dict(detail)) for _, _, _, detail in lines],
+        ),
+    )
+
+
 def append(
     connection: Connection,
     event: LedgerEvent,

@@ -16,9 +16,10 @@ from pydicom.uid import JPEG2000Lossless
 
 from dicom_node.demo.wrap import encode
 from service.appraisal.pictures.placing import photograph_map
+from service.appraisal.repeatability import REPEATABILITY_DIR, load_repeatability
 from service.codecs.pool import shared_pool
 from service.config import Settings
-from service.database import appraisals, instances, ledger, outbox, pictures
+from service.database import appraisals, instances, ledger, outbox, pictures, reappraisals
 from service.database.pool import Pool, transaction
 from service.errors import InstanceNotStoredError
 from service.peers import Destination
@@ -27,6 +28,7 @@ from service.pictures.native_map import read_map
 from service.pipeline.appraise import appraise
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.context import Context
+from service.pipeline.reappraise import reappraise
 from service.records import (
     AppraisalStatus,
     InstanceState,
@@ -35,7 +37,7 @@ from service.records import (
     PictureEncoding,
     SavedAppraisal,
 )
-from service.steps import APPRAISE, REPORT
+from service.steps import APPRAISE, REPORT, REPORT_AGAIN
 from service.storage.local import InstanceStore
 from tests.photographs import face, faceless, photograph
 from tests.records import offered
@@ -179,3 +181,29 @@ def test_a_photograph_that_kills_its_decoder_twice_is_dead_with_that_reason(cont
     assert "SIGKILL" in events[-1][1]
     good = receive(context, encode(photograph()), "1.2.4")
     assert attempt(context, APPRAISE, appraise, good) is Outcome.DONE
+
+
+def test_an_older_photograph_is_appraised_again_by_the_method_in_force(
+    settings: Settings, pool: Pool, store: InstanceStore
+) -> None:
+    """With both methods' own models: what was found before stays, and progress tells how far it is."""
+    before = Context(settings=settings.model_copy(update={"method": "symmetry"}), pool=pool, store=store)
+    instance_id = receive(before, encode(photograph()))
+    assert attempt(before, APPRAISE, appraise, instance_id) is Outcome.DONE
+    now = Context(settings=settings.model_copy(update={"method": "default"}), pool=pool, store=store)
+    phase = load_repeatability(REPEATABILITY_DIR / "default-1.json").method.phase
+    with transaction(pool) as connection:
+        assert reappraisals.want(connection, [instance_id], phase) == 1
+        (progress,) = reappraisals.progress(connection)
+    assert (progress.requested, progress.done, progress.failed) == (1, 0, 0)
+    for _ in range(2):  # twice is once
+        reappraise(now, instance_id)
+    with transaction(pool) as connection:
+        (progress,) = reappraisals.progress(connection)
+        saved = appraisals.for_instance(connection, instance_id)
+        assert (REPORT_AGAIN.task, str(instance_id)) in {
+            (message.task, message.subject_id) for message in outbox.take_due(connection, 10)
+        }
+    assert (progress.phase, progress.done, progress.failed) == (phase, 1, 0)
+    assert {each.appraisal.method.name for each in saved} == {"default", "symmetry"}
+    assert all(each.appraisal.score is not None for each in saved)

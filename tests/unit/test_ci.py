@@ -33,6 +33,7 @@ def suite(tmp_path: Path, body: str) -> Path:
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}"],
         cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # pytest alone writes the report
         check=False,
         capture_output=True,
     )

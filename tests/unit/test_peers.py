@@ -25,14 +25,15 @@ def test_with_none():
 
 
 @pytest.fixture
-def suite(pytester: pytest.Pytester) -> pytest.Pytester:
-    """Three tests, one of which needs a program that is nowhere."""
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """Three tests, one of which needs a program that is nowhere; other plugins are not loaded."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makeini("[pytest]\nmarkers = peers(*programs): foreign programs\n")
     pytester.makepyfile(TESTS)
     return pytester
 
 
-@pytest.mark.parametrize("processes", [[], ["-n", "2"]], ids=["one process", "two workers"])
+@pytest.mark.parametrize("processes", [[], ["-p", "xdist", "-n", "2"]], ids=["one process", "two workers"])
 def test_a_missing_program_deselects_its_tests_and_the_summary_says_so(
     suite: pytest.Pytester, processes: list[str]
 ) -> None:
@@ -45,7 +46,7 @@ def test_a_missing_program_deselects_its_tests_and_the_summary_says_so(
     )
 
 
-@pytest.mark.parametrize("processes", [[], ["-n", "2"]], ids=["one process", "two workers"])
+@pytest.mark.parametrize("processes", [[], ["-p", "xdist", "-n", "2"]], ids=["one process", "two workers"])
 def test_a_missing_program_is_an_error_when_every_peer_is_required(
     suite: pytest.Pytester, processes: list[str]
 ) -> None:

@@ -16,7 +16,7 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFont
-from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer
+from reportlab.platypus import Flowable, Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table
 
 _FONT, _BOLD = "Vera", "VeraBd"  # come with reportlab
 # Scripts that Vera lacks, in fonts that every viewer of PDF brings: first and last character of each.
@@ -26,14 +26,19 @@ _OTHERS = (
     ("STSong-Light", 0x2E80, 0x9FFF),
 )
 _MOST_PICTURE = (170 * mm, 90 * mm)  # width, height
+_BESIDE, _COUNTERPART = (100 * mm, 90 * mm), (62 * mm, 62 * mm)
+_HEATMAP_SAYS = "The photograph, with its differences from the normal counterpart in colour."
+_COUNTERPART_SAYS = "The normal counterpart: the same face as it would normally be, as the method draws it."
+_SIDE_BY_SIDE = [("LEFTPADDING", (0, 0), (-1, -1), 0), ("VALIGN", (0, 0), (-1, -1), "TOP")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One result: what it says, and its picture."""
+    """One result: what it says, and its pictures."""
 
     text: str
-    picture: bytes | None  # PNG or JPEG; None where nothing could be judged
+    picture: bytes = b""  # PNG or JPEG: the heatmap over the photograph, or the triptych; b"" where none is
+    counterpart: bytes = b""  # JPEG: the face as it would normally be; b"" where none was kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +70,8 @@ def render(pages: Pages) -> bytes:
     story.append(Spacer(1, 5 * mm))
     for finding in pages.findings:
         parts: list[Flowable] = [Paragraph(_marked(finding.text), plain)]
-        if finding.picture is not None:
-            parts.append(_image(finding.picture))
+        if finding.picture:
+            parts.append(_pictures(finding, small))
         story += [KeepTogether(parts), Spacer(1, 4 * mm)]
     story.append(Paragraph(_marked(pages.caution), small))
     made = BytesIO()
@@ -78,9 +83,20 @@ def render(pages: Pages) -> bytes:
     return made.getvalue()
 
 
-def _image(data: bytes) -> Image:
+def _pictures(finding: Finding, small: ParagraphStyle) -> Flowable:
+    """The picture; with the normal counterpart beside it, each with what it is."""
+    if not finding.counterpart:
+        return _image(finding.picture, _MOST_PICTURE)
+    cells: list[list[Flowable]] = [
+        [_image(finding.picture, _BESIDE), _image(finding.counterpart, _COUNTERPART)],
+        [Paragraph(_HEATMAP_SAYS, small), Paragraph(_COUNTERPART_SAYS, small)],
+    ]
+    return Table(cells, colWidths=[_BESIDE[0] + 3 * mm, _COUNTERPART[0]], style=_SIDE_BY_SIDE)
+
+
+def _image(data: bytes, most: tuple[float, float]) -> Image:
     width, height = ImageReader(BytesIO(data)).getSize()
-    scale = min(_MOST_PICTURE[0] / width, _MOST_PICTURE[1] / height)
+    scale = min(most[0] / width, most[1] / height)
     return Image(BytesIO(data), width=width * scale, height=height * scale)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from reporting.fhir.builders.conclusion import CAUTION, TITLE, in_order, sentences
 from reporting.fhir.database import presented as fhir_presented
 from reporting.fhir.database import resources as fhir_resources
@@ -14,9 +16,16 @@ from reporting.fhir.elements import URI_SYSTEM
 from reporting.fhir.http import Api
 from reporting.fhir.presented.pdf import Finding, Pages, render
 from reporting.fhir.render import loads
+from reporting.pictures import pictures_of
 from service.database import appraisals
 from service.database.pool import Connection, transaction
-from service.errors import InstanceNotStoredError, RecordNotFoundError
+from service.errors import RecordNotFoundError, StorageError, StoredMapError
+from service.pictures.native_map import read_map
+from service.records import SavedAppraisal
+
+log = structlog.get_logger(__name__)
+
+_NO_PICTURE = "Its picture cannot be read any more."
 
 
 def pdf_of(api: Api, report: StoredResource) -> bytes:
@@ -32,6 +41,8 @@ def pdf_of(api: Api, report: StoredResource) -> bytes:
     if pages is None:
         return api.store.read(str(known))
     made = render(pages)
+    if any(each.text.endswith(_NO_PICTURE) for each in pages.findings):
+        return made  # not kept: it may be read another time
     sha256 = api.store.put(made).sha256
     with transaction(api.pool) as connection:
         fhir_presented.keep(connection, report.resource_id, report.version_id, sha256)
@@ -42,10 +53,7 @@ def _pages(connection: Connection, api: Api, report: StoredResource) -> Pages:
     resource = loads(report.body)
     names = [("Observation", str(each["reference"]).partition("/")[2]) for each in resource.get("result", [])]
     observations = [loads(each.body) for each in fhir_resources.read_many(connection, names)]
-    findings = [
-        Finding(text=" ".join(sentences(each)), picture=_picture(connection, api, each))
-        for each in in_order(observations)
-    ]
+    findings = [_finding(connection, api, each) for each in in_order(observations)]
     return Pages(title=TITLE, facts=_facts(connection, report, resource), findings=findings, caution=CAUTION)
 
 
@@ -74,16 +82,37 @@ def _facts(
     return facts
 
 
-def _picture(connection: Connection, api: Api, observation: Mapping[str, Any]) -> bytes | None:
-    """The heatmap over the photograph; none of what was withdrawn or not judged."""
+def _finding(connection: Connection, api: Api, observation: Mapping[str, Any]) -> Finding:
+    """What a result says, with its pictures; none of what was withdrawn or not judged."""
+    text = " ".join(sentences(observation))
+    saved = _appraisal(connection, observation)
+    if saved is None or not saved.heatmap_sha256:
+        return Finding(text=text)
+    try:
+        drawn = pictures_of(connection, api.store, saved)
+        counterpart = _counterpart(api, saved)
+    except (StoredMapError, StorageError) as exc:
+        log.warning("report-without-picture", appraisal_id=str(saved.appraisal.appraisal_id), error=str(exc))
+        return Finding(text=f"{text} {_NO_PICTURE}")  # what was said of it stays true
+    assert drawn is not None  # noqa: S101 -- only of a rejected photograph
+    return Finding(text=text, picture=drawn.picture, counterpart=counterpart)
+
+
+def _counterpart(api: Api, saved: SavedAppraisal) -> bytes:
+    """The normal counterpart, JPEG; b"" where the picture shows it already, or none was kept."""
+    if api.settings.picture == "triptych" or not saved.difference_map_sha256:
+        return b""
+    return read_map(api.store.read(saved.difference_map_sha256)).counterpart
+
+
+def _appraisal(connection: Connection, observation: Mapping[str, Any]) -> SavedAppraisal | None:
     if observation["status"] == "entered-in-error" or "valueQuantity" not in observation:
         return None
     for identifier in observation.get("identifier", []):
-        if identifier.get("system") != URI_SYSTEM:
-            continue
-        try:
-            saved = appraisals.get(connection, UUID(str(identifier["value"]).removeprefix("urn:uuid:")))
-            return api.store.read(saved.heatmap_sha256) if saved.heatmap_sha256 else None
-        except (RecordNotFoundError, InstanceNotStoredError):
-            return None  # what was said of it stays true without its picture
+        if identifier.get("system") == URI_SYSTEM:
+            name = str(identifier["value"]).removeprefix("urn:uuid:")
+            try:
+                return appraisals.get(connection, UUID(name))
+            except RecordNotFoundError:
+                return None
     return None

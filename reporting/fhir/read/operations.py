@@ -204,11 +204,11 @@ def binary(api: Api, request: Request) -> Response:
 
 
 def _heatmap(api: Api, request: Request, name: str) -> tuple[bytes, str, str | None] | None:
-    grant = request.principal.grant("Media", "r")
     try:
         appraisal_id = UUID(name)
     except ValueError:
         return None
+    grant = request.principal.grant("Media", "r")
     with transaction(api.pool) as connection:
         observation = fhir_resources.read(connection, "Observation", observation_id_of(str(appraisal_id)))
         if (
@@ -243,6 +243,7 @@ def _picture(api: Api, sha256: str, picture: bytes, accept: str) -> tuple[bytes,
 
 
 def _report(api: Api, request: Request, name: str) -> tuple[bytes, str, str | None] | None:
+    """A report as PDF, for who may see all that it shows: patient, results and pictures."""
     if not request.principal.may("DiagnosticReport", "r"):
         return None
     grant = request.principal.grant("DiagnosticReport", "r")
@@ -250,6 +251,11 @@ def _report(api: Api, request: Request, name: str) -> tuple[bytes, str, str | No
         report = fhir_resources.read(connection, "DiagnosticReport", name)
         if report is None or not visible(connection, api, report, grant):
             return None
+    for shown in ("Patient", "Observation", "Media"):
+        part = request.principal.grant(shown, "r")
+        if part.alternatives or (part.patients is not None and report.patient not in part.patients):
+            text = f"the report shows every {shown}, and no scope grants that"
+            raise FhirProblemError(403, IssueType.FORBIDDEN, text, "http.authorization")
     if loads(report.body)["status"] == "entered-in-error":
         raise _withdrawn()
     return pdf_of(api, report), "application/pdf", report.patient

@@ -12,7 +12,14 @@ import numpy as np
 
 from reporting.identifiers import signal_id
 from reporting.outcomes.charts.monthly import mean_chart, median_run_chart, rejected_chart, time_chart
-from reporting.outcomes.charts.records import ChangeTable, Chart, ChartKind, Phase
+from reporting.outcomes.charts.records import (
+    ChangeTable,
+    Chart,
+    ChartKind,
+    Denominators,
+    Phase,
+    PhotographCounts,
+)
 from reporting.outcomes.charts.units import Unit, change_funnel, cusum_chart, cusum_limits, ratio_funnel
 from reporting.outcomes.database import changes, phases, photograph_tables, risk_models, signals
 from reporting.outcomes.database.changes import Selection
@@ -49,8 +56,7 @@ def draw(connection: Connection, asked: Asked) -> Chart:
         RecordNotFoundError: It needs a risk model, and none was fitted.
     """
     chart = _DRAWN[asked.kind](connection, asked)
-    if asked.kind not in (ChartKind.P, ChartKind.TIME):
-        chart = replace(chart, denominators=changes.denominators(connection, asked.selection))
+    chart = replace(chart, denominators=_denominators(connection, asked))
     evidence = sorted({each for track in chart.tracks for point in track.points for each in point.evidence})
     made_from = {**chart.made_from, **_said(asked), "evidence": digest_of(evidence)}
     notes = [f"{day}: {note}" for day, note in phases.notes(connection, asked.selection.code)]
@@ -68,6 +74,13 @@ def draw(connection: Connection, asked: Asked) -> Chart:
                 made_from=made_from,
             )
     return chart
+
+
+def _denominators(connection: Connection, asked: Asked) -> Denominators | PhotographCounts:
+    selection = asked.selection
+    if asked.kind in (ChartKind.P, ChartKind.TIME):
+        return photograph_tables.counts(connection, selection.since, selection.until, selection.site)
+    return changes.denominators(connection, selection)
 
 
 def id_of_signal(chart: Chart, track: str, rule: str, label: str, evidence: tuple[str, ...]) -> UUID:

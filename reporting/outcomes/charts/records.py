@@ -94,6 +94,41 @@ class Denominators:
     withdrawn: int
     no_consent: int
 
+    @property
+    def lines(self) -> tuple[tuple[str, int], ...]:
+        """What is counted, in words, and how many."""
+        return (
+            ("eligible", self.eligible),
+            ("paired", self.paired),
+            ("no photograph before", self.missing_before),
+            ("no photograph after", self.missing_after),
+            *((f"rejected: {reason}", number) for reason, number in self.rejected.items()),
+            ("waiting for a decision", self.undecided),
+            ("not comparable", self.not_comparable),
+            ("withdrawn", self.withdrawn),
+            ("no consent", self.no_consent),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotographCounts:
+    """Beside charts of photographs: of how many they speak, and of how many not."""
+
+    known: int  # taken in the charted time and place
+    judged: int
+    rejected: Mapping[str, int]  # first reason -> photographs
+    without_result: int  # not judged yet
+
+    @property
+    def lines(self) -> tuple[tuple[str, int], ...]:
+        """What is counted, in words, and how many."""
+        return (
+            ("photographs", self.known),
+            ("judged", self.judged),
+            *((f"rejected: {reason}", number) for reason, number in self.rejected.items()),
+            ("no result yet", self.without_result),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
@@ -151,7 +186,7 @@ class Chart:
     x_label: str
     tracks: tuple[Track, ...]
     phases: tuple[ChartPhase, ...] = ()
-    denominators: Denominators | None = None
+    denominators: Denominators | PhotographCounts | None = None
     made_from: Mapping[str, str] = field(default_factory=dict)  # versions and digests that reproduce it
     notes: tuple[str, ...] = ()
 

@@ -201,6 +201,7 @@ _WHERE = (
     " AND c.phase = %(phase)s AND c.performed_on BETWEEN %(since)s AND %(until)s AND c.valid"
     " AND (%(site)s::text = '' OR c.site = %(site)s) AND (%(surgeon)s::text = '' OR c.surgeon = %(surgeon)s)"
 )
+_IDS = "string_agg(c.change_id::text, ',')"  # quicker to read than an array
 _COLUMNS = (
     "change_id", "performed_on", "followed_on", "site", "surgeon", "phenotype", "syndrome", "laterality",
     "age_years", "before", "after", "verdict", "method",
@@ -248,6 +249,11 @@ def table(connection: Connection, selection: Selection) -> ChangeTable:
     )
 
 
+def _exact(value: str) -> str:
+    """SQL of a sum that is the same whatever the order of its rows: of billionths, as whole numbers."""
+    return f"coalesce(sum(round(({value}) * 1e9)::bigint), 0)::float8 / 1e9"
+
+
 def unit_sums(connection: Connection, selection: Selection, by: Unit, risk_model_id: int) -> UnitSums:
     """Sums by site or surgeon, with what a risk model expects of each case.
 
@@ -256,9 +262,9 @@ def unit_sums(connection: Connection, selection: Selection, by: Unit, risk_model
     rows = (
         connection.cursor(row_factory=tuple_row, binary=True)
         .execute(
-            f"SELECT c.{by.value}, count(e.risk), coalesce(sum(c.change - e.change), 0),"  # noqa: S608
-            " count(*) FILTER (WHERE e.risk IS NOT NULL AND c.verdict <> 'better'), coalesce(sum(e.risk), 0),"
-            " array_agg(c.change_id) FILTER (WHERE e.risk IS NOT NULL), count(*) - count(e.risk)"
+            f"SELECT c.{by.value}, count(e.risk), {_exact('c.change - e.change')},"  # noqa: S608
+            f" count(*) FILTER (WHERE e.risk IS NOT NULL AND c.verdict <> 'better'), {_exact('e.risk')},"
+            f" {_IDS} FILTER (WHERE e.risk IS NOT NULL), count(*) - count(e.risk)"
             " FROM outcome_change c LEFT JOIN expected e ON e.risk_model_id = %(risk_model)s"
             " AND e.change_id = c.change_id AND e.case_id = c.case_id"
             f"{_WHERE} GROUP BY 1 ORDER BY 1",
@@ -273,7 +279,7 @@ def unit_sums(connection: Connection, selection: Selection, by: Unit, risk_model
         residual=np.array([row[2] for row in counted], np.float64),
         observed=np.array([row[3] for row in counted], np.float64),
         expected=np.array([row[4] for row in counted], np.float64),
-        evidence=tuple(tuple(map(str, row[5])) for row in counted),
+        evidence=tuple(tuple(sorted(row[5].split(","))) for row in counted),
         unexpected=sum(row[6] for row in rows),
     )
 
@@ -283,8 +289,10 @@ def monthly_means(connection: Connection, selection: Selection) -> MonthlyMeans:
     rows = (
         connection.cursor(row_factory=tuple_row, binary=True)
         .execute(
-            "SELECT date_trunc('month', c.performed_on)::date, avg(c.change), count(*),"  # noqa: S608
-            f" array_agg(c.change_id) FROM outcome_change c{_WHERE} GROUP BY 1 ORDER BY 1",
+            "SELECT date_trunc('month', day::timestamp)::date, sum(total) / sum(cases), sum(cases)::bigint,"  # noqa: S608
+            f" string_agg(ids, ',') FROM (SELECT c.performed_on AS day, {_exact('c.change')} AS total,"
+            f" count(*) AS cases, {_IDS} AS ids FROM outcome_change c{_WHERE} GROUP BY 1) AS days"
+            " GROUP BY 1 ORDER BY 1",
             _parameters(selection),
         )
         .fetchall()
@@ -293,7 +301,7 @@ def monthly_means(connection: Connection, selection: Selection) -> MonthlyMeans:
         months=np.array([row[0] for row in rows], "datetime64[M]"),
         values=np.array([row[1] for row in rows], np.float64),
         cases=np.array([row[2] for row in rows], np.int64),
-        evidence=tuple(tuple(map(str, row[3])) for row in rows),
+        evidence=tuple(tuple(sorted(row[3].split(","))) for row in rows),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import date
 import numpy as np
 from psycopg.rows import tuple_row
 
-from reporting.outcomes.charts.records import PhotographTable
+from reporting.outcomes.charts.records import PhotographCounts, PhotographTable
 from service.database.pool import Connection
 
 
@@ -41,4 +41,23 @@ def table(connection: Connection, since: date, until: date, site: str = "") -> P
         site=np.array(sites, object),
         reason=np.array(reasons, object),
         waited_s=np.array([float(each) for each in waited], np.float64),
+    )
+
+
+def counts(connection: Connection, since: date, until: date, site: str = "") -> PhotographCounts:
+    """Of how many photographs of a time and place there is what result; arguments as of ``table``."""
+    rows = connection.execute(
+        "SELECT a.appraisal_id IS NULL AS waits, coalesce(a.reasons[1], '') AS reason, count(*) AS number"
+        " FROM outcome_photograph o"
+        " LEFT JOIN LATERAL (SELECT appraisal_id, reasons FROM appraisal"
+        " WHERE appraisal.instance_id = o.instance_id ORDER BY created_at, appraisal_id LIMIT 1) AS a ON true"
+        " WHERE o.acquired_on BETWEEN %s AND %s AND (%s::text = '' OR o.site = %s)"
+        " GROUP BY 1, 2 ORDER BY 1, 2",
+        (since, until, site, site),
+    ).fetchall()
+    return PhotographCounts(
+        known=sum(row["number"] for row in rows),
+        judged=sum(row["number"] for row in rows if not row["waits"] and not row["reason"]),
+        rejected={row["reason"]: row["number"] for row in rows if row["reason"]},
+        without_result=sum(row["number"] for row in rows if row["waits"]),
     )

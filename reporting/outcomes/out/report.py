@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import typst
 from jinja2 import Environment, PackageLoader
 
-from reporting.outcomes.charts.records import Chart, Denominators
+from reporting.outcomes.charts.records import Chart
 from reporting.outcomes.out.svg import draw_svg
 from service.errors import OutcomeError
 
@@ -42,7 +42,7 @@ def make_pdf(charts: Sequence[Chart], *, title: str, organisation: str, notes: S
             {
                 "file": f"chart-{number}.svg",
                 "chart": chart,
-                "denominators": _lines(chart.denominators),
+                "denominators": chart.denominators.lines if chart.denominators else (),
                 "signals": chart.signals[:_MOST_SIGNALS],
                 "more": max(0, len(chart.signals) - _MOST_SIGNALS),
             }
@@ -65,19 +65,3 @@ def literal(text: object) -> str:
     """A text as a typst string literal: nothing in it is markup or code."""
     escaped = str(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ").replace("\r", " ")
     return f'"{escaped}"'
-
-
-def _lines(found: Denominators | None) -> list[tuple[str, int]]:
-    if found is None:
-        return []
-    return [
-        ("eligible", found.eligible),
-        ("paired", found.paired),
-        ("no photograph before", found.missing_before),
-        ("no photograph after", found.missing_after),
-        *((f"rejected: {reason}", number) for reason, number in found.rejected.items()),
-        ("waiting for a decision", found.undecided),
-        ("not comparable", found.not_comparable),
-        ("withdrawn", found.withdrawn),
-        ("no consent", found.no_consent),
-    ]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil, floor, log10
 
 from jinja2 import Environment, PackageLoader
 
 from reporting.outcomes.charts.records import Chart, ChartKind, Point, Track
 
 WIDTH, HEIGHT = 900, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 34, 46
-_TICKS = 5
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 40, 34, 46
+_TICKS = 4  # at least so many on an axis
 _LABELS = 8
 Scale = Callable[[float], float]
 _CURVES = ("lower", "centre", "upper", "inner_lower", "inner_upper")
@@ -86,7 +87,7 @@ def _panel(chart: Chart, track: Track, top: int) -> Panel:
     ]
     low, high = (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
     pad = (high - low) * 0.06 or 1.0
-    low, high = low - pad, high + pad
+    low, high = 0.0 if chart.kind is ChartKind.P else low - pad, high + pad
     first, last = (min(p.x for p in ordered), max(p.x for p in ordered)) if ordered else (0.0, 1.0)
     first, last = (0.0, last * 1.05) if is_funnel else (first, last if last > first else first + 1)
 
@@ -144,11 +145,15 @@ def _title(point: Point, track: Track) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    return [low + (high - low) * i / (_TICKS - 1) for i in range(_TICKS)]
+    """Round numbers between two: the longest steps of 1, 2 or 5 times a power of ten of which four fit."""
+    most = (high - low) / _TICKS
+    power = 10.0 ** floor(log10(most))
+    step = max(each * power for each in (1, 2, 5) if each * power <= most)
+    return [round(n * step, 12) for n in range(ceil(low / step), floor(high / step) + 1)]
 
 
 def _x_ticks(chart: Chart, points: list[Point], x: Scale, last: float) -> tuple[tuple[float, str], ...]:
     if chart.kind is ChartKind.FUNNEL:
-        return tuple((x(last * i / _TICKS), f"{last * i / _TICKS:.3g}") for i in range(_TICKS + 1))
+        return tuple((x(value), f"{value:.3g}") for value in _ticks(0.0, last))
     step = max(1, len(points) // _LABELS)
     return tuple((x(point.x), point.label) for point in points[::step])

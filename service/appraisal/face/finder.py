@@ -8,7 +8,7 @@ Left and right are the patient's.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import cv2
@@ -36,6 +36,7 @@ _LARGE_FACE = 0.2  # of the larger side; beside such a face any that counts is f
 _CROP_SIDE = 448  # px; the square the mesh is fitted in
 _CROP_MARGIN = 2.0  # side of that square over the detected face's
 _CONFIRMED = 0.7  # overlap of the first and second fit
+_TURN_SIDE = 256  # px; of the square in which it is looked whether a face stands on its head
 _SAME_FACE = 0.3  # intersection over the smaller box
 
 
@@ -45,6 +46,7 @@ class Face:
 
     mesh: NDArray[np.float64]  # (478, 3) float64, photograph pixels; z grows away from the camera
     pose: Pose
+    upside_down: bool = False  # the detector is surer of it when the photograph is turned by half
 
     @property
     def landmarks(self) -> NDArray[np.float64]:
@@ -91,12 +93,13 @@ class MediapipeFaceFinder:
         """Return the faces, the largest first: every detection the mesh confirms."""
         with self._lock:
             for search in _SEARCHES:
-                boxes = _distinct(self._detect(rgb, search))
-                faces = [face for box in boxes if (face := self._confirm(rgb, box)) is not None]
+                faces = self._search(rgb, search)
                 if faces:
                     break
             if not faces:
-                faces = self._along(rgb)
+                turned = np.ascontiguousarray(rgb[::-1, ::-1])
+                faces = [_turned(face, rgb.shape[:2]) for face in self._search(turned, _SEARCHES[0])]
+            faces = faces or self._along(rgb)
         faces.sort(key=lambda face: _area(face.box), reverse=True)
         kept: list[Face] = []
         for face in faces:
@@ -133,6 +136,10 @@ class MediapipeFaceFinder:
             self._mesh = FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
         return self._mesh
 
+    def _search(self, rgb: NDArray[np.uint8], search: tuple[int, int, float]) -> list[Face]:
+        boxes = _distinct(self._detect(rgb, search))
+        return [face for box in boxes if (face := self._confirm(rgb, box)) is not None]
+
     def _detect(self, rgb: NDArray[np.uint8], search: tuple[int, int, float]) -> list[_Box]:
         self._load()
         side, tiles, share = search
@@ -161,7 +168,23 @@ class MediapipeFaceFinder:
         second = self._fit(rgb, first.box, both_ways=True) if first is not None else None
         if first is None or second is None or _overlap(first.box, second.box) < _CONFIRMED:
             return None
-        return second
+        return replace(second, upside_down=self._upside_down(rgb, second.box))
+
+    def _upside_down(self, rgb: NDArray[np.uint8], box: _Box) -> bool:
+        """Whether the detector is surer of the face in the picture turned by half.
+
+        The mesh fits an upright face onto one that stands on its head: its own roll does not tell.
+        """
+        side = max(box[2] - box[0], box[3] - box[1]) * _CROP_MARGIN
+        x, y = (box[0] + box[2] - side) / 2, (box[1] + box[3] - side) / 2
+        crop = cv2.resize(_square(rgb, x, y, side), (_TURN_SIDE, _TURN_SIDE), interpolation=cv2.INTER_AREA)
+        upright, turned = (self._sureness(np.ascontiguousarray(view)) for view in (crop, crop[::-1, ::-1]))
+        return turned > upright
+
+    def _sureness(self, rgb: NDArray[np.uint8]) -> float:
+        """The detector's score of its surest face, 0..1; 0 where it sees none."""
+        found = self._detectors[0].process(rgb).detections or ()
+        return max((float(one.score[0]) for one in found), default=0.0)
 
     def _fit(self, rgb: NDArray[np.uint8], box: _Box, *, both_ways: bool) -> Face | None:
         side = max(box[2] - box[0], box[3] - box[1]) * _CROP_MARGIN
@@ -208,6 +231,12 @@ class RememberingFaceFinder:
 
 
 _Box = tuple[float, float, float, float]
+
+
+def _turned(face: Face, shape: tuple[int, ...]) -> Face:
+    """A face found in the picture turned by half, where it lies in the picture as it is."""
+    mesh = face.mesh * np.array([-1.0, -1.0, 1.0]) + np.array([shape[1] - 1.0, shape[0] - 1.0, 0.0])
+    return Face(mesh=mesh, pose=estimate_pose(mesh), upside_down=True)
 
 
 def _found(detector: FaceDetection, rgb: NDArray[np.uint8], left: int, top: int) -> list[_Box]:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.appraisal.face.alignment import CANONICAL_INTER_OCULAR, align
-from service.appraisal.face.finder import Face
+from service.appraisal.face.finder import LEFT_IRIS, RIGHT_IRIS, Face
 from service.appraisal.face.regions import FACE_OVAL, face_mask
+from service.appraisal.face.upright import is_upright
 from service.appraisal.gates.compression import estimate_jpeg_quality
 from service.appraisal.gates.optics import blur_sigma, exposure_ev, light_asymmetry_ev
 from service.appraisal.photograph.decode import Photograph
@@ -24,6 +25,11 @@ from service.records import QualityMeasures, RejectionReason
 SHARPNESS_INTER_OCULAR_PX = 48  # distance of the iris centres at which sharpness and light are measured
 BLUR_INTER_OCULAR_PX = 96  # at which blur is measured
 _JUDGED_INTER_OCULAR_PX = 92  # at which methods see the face; finer noise is averaged away
+_OVAL_SIDES, _OVAL_ENDS = (234, 454), (10, 152)  # mesh points
+# Logarithm of a picture's true width over its height by those of the face and of the irises, which are
+# round: least squares on 228 normal faces as they are, squeezed and stretched by 4 : 3.
+_FORM, _FORM_OF_FACE, _FORM_OF_IRIS = 0.067, 0.982, 0.425
+_BLANK = 0.01  # grey levels that a block of one value spans
 _DARK, _BRIGHT = 2, 253  # luminance at and beyond which a pixel is clipped
 
 
@@ -43,7 +49,58 @@ def check_quality(
     if not faces:
         return QualityMeasures(faces=0), (RejectionReason.NO_FACE,)
     measures = replace(_measure(photograph, faces[0]), faces=_counted(faces, settings))
-    return measures, _failed(measures, _outside_fraction(photograph, faces[0]), settings)
+    if not is_upright(faces[0]):  # whatever else was measured was measured on a face that is not there
+        return measures, (RejectionReason.TURNED,)
+    reasons = _failed(measures, _outside_fraction(photograph, faces[0]), settings)
+    return measures, (*reasons, *_form(photograph, faces[0], settings))
+
+
+def _form(photograph: Photograph, face: Face, settings: AppraisalSettings) -> tuple[RejectionReason, ...]:
+    """Whether the picture is squeezed, or pieces of it are missing."""
+    gates = (
+        (RejectionReason.SQUEEZED, abs(squeeze(face)) > settings.max_squeeze),
+        (
+            RejectionReason.DAMAGED,
+            _blank_fraction(_native_face(photograph, face)) > settings.max_blank_fraction,
+        ),
+    )
+    return tuple(reason for reason, failed in gates if failed)
+
+
+def squeeze(face: Face) -> float:
+    """By how much a picture is wider than what was photographed, logarithm of width over height.
+
+    The mesh follows a squeezed face by two thirds only; the irises tell the rest. Of 228 normal faces the
+    middle 99 % lie within .127; a picture 4 : 3 too wide is found .283 too wide (first percentile .172).
+    """
+    rings = [face.landmarks[iris + 1 : iris + 5] for iris in (RIGHT_IRIS, LEFT_IRIS)]
+    iris = float(np.mean([_form_of(ring[0], ring[2], ring[1], ring[3]) for ring in rings]))
+    oval = face.landmarks[[*_OVAL_SIDES, *_OVAL_ENDS]]
+    return _FORM + _FORM_OF_FACE * _form_of(*oval) + _FORM_OF_IRIS * iris
+
+
+def _form_of(
+    one_side: NDArray[np.float64],
+    other_side: NDArray[np.float64],
+    one_end: NDArray[np.float64],
+    other_end: NDArray[np.float64],
+) -> float:
+    width = float(np.hypot(*(one_side - other_side)))
+    height = float(np.hypot(*(one_end - other_end)))
+    return float(np.log(max(width, 1e-6) / max(height, 1e-6)))
+
+
+def _blank_fraction(luminance: NDArray[np.float64]) -> float:
+    """Share of 8 x 8 blocks of the face that hold one value only: what a decoder puts for what is missing.
+
+    Blocks of pure black or white are clipped rather than missing; other gates see those.
+    """
+    rows, columns = (length // 8 * 8 for length in luminance.shape)
+    if not rows or not columns:
+        return 0.0
+    blocks = luminance[:rows, :columns].reshape(rows // 8, 8, columns // 8, 8)
+    low, high = blocks.min(axis=(1, 3)), blocks.max(axis=(1, 3))
+    return float(((high - low < _BLANK) & (low > _DARK) & (high < _BRIGHT)).mean())
 
 
 def _counted(faces: tuple[Face, ...], settings: AppraisalSettings) -> int:

@@ -55,6 +55,7 @@ class Photograph:
     warnings: tuple[str, ...] = ()  # what had to be assumed
     reduction: int = 1  # sides of the photograph as sent over those of ``rgb``: 1, 2 or 4
     sent_size: tuple[int, int] | None = None  # rows and columns as sent, upright; None: those of ``rgb``
+    quarters: int = 0  # counter-clockwise turns by which ``rgb`` was stood upright after it was decoded
 
     @property
     def height(self) -> int:
@@ -112,7 +113,7 @@ def photograph_from_rgb(
 
 
 def read_photograph(path: Path) -> Photograph:
-    """Read a DICOM, JPEG, PNG, TIFF or WebP file.
+    """Read a DICOM, JPEG, PNG, TIFF, WebP, HEIC or AVIF file.
 
     Raises:
         UndecodablePhotographError: The file cannot be read or its pixels cannot be decoded.

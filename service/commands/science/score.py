@@ -19,6 +19,7 @@ from rich.table import Table
 from service.appraisal.appraiser import Appraised, Appraiser
 from service.appraisal.layer_sheet import render_layer_sheet
 from service.appraisal.model_files.models import ModelStore
+from service.appraisal.photograph.files import content_of
 from service.commands.failures import tell
 from service.commands.science.progress import QuietFinder, step_progress, steps_shown
 from service.config import load_settings
@@ -27,8 +28,6 @@ from service.exit_codes import ExitCode
 from service.pictures.encode import encode_png
 from service.pictures.native_map import encode_map
 from service.records import Appraisal, AppraisalStatus, MethodIdentity, Region, RejectionReason
-
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".dcm"})
 
 
 class Output(StrEnum):
@@ -41,7 +40,9 @@ class Output(StrEnum):
 def score(
     photos: Annotated[
         list[Path],
-        typer.Argument(help="JPEG, PNG, TIFF, WebP or DICOM files, or folders of them.", show_default=False),
+        typer.Argument(
+            help="JPEG, PNG, TIFF, WebP, HEIC, AVIF or DICOM files, or folders of them.", show_default=False
+        ),
     ],
     *,
     method: Annotated[
@@ -99,7 +100,7 @@ def score(
     try:
         settings = load_settings()
         progress = step_progress(errors)
-        files = list(_files(photos))
+        files = list(_files(photos, errors))
         appraiser = Appraiser(
             method or settings.method,
             store=ModelStore(settings.model_dir),
@@ -198,11 +199,14 @@ class _Names:
         return stem
 
 
-def _files(photos: Sequence[Path]) -> Iterator[Path]:
-    """Yield the files named, and those of the folders named that look like photographs, in order."""
+def _files(photos: Sequence[Path], errors: Console) -> Iterator[Path]:
+    """Yield the files named, and the photographs of the folders named, in order; say what is passed over."""
     for photo in photos:
         if photo.is_dir():
-            yield from sorted(p for p in photo.rglob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES)
+            content = content_of(photo)
+            for other in content.others:
+                errors.print(f"{other}: passed over, no photograph by its name", highlight=False)
+            yield from content.photographs
         else:
             if not photo.is_file():
                 raise FileNotFoundError(f"{photo}: no such file")
@@ -229,6 +233,7 @@ def _line(path: Path, result: Appraised, map_path: Path | None) -> dict[str, obj
             for part in appraisal.regions
         },
         "reasons": [*(reason.value for reason in appraisal.reasons), *_left_out(appraisal)],
+        "notes": list(appraisal.warnings),
         "difference_map": str(map_path) if map_path else None,
     }
 

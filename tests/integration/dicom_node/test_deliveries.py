@@ -21,14 +21,14 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from dicom_node.delivery.breaker import DestinationGate
 from dicom_node.delivery.deliver import deliver
 from service.config import Settings
-from service.database import appraisals, dead_letters, instances, outbox
+from service.database import appraisals, dead_letters, instances, ledger, outbox
 from service.database.delivery import deliveries, destinations
 from service.database.delivery.destinations import DestinationState
 from service.database.pool import Pool, transaction
 from service.peers import Destination
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.context import Context
-from service.records import BreakerState, DeliveryState, InstanceState
+from service.records import BreakerState, DeliveryState, InstanceState, LedgerEvent
 from service.steps import DELIVER
 from service.storage.local import InstanceStore
 from tests.dicom_objects import photograph
@@ -45,6 +45,8 @@ class Pacs:
         self.destination = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=port)
         self.status: Callable[[], int] = lambda: 0x0000
         self.stored: list[str] = []
+        self.taken: list[str] = []  # and never answered
+        self.break_next = False  # breaks off after the next object, before the answer
         self.echoes = 0
         self._server: object = None
 
@@ -64,6 +66,10 @@ class Pacs:
 
     def _store(self, event: Event) -> int:
         status = self.status()
+        if self.break_next:
+            self.break_next = False
+            self.taken.append(str(event.request.AffectedSOPInstanceUID))
+            event.assoc.abort()
         if status == 0x0000:
             self.stored.append(str(event.request.AffectedSOPInstanceUID))
         return status
@@ -380,3 +386,23 @@ def test_a_worker_that_dies_gives_its_place_back(context: Context, pacs: Pacs) -
     with transaction(context.pool) as connection:
         connection.execute("UPDATE delivery SET claimed_until = now() WHERE claimed_until IS NOT NULL")
     assert go(context, delivery_id) is Outcome.DONE
+
+
+def test_a_duplicate_after_a_broken_answer_is_delivered(context: Context, pacs: Pacs) -> None:
+    """The destination took the object and its answer was lost: asked again, it says that it has it."""
+    pacs.start()
+    pacs.break_next = True
+    pacs.status = lambda: 0x0111 if pacs.taken else 0x0000  # PS3.7 C.5.1.1: duplicate SOP instance
+    (delivery_id,) = due(context)
+    assert go(context, delivery_id) is Outcome.POSTPONED
+    assert len(pacs.taken) == 1
+    breaker_due(context)
+    assert go(context, delivery_id) is Outcome.DONE
+    assert delivery_state(context, delivery_id) is DeliveryState.DELIVERED
+    assert len(pacs.taken) == 1
+    with transaction(context.pool) as connection:
+        instance = instances.get(connection, deliveries.get(connection, delivery_id).instance_id)
+        line = ledger.entries(connection, instance.sop_instance_uid)[-1]
+    assert instance.state is InstanceState.DELIVERED
+    assert line.event is LedgerEvent.DELIVERED
+    assert "0x0111" in str(line.detail)

@@ -13,13 +13,16 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from dicom_node.acceptor.scp import Node
+from service.audit.trail import seal_pending
 from service.config import Settings
-from service.database import audit_messages, ledger
+from service.database import audit_messages, instances, ledger
 from service.database.pool import Pool, transaction
+from service.records import InstanceState, LedgerEvent
 from service.storage.local import InstanceStore
 from tests.audit import faults
 from tests.dicom_objects import photograph, save
 from tests.dicom_objects import store as send
+from tests.integration.dicom_node.rejecting import note
 
 
 def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -143,3 +146,33 @@ def test_what_is_no_dicom_file_is_said(settings: Settings, tmp_path: Path) -> No
     assert done.returncode == 1
     assert f"{picture}: is no DICOM file" in done.stdout
     assert f"{tmp_path / 'folder'}: holds no DICOM file" in done.stdout
+
+
+def test_a_number_corrected_by_a_file_and_a_rejection_note_on_a_stick(
+    settings: Settings, pool: Pool, store: InstanceStore, tmp_path: Path
+) -> None:
+    """Patient ID updates and rejections come as files too."""
+    ds = photograph(patient_id="WRONG")
+    assert run(settings, "import", str(save(ds, tmp_path / "0.dcm"))).returncode == 0
+    ds.PatientID = "RIGHT"
+    assert run(settings, "import", str(save(ds, tmp_path / "1.dcm"))).returncode == 0
+    with transaction(pool) as connection:
+        found = instances.by_uid(connection, ds.SOPInstanceUID)
+    assert found is not None
+    assert (found.patient_id, found.version) == ("RIGHT", 2)
+    stranger = save(note(ds, patient_id="WRONG"), tmp_path / "2.dcm")
+    refused = run(settings, "import", str(stranger))
+    assert refused.returncode == 1
+    assert "0xC004 names an instance of another patient" in refused.stdout + refused.stderr
+    assert (
+        run(settings, "import", str(save(note(ds, patient_id="RIGHT"), tmp_path / "3.dcm"))).returncode == 0
+    )
+    with transaction(pool) as connection:
+        found = instances.by_uid(connection, ds.SOPInstanceUID)
+        events = [each.event for each in ledger.entries(connection, ds.SOPInstanceUID)]
+    assert found is not None
+    assert found.state is InstanceState.WITHDRAWN
+    assert events[-2:] == [LedgerEvent.CORRECTED, LedgerEvent.WITHDRAWN]
+    seal_pending(pool, settings)
+    (accessed,) = told(pool, "110103")
+    assert accessed.find(".//EventIdentification").get("EventActionCode") == "D"

@@ -282,3 +282,23 @@ def test_many_at_once(node: Node, context: Context) -> None:
         assert sent(node, each) == _SUCCESS
     assert sent(node, note(*taken[1:])) == _SUCCESS
     assert held(context, study) == {str(taken[0].SOPInstanceUID)}
+
+
+def test_the_right_photograph_that_comes_after_is_reported(node: Node, context: Context) -> None:
+    """As after an incorrect worklist entry: a new UID in the same study, of the same patient."""
+    study = generate_uid()
+    wrong, right = one_of(study), one_of(study, seed=1)
+    assert sent(node, wrong) == _SUCCESS
+    of_wrong = reported(context, wrong)
+    assert sent(node, note(wrong, title=WORKLIST)) == _SUCCESS
+    assert sent(node, right) == _SUCCESS
+    of_right = reported(context, right)
+    whole = resource(context, "DiagnosticReport", fhir_id("DiagnosticReport", study))
+    shown = [each["reference"] for each in whole["result"]]
+    assert shown == [f"Observation/{observation_id_of(str(of_right.appraisal.appraisal_id))}"]
+    assert whole["status"] != "entered-in-error"
+    listed = resource(context, "ImagingStudy", fhir_id("ImagingStudy", study))
+    assert listed["status"] == "available"
+    uids = {i["uid"] for series in listed["series"] for i in series["instance"]}
+    assert str(right.SOPInstanceUID) in uids
+    assert not {str(wrong.SOPInstanceUID), heatmap(of_wrong)} & uids

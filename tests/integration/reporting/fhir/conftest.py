@@ -24,8 +24,9 @@ from reporting.http.fhir_app import FhirApp
 from reporting.http.server import make_api
 from reporting.identifiers import ResultKind, result_uid
 from service.config import Settings
-from service.database.pool import transaction
-from service.records import AppraisalStatus, SavedAppraisal
+from service.database import appraisals, instances
+from service.database.pool import Connection, transaction
+from service.records import AppraisalStatus, NewInstance, SavedAppraisal
 from tests.unit.reporting.photographs import appraised, context, photograph
 
 BASE_URL = "http://127.0.0.1:8080/fhir"
@@ -148,6 +149,27 @@ def save_photograph(save: Save) -> Callable[..., list[Saved]]:
         return save(replace(saved, appraisal=appraisal), **attributes)
 
     return run
+
+
+def keep_appraisal(connection: Connection, saved: SavedAppraisal) -> None:
+    """Write down an appraisal and the photograph it is of."""
+    received, instance_id = instances.receive(
+        connection,
+        NewInstance(
+            sop_instance_uid=saved.appraisal.sop_instance_uid, sop_class_uid="1.2",
+            study_instance_uid="1.3", series_instance_uid="1.4", transfer_syntax_uid="1.5",
+            patient_id="P", issuer_of_patient_id="", calling_ae_title="A", called_ae_title="B",
+            peer_address="127.0.0.1", sha256="0" * 64, size_bytes=1,
+        ),
+    )  # fmt: skip
+    assert received == "new"
+    appraisals.save(
+        connection,
+        instance_id=instance_id,
+        appraisal=saved.appraisal,
+        heatmap_sha256=saved.heatmap_sha256,
+        difference_map_sha256=saved.difference_map_sha256,
+    )
 
 
 _JAVASCRIPT = Path(__file__).with_name("javascript")

@@ -220,6 +220,26 @@ def test_a_scope_cannot_be_widened_by_asking_elsewhere(
     assert client.get("Observation?patient.identifier=ANNA", Authorization=limited).status == 403
 
 
+def test_a_report_is_for_who_may_see_all_it_shows(
+    client: Client, bearer: Bearer, party: Party, save_photograph: Save
+) -> None:
+    saved = [*save_photograph(1, "ANNA"), *save_photograph(2, "BEN")]
+    reports = [s.resource.resource_id for s in saved if s.resource.resource_type == "DiagnosticReport"]
+    for lacking in ("DiagnosticReport", "Patient", "Observation", "Media"):
+        parts = {"DiagnosticReport", "Patient", "Observation", "Media"} - {lacking}
+        token = bearer(" ".join(f"system/{part}.rs" for part in sorted(parts)))
+        assert client.get(f"Binary/{reports[0]}", Authorization=token).status in (403, 404), lacking
+    limited = bearer(
+        "system/DiagnosticReport.rs system/Patient.rs system/Media.rs system/Observation.rs?code=x"
+    )
+    assert client.get(f"Binary/{reports[0]}", Authorization=limited).status == 403
+    whole = bearer("system/*.rs")
+    assert client.get(f"Binary/{reports[0]}", Authorization=whole).content.startswith(b"%PDF-")
+    own = patient_token(party)
+    assert client.get(f"Binary/{reports[0]}", Authorization=own).status == 200
+    assert client.get(f"Binary/{reports[1]}", Authorization=own).status == 404
+
+
 def patient_token(party: Party, **claims: Any) -> str:
     body = {
         "iss": "https://ehr.example", "aud": BASE_URL, "sub": "user", "exp": int(time.time()) + 60,

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+
 from reporting.fhir.http import Api
 from reporting.fhir.presented.pdf import Finding, Pages, render
 from reporting.fhir.valid.validate import issues_of
+from service.database.pool import transaction
+from service.pictures.encode import encode_jpeg, encode_png
+from service.pictures.native_map import NativeMap, encode_map
 from service.records import RejectionReason
-from tests.integration.reporting.fhir.conftest import Client, Save
-from tests.unit.reporting.photographs import appraised, rejected
+from tests.integration.reporting.fhir.conftest import Client, Save, keep_appraisal
+from tests.unit.reporting.photographs import appraised, pixels, rejected
 
 REASON = {"resourceType": "Parameters", "parameter": [{"name": "reason", "valueString": "wrong patient"}]}
 
@@ -86,11 +92,42 @@ def test_the_pdf_is_made_once_and_shows_the_patient(api: Api, client: Client, sa
     assert client.get(form["url"]).content != first.content  # of the version there is now
 
 
+def test_the_pdf_shows_the_heatmap_and_the_normal_counterpart(api: Api, client: Client, save: Save) -> None:
+    native = NativeMap(
+        difference=np.zeros((32, 32), np.float32), to_photograph=np.eye(2, 3), rows=32, columns=32,
+        counterpart=encode_jpeg(pixels(32, 32), 95),
+    )  # fmt: skip
+    picture = api.store.put(encode_png(pixels(60, 50))).sha256
+    saved = replace(
+        appraised(),
+        heatmap_sha256=picture,
+        difference_map_sha256=api.store.put(encode_map(native)).sha256,
+    )
+    with transaction(api.pool) as connection:
+        keep_appraisal(connection, saved)
+    save(saved)
+    url = report(client)["presentedForm"][0]["url"]
+    assert client.get(url).content.count(b"/Subtype /Image") == 2
+
+
+def test_a_picture_that_is_lost_is_said_and_the_pdf_is_not_kept(api: Api, client: Client, save: Save) -> None:
+    png = encode_png(pixels(60, 50))
+    saved = replace(appraised(), heatmap_sha256=hashlib.sha256(png).hexdigest(), difference_map_sha256="")
+    with transaction(api.pool) as connection:
+        keep_appraisal(connection, saved)
+    save(saved)
+    url = report(client)["presentedForm"][0]["url"]
+    without = client.get(url).content
+    assert b"/Subtype /Image" not in without
+    api.store.put(png)
+    assert client.get(url).content.count(b"/Subtype /Image") == 1
+
+
 def test_pages_are_the_same_bytes_each_time_and_hold_every_script() -> None:
     pages = Pages(
         title="Report",
         facts=[("Patient", "山田 太郎 Müller <b>&"), ("Patient ID", "P-1")],
-        findings=[Finding(text="Score 2.3 < 3", picture=None)],
+        findings=[Finding(text="Score 2.3 < 3")],
         caution="Decision support.",
     )
     assert render(pages) == render(pages)

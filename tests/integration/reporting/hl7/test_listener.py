@@ -11,11 +11,13 @@ import hl7
 import pytest
 from hl7.mllp import open_hl7_connection
 
+from reporting.fhir.database import persons as fhir_persons
+from reporting.fhir.database.persons import ConflictKind
 from reporting.fhir.http import Api
 from reporting.hl7.listener import Listener
 from reporting.identifiers import fhir_id
 from service.config import Settings
-from service.database.pool import open_pool
+from service.database.pool import open_pool, transaction
 from service.errors import ConfigurationError
 from tests.integration.reporting.fhir.conftest import Client
 
@@ -122,6 +124,44 @@ def test_a_merge_of_patients_that_the_ehr_wrote(
     assert client.get("Patient/one").json()["link"][0]["type"] == "replaced-by"
     history = client.get("Patient/one/_history").json()
     assert history["total"] == 2
+
+
+def test_merges_in_a_chain_and_in_a_circle(
+    listener: Listener, client: Client, save_photograph: SavePhotograph, api: Api
+) -> None:
+    """A chain ends at its last; a circle is one person, and a question for somebody."""
+    numbers = {name: fhir_id("Patient", "HOSPITAL-A", name) for name in "ABC"}
+    save_photograph(1, "A")
+    for survivor, prior in (("B", "A"), ("C", "B")):
+        assert tell(listener, adt("A40", number=survivor, prior=prior))[1] == "AA"
+    for number, name in enumerate("ABC", start=2):
+        save_photograph(number, name, when=f"2027010{number}120000")
+    for patient in numbers.values():
+        assert of(client, patient) == 4
+    assert client.get(f"Patient?identifier={SYSTEM}|A").ids() == [numbers["C"]]
+    assert tell(listener, adt("A40", number="A", prior="C"))[1] == "AA"
+    with transaction(api.pool) as connection:
+        (conflict,) = fhir_persons.open_conflicts(connection)
+    assert conflict.kind is ConflictKind.DISPUTED_LINK
+    save_photograph(5, "B", when="20280101120000")
+    for patient in numbers.values():
+        assert of(client, patient) == 5  # nothing is split, and nothing is lost
+
+
+def test_a_merge_taken_back_after_photographs_came(
+    listener: Listener, client: Client, save_photograph: SavePhotograph
+) -> None:
+    save_photograph(1, "A")
+    save_photograph(2, "B")
+    assert tell(listener, adt("A40", number="B", prior="A"))[1] == "AA"
+    save_photograph(3, "A", when="20270101120000")  # under the old number, while they are one
+    assert of(client, NUMBER_A) == of(client, NUMBER_B) == 3
+    for patient in (NUMBER_A, NUMBER_B):
+        resource = client.get(f"Patient/{patient}").json()
+        alone = {key: value for key, value in resource.items() if key not in ("link", "meta")}
+        assert client.ask("PUT", f"Patient/{patient}", {**alone, "active": True}).status == 200
+    assert of(client, NUMBER_A) + of(client, NUMBER_B) == 3
+    assert of(client, NUMBER_B) <= 2  # the third is A's, at the latest when its results are made anew
 
 
 @pytest.mark.parametrize(

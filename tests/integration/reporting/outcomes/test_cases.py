@@ -59,6 +59,8 @@ def test_twice_is_once(clinic: Clinic) -> None:
         (f"P,{ISSUER},1,2023-05-10", "", "4 cells"),
         (f"P,{ISSUER},1,2023-05-10,{'x' * 300},,,,,", "phenotype", "300" if False else "200 characters"),
         (f"P-001,{ISSUER},{LIP_REPAIR},2023-05-10,,,,,R-1,", "", "same operation as line 2"),
+        (f"P-001,{ISSUER},{LIP_REPAIR},2023-05-10,,,,,,", "case", "name this one too"),
+        (f"P,{ISSUER},1,2023-W19-3,,,,,,", "performed_on", "no date"),
     ],
 )
 def test_one_bad_row_and_nothing_is_taken(clinic: Clinic, row: str, column: str, said: str) -> None:
@@ -84,6 +86,15 @@ def test_one_bad_row_and_nothing_is_taken(clinic: Clinic, row: str, column: str,
 def test_what_is_no_such_file(clinic: Clinic, data: bytes, said: str) -> None:
     with pytest.raises(OutcomeError, match=said):
         _import(clinic, data)
+
+
+def test_two_operations_of_one_day_stay_two(clinic: Clinic) -> None:
+    other = GOOD.replace("R-1", "R-2").replace("Smith", "Jones")
+    _import(clinic, HEADER + GOOD)
+    assert _import(clinic, HEADER + other).new == 1  # another file, another number
+    again = _import(clinic, HEADER + GOOD + other)
+    assert (again.new, again.changed, again.unchanged, again.bad) == (0, 0, 2, ())
+    assert sorted(str(case["surgeon"]) for case in _versions(clinic)) == ["Jones", "Smith"]
 
 
 def test_a_change_is_a_version_with_a_reason(clinic: Clinic) -> None:
@@ -123,6 +134,15 @@ def test_a_row_adds_to_the_operation_of_the_ehr(clinic: Clinic) -> None:
     assert (face["phenotype"], face["surgeon"], face["case_version"]) == ("BCLP", "Practitioner/s1", 2)
     clinic.settle()
     assert len(_versions(clinic)) == 2  # the EHR said nothing new
+
+
+def test_two_rows_about_one_operation_of_the_ehr_are_refused(clinic: Clinic) -> None:
+    clinic.operate("P-001", date(2023, 5, 10))
+    clinic.photograph("P-001", date(2023, 5, 1), 1.0)
+    clinic.settle()
+    found = _import(clinic, HEADER + GOOD.replace(",\n", ",why\n") + GOOD.replace("R-1,", "R-2,why"))
+    assert [(bad.line, bad.reason) for bad in found.bad] == [(3, "the same operation as line 2")]
+    assert len(_versions(clinic)) == 1
 
 
 def test_withdrawn_consent_takes_the_change_out(clinic: Clinic) -> None:

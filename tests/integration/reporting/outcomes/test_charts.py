@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from datetime import date
 from io import StringIO
@@ -96,9 +97,18 @@ def test_every_chart_has_evidence_denominators_and_versions(connection, selectio
         if kind in (ChartKind.FUNNEL, ChartKind.CUSUM):
             assert chart.made_from["risk model"] == "1"
             assert float(chart.made_from["AUC"]) > 0.5
-        if kind not in (ChartKind.P, ChartKind.TIME):
-            assert chart.denominators.paired > 0
-        assert draw_svg(chart).count("<title>") > 1
+        counted = dict(chart.denominators.lines)
+        if kind in (ChartKind.P, ChartKind.TIME):
+            rejected = sum(number for name, number in counted.items() if name.startswith("rejected: "))
+            assert counted["photographs"] == counted["judged"] + rejected + counted["no result yet"]
+            assert rejected > 0
+        else:
+            assert counted["paired"] > 0
+        svg = draw_svg(chart)
+        assert svg.count("<title>") > 1
+        numbers = re.findall(r'text-anchor="end" fill="#333333">([-\d.e+]+)<', svg)
+        assert 4 * len(chart.tracks) <= len(numbers) <= 12 * len(chart.tracks)
+        assert all(len(number.strip("-").replace(".", "").strip("0")) <= 2 for number in numbers), numbers
         assert draw(connection, Asked(kind=kind, selection=selection, **more)) == chart
 
 

@@ -55,6 +55,14 @@ def test_small_faces_in_a_large_photograph(finder):
     assert len(finder.find(canvas)) == 3
 
 
+@pytest.mark.parametrize("height", [330, 700])
+def test_one_clear_face_in_a_panorama_of_twenty_thousand_pixels(finder, height):
+    canvas = np.full((height, 20_000, 3), 140, np.uint8)
+    canvas[height - 325 : height - 5, 13_333 : 13_333 + 320] = portrait()
+    (found,) = finder.find(canvas)
+    assert np.abs(found.landmarks[RIGHT_IRIS] - (13_333 + 145, height - 325 + 106)).max() < 8
+
+
 def test_one_face_far_away_in_a_very_large_photograph(finder):
     canvas = np.full((3000, 4000, 3), 140, np.uint8)
     canvas[1500:1820, 700:1020] = portrait()
@@ -106,3 +114,10 @@ def test_a_turned_mean_face_has_the_pose_it_was_turned_to(face, yaw, pitch, roll
     around_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
     found = estimate_pose(100 * mesh @ (around_z @ around_y @ around_x).T + (50, 60, 0))
     assert (found.yaw_deg, found.pitch_deg, found.roll_deg) == pytest.approx((yaw, pitch, roll), abs=1e-6)
+
+
+def test_a_face_that_stands_on_its_head_is_known_to(finder, photograph, face):
+    assert not face.upside_down
+    found = finder.find(np.ascontiguousarray(photograph.rgb[::-1, ::-1]))
+    assert found
+    assert all(one.upside_down for one in found)

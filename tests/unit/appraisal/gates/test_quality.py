@@ -49,6 +49,40 @@ def test_each_fault_has_its_reason(finder, spoil, reason):
     assert reason in reasons
 
 
+def _half_missing(rgb):
+    """The lower part of the face as a decoder fills what it could not read."""
+    out = rgb.copy()
+    out[rgb.shape[0] // 2 :] = 128
+    return out
+
+
+def _squeezed(rgb, across, down):
+    size = (round(rgb.shape[1] * across), round(rgb.shape[0] * down))
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda p: np.ascontiguousarray(p[::-1, ::-1]), RejectionReason.TURNED),
+        (lambda p: np.ascontiguousarray(np.rot90(p)), RejectionReason.TURNED),
+        (lambda p: np.ascontiguousarray(np.rot90(p, 3)), RejectionReason.TURNED),
+        (lambda p: _squeezed(p, 1.0, 0.75), RejectionReason.SQUEEZED),
+        (lambda p: _squeezed(p, 0.72, 1.0), RejectionReason.SQUEEZED),
+    ],
+)
+def test_a_picture_that_is_turned_or_squeezed_is_refused_for_that(finder, spoil, reason):
+    _, reasons = _check(finder, spoil(portrait()))
+    assert reason in reasons
+
+
+def test_a_face_with_pieces_missing_is_refused(photograph, face):
+    whole = check_quality(photograph, (face,), SETTINGS)[1]
+    damaged = photograph_from_rgb(_half_missing(photograph.rgb))
+    assert RejectionReason.DAMAGED not in whole
+    assert RejectionReason.DAMAGED in check_quality(damaged, (face,), SETTINGS)[1]
+
+
 @pytest.mark.parametrize(
     ("pose", "reasons"),
     [

@@ -43,7 +43,7 @@ def data(tmp_path_factory):
 def trained(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
     plan = DiscrepancyPlan(
-        out=out, teacher=data / "teacher.safetensors", steps=60, faces_per_batch=4, save_every=30
+        out=out, teacher=data / "teacher.safetensors", steps=60, faces_per_batch=2, save_every=30
     )
     train_discrepancy(plan, open_pool(data, Split.TRAIN), open_pool(data, Split.CALIBRATION))
     return plan

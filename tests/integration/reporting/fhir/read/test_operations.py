@@ -11,11 +11,9 @@ import pytest
 from reporting.fhir.http import Api
 from reporting.identifiers import fhir_id
 from reporting.terminology import CODE_SYSTEM, OWN_CONCEPTS
-from service.database import appraisals, instances
 from service.database.pool import transaction
 from service.pictures.encode import encode_png
-from service.records import NewInstance
-from tests.integration.reporting.fhir.conftest import Client, Save
+from tests.integration.reporting.fhir.conftest import Client, Save, keep_appraisal
 from tests.unit.reporting.photographs import appraised, pixels
 
 ANNA = fhir_id("Patient", "HOSPITAL-A", "ANNA")
@@ -69,23 +67,7 @@ def test_the_heatmap_is_a_picture(api: Api, client: Client, save: Save) -> None:
     sha256 = api.store.put(png).sha256
     saved = replace(appraised(), heatmap_sha256=sha256)
     with transaction(api.pool) as connection:
-        received, instance_id = instances.receive(
-            connection,
-            NewInstance(
-                sop_instance_uid=saved.appraisal.sop_instance_uid, sop_class_uid="1.2",
-                study_instance_uid="1.3", series_instance_uid="1.4", transfer_syntax_uid="1.5",
-                patient_id="P", issuer_of_patient_id="", calling_ae_title="A", called_ae_title="B",
-                peer_address="127.0.0.1", sha256="0" * 64, size_bytes=1,
-            ),
-        )  # fmt: skip
-        assert received == "new"
-        appraisals.save(
-            connection,
-            instance_id=instance_id,
-            appraisal=saved.appraisal,
-            heatmap_sha256=sha256,
-            difference_map_sha256="",
-        )
+        keep_appraisal(connection, saved)
     results = save(saved)
     media = [json.loads(s.resource.body) for s in results if s.resource.resource_type == "Media"]
     url = next(m["content"]["url"] for m in media if m["content"]["contentType"] == "image/png")

@@ -19,7 +19,7 @@ from service.pictures.native_map import read_map
 from service.training.model_card import entry_of, put_rows
 from tests.unit.appraisal.photographs import native, part10, portrait
 
-KEYS = ["path", "status", "score", "rating", "percentile", "regions", "reasons", "difference_map"]
+KEYS = ["path", "status", "score", "rating", "percentile", "regions", "reasons", "notes", "difference_map"]
 
 
 @pytest.fixture
@@ -84,6 +84,16 @@ def test_jsonl_keeps_its_contract(run, photos, tmp_path):
         native = read_map((tmp_path / "kept" / path.name).with_suffix(".npz").read_bytes())
         assert np.array_equal(photograph_map(native), np.load(path), equal_nan=True)
     assert by_name["a.png"]["score"] == pytest.approx(by_name["b.dcm"]["score"], abs=1e-9)
+
+
+def test_a_folder_passes_nothing_over_in_silence(run, photos):
+    (photos / "IM0001").write_bytes((photos / "b.dcm").read_bytes())
+    result = run("score", "--method", "symmetry", "--output", "jsonl", photos)
+    paths = [json.loads(line)["path"] for line in result.stdout.splitlines()]
+    assert str(photos / "IM0001") in paths
+    said = " ".join(result.stderr.split())
+    assert "notes.txt: passed over" in said
+    assert "IM0001: passed over" not in said
 
 
 def test_a_stored_calibration_is_chosen_and_named(run, photos):
