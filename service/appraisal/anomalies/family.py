@@ -25,10 +25,12 @@ from service.appraisal.anomalies.fields import (
     scaled_to,
 )
 from service.appraisal.anomalies.named import Maker
+from service.appraisal.anomalies.vascular import mottled, reddened
 
 MOVE_SCALE = 0.20  # displacement at severity 1, inter-ocular distances
 LEVEL_SCALE = 0.30  # the same of a whole storey, which shows less
 PAINT_SCALE = 0.40  # diameter at severity 1
+TINT_SCALE = 1.2  # the same of a patch of another hue
 _TOUCHING = 0.025  # inter-ocular distances; landmarks nearer to one that moves go with it
 _STILL = 24  # landmarks of edges that stay, at most
 
@@ -286,6 +288,18 @@ def blob(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
     return _painted(canvas, "random-blob", severity, alpha * opacity, base * tint, diameter)
 
 
+def tint(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
+    """A patch of another hue and of next to the same lightness, from a spot to half of a cheek."""
+    wide = TINT_SCALE / PAINT_SCALE if rng.random() < 0.6 else 1.0
+    alpha, diameter = _disc(canvas, wide * severity, rng)
+    angle = rng.uniform(-0.9, 0.9) if rng.random() < 0.7 else rng.uniform(0, 2 * np.pi)
+    depth = float(rng.uniform(8, 30))
+    lightness = float(rng.uniform(-5, 3))
+    colour = reddened(canvas, depth * float(np.cos(angle)), lightness, depth * float(np.sin(angle)))
+    opacity = mottled(alpha.shape, rng, float(rng.uniform(0.5, 1)))
+    return _painted(canvas, "random-tint", severity, alpha * opacity, colour, diameter)
+
+
 def texture(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
     """A patch of rougher, or smoother, skin."""
     alpha, diameter = _disc(canvas, min(1.0, 1.4 * severity), rng)
@@ -383,6 +397,7 @@ RANDOM: Mapping[str, Maker] = MappingProxyType(
         "random-side": side,
         "random-level": level,
         "random-blob": blob,
+        "random-tint": tint,
         "random-texture": texture,
         "random-line": line,
         "random-seam": seam,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 
 import cv2
@@ -11,6 +10,7 @@ import numpy as np
 
 from service.appraisal.anomalies import anatomy
 from service.appraisal.anomalies.change import Change, Field, Paint
+from service.appraisal.anomalies.eyes import hypertelorism, strabismus
 from service.appraisal.anomalies.fields import (
     Canvas,
     bell,
@@ -20,105 +20,17 @@ from service.appraisal.anomalies.fields import (
     pull,
     scaled_to,
 )
-from service.errors import ConfigurationError
+from service.appraisal.anomalies.lips import lt_v1, lt_v2
+from service.appraisal.anomalies.palsy import palsy
+from service.appraisal.anomalies.vascular import haemangioma
 
 Maker = Callable[[Canvas, float, np.random.Generator], Change]
 
-LIP_SCALE = 0.16  # displacement at severity 1, inter-ocular distances
 DROOP_SCALE = 0.20
 PTOSIS_SCALE = 0.12
 MICROGNATHIA_SCALE = 0.30
 NEVUS_SCALE = 0.30  # diameter at severity 1
 SCAR_SCALE = 0.60  # length at severity 1
-
-# The seven transformations of the upper lip (LT-v1) by the points of DLIB_MOUTH 0..6 they move and
-# the direction (x towards the moved side, y down), after Rosero et al. as cited in paper 001.
-_LT_V1: tuple[tuple[tuple[int, float, float], ...], ...] = (
-    ((2, 0.0, -1.0),),  # raised peak
-    ((2, 0.0, -1.0), (1, 0.0, -0.6)),  # raised peak and flank
-    ((2, 0.3, -0.8), (3, 0.6, -0.5)),  # bow pulled to one side
-    ((3, 0.8, 0.0), (2, 0.6, 0.0), (4, 0.6, 0.0)),  # bow displaced sideways
-    ((2, 0.0, 0.8), (3, 0.0, -0.4)),  # flattened bow
-    ((1, 0.0, -0.8), (0, 0.0, -0.5)),  # short flank
-    ((2, 0.0, 1.0), (1, 0.0, 0.7)),  # long flank
-)
-
-
-def read_lip_shapes(folder: Path) -> tuple[Field, ...]:
-    """Read upper lips of repaired clefts from 68-point landmark files.
-
-    Args:
-        folder: holds ``*.npy``, each (68, 2), pixels, in dlib's order.
-
-    Returns:
-        For each patient points 48-54 and 60-64, (12, 2) float32.
-
-    Raises:
-        ConfigurationError: there are none, or one is not of that shape.
-    """
-    shapes = []
-    for path in sorted(folder.glob("*.npy")):
-        points = np.load(path, allow_pickle=False)
-        if points.shape != (68, 2):
-            raise ConfigurationError(f"{path} holds {points.shape}, not 68 landmarks")
-        shapes.append(points[[*range(48, 55), *range(60, 65)]].astype(np.float32))
-    if not shapes:
-        raise ConfigurationError(f"no lip shapes (*.npy) in {folder}")
-    return tuple(shapes)
-
-
-def _sided(side: int) -> Sequence[int]:
-    """Positions 0..6 of the upper lip counted from the given side (0 image left, 1 right)."""
-    return range(7) if side == 0 else range(6, -1, -1)
-
-
-def _lip_anchors(canvas: Canvas) -> Field:
-    keep = [*anatomy.NOSE_BASE, 1, 17, 84, 314, 91, 321, 14, 87, 317, 50, 280, 152]
-    return canvas.landmarks[keep]
-
-
-def _lip_change(canvas: Canvas, kind: str, severity: float, points: Field, moves: Field) -> Change:
-    anchors = _lip_anchors(canvas)
-    plane = pull(
-        canvas,
-        np.concatenate([points, anchors]),
-        np.concatenate([moves, np.zeros_like(anchors)]),
-        0.16 * canvas.unit,
-    )
-    field, largest = scaled_to(plane, canvas, severity * LIP_SCALE * canvas.unit)
-    return Change(kind=kind, severity=severity, magnitude=largest / canvas.unit, displacement=field)
-
-
-def lt_v1(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
-    """Lip transformation v1 (paper 001, section 5.2): one of seven displacements of the lip."""
-    side = int(rng.integers(2))
-    order = _sided(side)
-    indices = [anatomy.DLIB_MOUTH[i] for i in order]
-    moves = np.zeros((7, 2), np.float32)
-    for position, across, down in _LT_V1[int(rng.integers(len(_LT_V1)))]:
-        moves[position] = (across if side else -across, down)
-    return _lip_change(canvas, "lt-v1", severity, canvas.landmarks[indices], moves * 0.1 * canvas.unit)
-
-
-def lt_v2(shapes: Sequence[Field]) -> Maker:
-    """Lip transformation v2 (paper 001, section 3.1): the upper lip of a repaired cleft.
-
-    Args:
-        shapes: as ``read_lip_shapes`` gives them.
-    """
-
-    def make(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
-        shape = shapes[int(rng.integers(len(shapes)))].copy()
-        if rng.random() < 0.5:
-            shape[:, 0] *= -1
-            shape = shape[[6, 5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7]]
-        own = canvas.landmarks[[anatomy.DLIB_MOUTH[i] for i in (*range(7), *range(12, 17))]]
-        scale = np.hypot(*(own[6] - own[0])) / np.hypot(*(shape[6] - shape[0]))
-        moves = (shape - shape[3]) * scale + own[3] - own
-        moves[[0, 6, 3]] = 0
-        return _lip_change(canvas, "lt-v2", severity, own, moves.astype(np.float32))
-
-    return make
 
 
 def droop(canvas: Canvas, severity: float, rng: np.random.Generator) -> Change:
@@ -276,6 +188,10 @@ NAMED: Mapping[str, Maker] = MappingProxyType(
         "micrognathia": micrognathia,
         "nevus": nevus,
         "scar": scar,
+        "haemangioma": haemangioma,
+        "hypertelorism": hypertelorism,
+        "strabismus": strabismus,
+        "palsy": palsy,
     }
 )
 

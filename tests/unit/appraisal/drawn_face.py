@@ -31,6 +31,8 @@ def drawn_mesh(size: int = 256) -> np.ndarray:
         inner = 1 if side == 0 else -1
         mesh[anatomy.EYE_CORNERS[side][0]] = eye - [0.065 * inner, 0]
         mesh[anatomy.EYE_CORNERS[side][1]] = eye - [-0.065 * inner, 0]
+        mesh[anatomy.IRISES[side]] = eye
+        _ellipse(anatomy.IRIS_RINGS[side], eye, np.array([0.024, 0.024]), 0, 1.5 * pi, mesh)
         _ellipse(anatomy.BROWS[side], eye - [0, 0.07], np.array([0.09, 0.03]), -pi + 0.3, -0.3, mesh)
     _ellipse(anatomy.NOSE_BASE, np.array([0.5, 0.6]), np.array([0.07, 0.03]), pi, 0, mesh)
     mesh[list(anatomy.CHEEKS[0])] = np.array([0.3, 0.6]) + rng.uniform(-0.04, 0.04, (5, 2))

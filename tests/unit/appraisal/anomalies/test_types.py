@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -8,10 +9,13 @@ from service.appraisal.anomalies import (
     change_mask,
     minimum_jacobian,
     named_types,
+    normal_lip,
     read_lip_shapes,
+    render,
 )
 from service.appraisal.anomalies.family import MOVE_SCALE
-from service.appraisal.anomalies.named import DROOP_SCALE, LIP_SCALE, NEVUS_SCALE
+from service.appraisal.anomalies.lips import LIP_SCALE, deviation
+from service.appraisal.anomalies.named import DROOP_SCALE, NEVUS_SCALE
 from service.errors import ConfigurationError
 from tests.unit.appraisal.drawn_face import drawn_face
 
@@ -21,7 +25,6 @@ def lip_shape(raised=12.0):
     points = np.zeros((68, 2))
     angles = np.linspace(-np.pi, 0, 7)
     points[48:55] = np.stack([250 + 60 * np.cos(angles), 350 + 20 * np.sin(angles)], -1)
-    points[60:65] = np.stack([250 + 50 * np.cos(angles[1:6]), 350 + 5 * np.sin(angles[1:6])], -1)
     points[50, 1] -= raised
     return points
 
@@ -119,13 +122,71 @@ def test_droop_lowers_one_commissure_only():
     assert down.min() < 0.02 * canvas.unit
 
 
-def test_lt_v2_takes_the_shape_of_the_patients_lip(shapes):
+def test_lt_v2_takes_what_the_patients_lip_has_beyond_a_normal_one(shapes):
     canvas = drawn_face()
     change = named_types(shapes)["lt-v2"](canvas, 1.0, np.random.default_rng(1))
     peaks = canvas.landmarks[[37, 267]].astype(int)
     up = change.displacement[peaks[:, 1], peaks[:, 0], 1]
     assert abs(up[0] - up[1]) > 0.05 * canvas.unit
     assert "lt-v2" not in named_types()
+
+
+def test_a_lip_that_is_higher_altogether_is_no_deviation():
+    shape = lip_shape(raised=0.0)[48:55].astype(np.float32)
+    plain = deviation(shape)
+    higher = shape.copy()
+    higher[2:5, 1] -= 10
+    np.testing.assert_allclose(deviation(higher)[2:5], plain[2:5], atol=1e-5)
+    assert not deviation(shape)[[0, -1]].any()
+
+
+def test_the_placebo_is_another_normal_lip_in_its_natural_size_and_no_anomaly():
+    canvas = drawn_face()
+    sizes = [normal_lip(canvas, np.random.default_rng(seed)).magnitude for seed in range(40)]
+    assert 0.005 < np.median(sizes) < 0.06
+    assert normal_lip(canvas, np.random.default_rng(0)).severity == 0
+
+
+def test_points_of_the_mouth_lie_between_the_mesh_points_they_stand_for():
+    landmarks = drawn_face().landmarks
+    mouth = anatomy.dlib_mouth(landmarks)
+    assert mouth.shape == (20, 2)
+    np.testing.assert_allclose(mouth[0], landmarks[61])
+    np.testing.assert_allclose(mouth[1], (landmarks[39] + landmarks[40]) / 2, atol=1e-4)
+    assert (np.diff(mouth[:7, 0]) > 0).all()
+
+
+def test_a_red_mark_is_hardly_brighter_or_darker():
+    canvas = drawn_face()
+    change = NAMED["haemangioma"](canvas, 1.0, np.random.default_rng(0))
+    painted = render(canvas.image, change).image
+    lab = [cv2.cvtColor(p.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for p in (canvas.image, painted)]
+    there = change.paint.alpha > 0.7
+    away = (lab[1] - lab[0])[there].mean(axis=0)
+    assert away[1] > 10
+    assert abs(away[0]) < 0.7 * away[1]
+
+
+def test_hypertelorism_moves_both_eyes_apart_and_strabismus_one_iris():
+    canvas = drawn_face()
+    apart = NAMED["hypertelorism"](canvas, 1.0, np.random.default_rng(0)).displacement
+    right, left = (anatomy.eye_centres(canvas.landmarks)).astype(int)
+    assert apart[right[1], right[0], 0] > 0.05 * canvas.unit  # backward: taken from nearer the nose
+    assert apart[left[1], left[0], 0] < -0.05 * canvas.unit
+    turned = NAMED["strabismus"](canvas, 1.0, np.random.default_rng(0)).displacement
+    moved = [np.abs(turned[int(y), int(x), 0]) for x, y in canvas.landmarks[list(anatomy.IRISES)]]
+    assert max(moved) > 0.05 * canvas.unit
+    assert min(moved) < 0.005 * canvas.unit
+
+
+def test_a_palsy_moves_one_side_alone():
+    canvas = drawn_face()
+    for seed in range(6):
+        field = NAMED["palsy"](canvas, 1.0, np.random.default_rng(seed)).displacement
+        corners = canvas.landmarks[list(anatomy.COMMISSURES)].astype(int)
+        moved = np.hypot(*field[corners[:, 1], corners[:, 0]].T)
+        assert max(moved) > 0.04 * canvas.unit
+        assert min(moved) < 0.01 * canvas.unit
 
 
 def test_lip_shapes_must_be_there_and_have_68_points(tmp_path):
