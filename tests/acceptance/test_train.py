@@ -97,6 +97,7 @@ def test_a_site_adapts_calibrates_and_scores_with_its_own_weights(photos, tmp_pa
     assert "SHA-256" in broken.stderr
 
 
+@pytest.mark.timeout(1200)  # four trainings and a calibration; minutes on a busy machine
 def test_a_training_that_was_killed_goes_on_and_is_calibrated(archive, tmp_path):
     out = tmp_path / "run"
     words = (

@@ -205,7 +205,9 @@ def _files(photos: Sequence[Path], errors: Console) -> Iterator[Path]:
         if photo.is_dir():
             content = content_of(photo)
             for other in content.others:
-                errors.print(f"{other}: passed over, no photograph by its name", highlight=False)
+                errors.print(
+                    f"{other}: passed over, no photograph by its name", highlight=False, soft_wrap=True
+                )
             yield from content.photographs
         else:
             if not photo.is_file():

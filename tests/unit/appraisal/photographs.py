@@ -120,3 +120,9 @@ def _by_gdcm(plain: bytes, syntax: str) -> bytes:
         writer.SetImage(change.GetOutput())
         assert writer.Write()
         return target.read_bytes()
+
+
+def grained(rgb: np.ndarray) -> np.ndarray:
+    """A picture with a camera's noise of 0 to 3 levels, uint8: what a test paints is flat otherwise."""
+    noise = np.random.default_rng(0).integers(0, 4, rgb.shape, dtype=np.uint8)
+    return np.minimum(rgb, 252) + noise

@@ -16,7 +16,7 @@ from service.commands.science.change import change
 from service.errors import ConfigurationError
 from service.exit_codes import ExitCode
 from service.records import Region
-from tests.unit.appraisal.photographs import portrait
+from tests.unit.appraisal.photographs import grained, portrait
 
 
 def _repeatability(method, smallest):
@@ -113,6 +113,7 @@ def _invoke(*words):
 def photos(tmp_path):
     stained = portrait()
     cv2.circle(stained, (205, 140), 24, (80, 40, 40), -1)
+    stained = grained(stained)  # flat, a gate takes the stain for missing data
     for name, rgb in (("before", stained), ("after", portrait()), ("empty", portrait() * 0)):
         Image.fromarray(rgb).save(tmp_path / f"{name}.png")
     return tmp_path

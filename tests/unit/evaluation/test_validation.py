@@ -17,7 +17,7 @@ from service.errors import ConfigurationError
 from service.evaluation.validation import read_ratings, usable_methods, validate
 from service.evaluation.validation_report import best_method, write_report
 from service.exit_codes import ExitCode
-from tests.unit.appraisal.photographs import portrait
+from tests.unit.appraisal.photographs import grained, portrait
 
 STAINS = 9
 
@@ -31,7 +31,9 @@ def hospital(tmp_path_factory, face):
     x, y = np.rint(face.landmarks[280]).astype(int)
     for stain in range(STAINS):
         rgb = portrait()
-        cv2.circle(rgb, (int(x), int(y)), 2 * stain, (80, 40, 40), -1) if stain else None
+        if stain:
+            cv2.circle(rgb, (int(x), int(y)), 2 * stain, (80, 40, 40), -1)
+            rgb = grained(rgb)  # flat, a gate takes the stain for missing data
         Image.fromarray(rgb).save(folder / f"p{stain}.png")
         for rater in "abc":
             rating = float(np.clip(7 - 0.7 * stain + rng.normal(0, 0.3), 1, 7))

@@ -376,9 +376,8 @@ def test_a_patients_token_never_writes(
     told = {answer.content for answer in answers if b"Patient" in answer.content}
     assert len({each.replace(b"'c'", b"'u'") for each in told}) == 1  # the same whoever is known here
     entry = {"resource": stolen, "request": {"method": "PUT", "url": "Patient/me", "ifNoneMatch": "*"}}
-    for kind, status in (("transaction", 403), ("batch", 200)):
+    for kind in ("transaction", "batch"):  # of writes alone, hence refused before the body is read
         answer = mine.ask("POST", "", {"resourceType": "Bundle", "type": kind, "entry": [entry]})
-        assert answer.status == status
-        assert b"403" in answer.content or status == 403
+        assert answer.status == 403
     save_photograph(1, "B")
     assert mine.get("Observation").ids() == []

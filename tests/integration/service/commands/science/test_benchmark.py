@@ -34,7 +34,7 @@ def test_a_benchmark_shows_oracle_and_symmetry_and_ends_with_json(faces, tmp_pat
     assert figures["oracle"]["types"]["droop"]["auroc_strong"]["value"] == 1.0
     assert figures["symmetry"]["rejections"]["images"] == {"clean": 2, "droop": 8}
     assert figures["symmetry"]["rejections"]["rejected"]["clean"] == 0
-    assert "2 faces; 2 photographs" in result.stderr
+    assert "2 photographs of 2 people; 2 without exactly one face left out" in result.stderr
     assert report.read_text().count("data:image/png;base64,") == 2
 
 
