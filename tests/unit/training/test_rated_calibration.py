@@ -35,7 +35,7 @@ from service.training.rated_calibration import (
     stale_calibrations,
     straight_knots,
 )
-from tests.unit.appraisal.photographs import portrait
+from tests.unit.appraisal.photographs import grained, portrait
 
 STAINS = 8
 
@@ -52,7 +52,9 @@ def folder(tmp_path_factory):
     lines = ["photo,rater,rating"]
     for stain in range(STAINS):
         rgb = portrait()
-        cv2.circle(rgb, (205, 140), 3 * stain, (80, 40, 40), -1) if stain else None
+        if stain:
+            cv2.circle(rgb, (205, 140), 3 * stain, (80, 40, 40), -1)
+            rgb = grained(rgb)  # flat, a gate takes the stain for missing data
         Image.fromarray(rgb).save(made / f"p{stain}.png")
         lines += [
             f"p{stain}.png,{rater},{7 - stain * (0.8 if stain < 3 else 0.35) - 0.2 * i}"
