@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from service.stack.stack import free_port
 from service.stack.waiting import wait_until
@@ -113,3 +114,14 @@ class Orthanc:
             timeout_s=deadline - time.monotonic(),
             what=f"Orthanc's job {path}",
         )
+
+
+def captures(orthanc: Orthanc, source: str) -> list[str]:
+    """Ids of the Secondary Captures in the study of an instance."""
+    held = orthanc.get(f"/studies/{orthanc.get(f'/instances/{source}/study')['ID']}/instances")
+    return [
+        each["ID"]
+        for each in held
+        if orthanc.client.get(f"/instances/{each['ID']}/metadata/SopClassUid").text
+        == SecondaryCaptureImageStorage
+    ]

@@ -23,7 +23,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from dicom_node.delivery.scu import send
-from dicom_node.demo.wrap import Wrapping, encode, wrap_photograph
+from dicom_node.demo.wrap import Wrapping, wrap_photograph
+from dicom_node.encoding.photographic import encode
 from reporting.identifiers import ResultKind, fhir_id, result_uid
 from service.config import Settings
 from service.database import appraisals, dead_letters, instances, ledger

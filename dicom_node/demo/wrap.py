@@ -14,11 +14,11 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import dcmwrite
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, JPEGBaseline8Bit, VLPhotographicImageStorage
+from pydicom.uid import JPEGBaseline8Bit
+
+from dicom_node.encoding.photographic import photographic_image, set_frame
 
 _NAMESPACE = UUID("6f0f3f0e-5d51-5f57-9d0c-0b9a4f6f7a51")
 _ACQUIRED = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
@@ -53,36 +53,15 @@ def wrap_photograph(rgb: NDArray[np.uint8], wrapping: Wrapping) -> FileDataset:
     Returns:
         A data set ready to be sent or written; the same arguments give the same bytes.
     """
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = VLPhotographicImageStorage
-    meta.MediaStorageSOPInstanceUID = UID(derived_uid("instance", wrapping.name))
-    meta.TransferSyntaxUID = JPEGBaseline8Bit
-    dataset = FileDataset(
-        io.BytesIO(),
-        Dataset(),
-        file_meta=meta,
-        preamble=b"\0" * 128,
-        is_implicit_VR=False,
-        is_little_endian=True,
-    )
+    dataset = photographic_image(derived_uid("instance", wrapping.name), JPEGBaseline8Bit)
     _identify(dataset, wrapping)
     _describe_acquisition(dataset, wrapping)
     _set_pixels(dataset, rgb)
     return dataset
 
 
-def encode(dataset: FileDataset) -> bytes:
-    """Encode a data set as a Part 10 file; equal data sets give equal bytes."""
-    buffer = io.BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
-
-
 def _identify(dataset: Dataset, wrapping: Wrapping) -> None:
-    """Patient, study, series and equipment modules."""
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    dataset.SOPClassUID = VLPhotographicImageStorage
-    dataset.SOPInstanceUID = derived_uid("instance", wrapping.name)
+    """Patient, study and series modules."""
     dataset.PatientName = wrapping.patient_name
     dataset.PatientID = wrapping.patient_id
     dataset.IssuerOfPatientID = wrapping.issuer_of_patient_id
@@ -93,28 +72,20 @@ def _identify(dataset: Dataset, wrapping: Wrapping) -> None:
     dataset.StudyTime = f"{_ACQUIRED:%H%M%S}"
     dataset.StudyID = "DEMO"
     dataset.StudyDescription = "Clinical photography"
-    dataset.AccessionNumber = ""
-    dataset.ReferringPhysicianName = ""
     dataset.SeriesInstanceUID = derived_uid("series", wrapping.study, "photographs")
     dataset.SeriesNumber = 1
-    dataset.Modality = "XC"
-    dataset.ImageLaterality = "U"  # the face is no paired part
-    dataset.Manufacturer = ""
 
 
 def _describe_acquisition(dataset: Dataset, wrapping: Wrapping) -> None:
     """General image, acquisition context and VL image modules."""
     dataset.InstanceNumber = wrapping.instance_number
     dataset.ImageComments = wrapping.description
-    dataset.ImageType = ["ORIGINAL", "PRIMARY"]
     dataset.PatientOrientation = ["L", "F"]
     dataset.ContentDate = dataset.AcquisitionDate = f"{_ACQUIRED:%Y%m%d}"
     dataset.ContentTime = dataset.AcquisitionTime = f"{_ACQUIRED:%H%M%S}"
     dataset.AcquisitionDateTime = f"{_ACQUIRED:%Y%m%d%H%M%S}"
     dataset.TimezoneOffsetFromUTC = "+0000"
     dataset.BurnedInAnnotation = "NO"
-    dataset.RecognizableVisualFeatures = "YES"
-    dataset.AcquisitionContextSequence = Sequence()
     region = Dataset()
     region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "89545001", "SCT", "Face"
     dataset.AnatomicRegionSequence = Sequence([region])
@@ -124,17 +95,12 @@ def _set_pixels(dataset: Dataset, rgb: NDArray[np.uint8]) -> None:
     """Image pixel module with one JPEG baseline frame (4:2:2 chrominance, so YBR_FULL_422)."""
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, format="JPEG", quality=_JPEG_QUALITY, subsampling="4:2:2")
-    frame = buffer.getvalue()
-    dataset.SamplesPerPixel = 3
-    dataset.PhotometricInterpretation = "YBR_FULL_422"
-    dataset.PlanarConfiguration = 0
-    dataset.Rows, dataset.Columns = rgb.shape[:2]
-    dataset.BitsAllocated = dataset.BitsStored = 8
-    dataset.HighBit = 7
-    dataset.PixelRepresentation = 0
-    dataset.LossyImageCompression = "01"
-    dataset.LossyImageCompressionMethod = "ISO_10918_1"
-    dataset.LossyImageCompressionRatio = f"{rgb.size / len(frame):.3g}"
-    dataset.PixelData = encapsulate([frame])
-    dataset["PixelData"].VR = "OB"
-    dataset["PixelData"].is_undefined_length = True
+    rows, columns = rgb.shape[:2]
+    set_frame(
+        dataset,
+        buffer.getvalue(),
+        rows=rows,
+        columns=columns,
+        precision=8,
+        photometric_interpretation="YBR_FULL_422",
+    )

@@ -7,36 +7,22 @@ again corrects the same instances; study and series follow from patient, issuer,
 from __future__ import annotations
 
 import hashlib
-import io
-import struct
-from dataclasses import dataclass
 
-from pydicom import dcmwrite
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.sequence import Sequence
-from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, VLPhotographicImageStorage
+from pydicom.dataset import Dataset
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 
+from dicom_node.encoding.photographic import encode, photographic_image, set_frame
 from dicom_node.worklist.rows import WorklistRow
 from reporting.identifiers import named_uid
-from service.codecs.codestream import Family, announced
+from service.codecs.codestream import Announced, Family, announced
 from service.codecs.decode import decode_frame
 from service.codecs.frame import geometry_of
 from service.dicom.progressive import PROGRESSIVE_JPEG
 from service.errors import UnsupportedPhotographError
 
 _MADE_BY = "worklist import"  # part of the names that UIDs follow from
-_SYNTAXES = {0xC0: JPEGBaseline8Bit, 0xC1: JPEGExtended12Bit, 0xC2: PROGRESSIVE_JPEG}
+_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, PROGRESSIVE_JPEG)  # by the number of the process
 _RGB_IDS = (0x52, 0x47, 0x42)  # components named R, G and B
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stream:
-    """What a JPEG code stream says of itself (ISO/IEC 10918-1 B.2.2)."""
-
-    syntax: UID
-    component_ids: tuple[int, ...]
-    adobe_transform: int | None  # of the APP14 segment; None without one
 
 
 def instance_uid(jpeg: bytes) -> str:
@@ -63,38 +49,25 @@ def wrapped(jpeg: bytes, row: WorklistRow, number: int) -> bytes:
         PhotographError: It is no JPEG of a photograph, or damaged.
         DecoderLostError: It ended the process that decoded it.
     """
-    stream = _stream(jpeg)
-    dataset = FileDataset(
-        io.BytesIO(),
-        Dataset(),
-        file_meta=_meta(jpeg, stream.syntax),
-        preamble=b"\0" * 128,
-        is_implicit_VR=False,
-        is_little_endian=True,
-    )
-    _identify(dataset, jpeg, row)
+    found = _header(jpeg)
+    dataset = photographic_image(instance_uid(jpeg), _SYNTAXES[found.process])
+    _identify(dataset, row)
     _describe(dataset, row, number)
-    _set_pixels(dataset, jpeg, stream)
+    set_frame(
+        dataset,
+        jpeg,
+        rows=found.rows,
+        columns=found.columns,
+        precision=found.precision,
+        photometric_interpretation=_photometric(found),
+    )
     decode_frame(jpeg, geometry_of(dataset))  # a damaged file is refused now, with its line
-    buffer = io.BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
+    return encode(dataset)
 
 
-def _meta(jpeg: bytes, syntax: UID) -> FileMetaDataset:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = VLPhotographicImageStorage
-    meta.MediaStorageSOPInstanceUID = UID(instance_uid(jpeg))
-    meta.TransferSyntaxUID = syntax
-    return meta
-
-
-def _identify(dataset: Dataset, jpeg: bytes, row: WorklistRow) -> None:
-    """Patient, study, series, equipment and SOP common modules."""
+def _identify(dataset: Dataset, row: WorklistRow) -> None:
+    """Patient, study and series modules."""
     study = study_uid(row)
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    dataset.SOPClassUID = VLPhotographicImageStorage
-    dataset.SOPInstanceUID = instance_uid(jpeg)
     dataset.PatientID = row.patient
     if row.issuer:
         dataset.IssuerOfPatientID = row.issuer
@@ -106,81 +79,36 @@ def _identify(dataset: Dataset, jpeg: bytes, row: WorklistRow) -> None:
     dataset.StudyTime = ""
     dataset.StudyID = "" if row.has_study_uid else row.study[:16]
     dataset.StudyDescription = "Clinical photography" if row.has_study_uid or not row.study else row.study
-    dataset.AccessionNumber = ""
-    dataset.ReferringPhysicianName = ""
     dataset.SeriesInstanceUID = named_uid(_MADE_BY, "series", row.issuer, row.patient, study)
     dataset.SeriesNumber = 1
-    dataset.Modality = "XC"
-    dataset.ImageLaterality = "U"  # a face is no paired part
-    dataset.Manufacturer = ""
 
 
 def _describe(dataset: Dataset, row: WorklistRow, number: int) -> None:
     """General image, acquisition context and VL image modules."""
     dataset.InstanceNumber = number
-    dataset.ImageType = ["ORIGINAL", "PRIMARY"]
     dataset.PatientOrientation = ""  # the EXIF orientation in the file says how it is shown
     dataset.AcquisitionDate = dataset.AcquisitionDateTime = f"{row.day:%Y%m%d}"  # the time is not known
     if row.view:
         dataset.ImageComments = row.view
-    dataset.RecognizableVisualFeatures = "YES"
-    dataset.AcquisitionContextSequence = Sequence()
 
 
-def _set_pixels(dataset: Dataset, jpeg: bytes, stream: _Stream) -> None:
-    """Image pixel module with the file as its one frame."""
-    found = announced(jpeg)
-    if found.components not in (1, 3):
-        raise UnsupportedPhotographError(f"{found.components} components a pixel are no photograph's")
-    samples = found.components
-    dataset.SamplesPerPixel = samples
-    dataset.PhotometricInterpretation = _photometric(stream)
-    if samples > 1:
-        dataset.PlanarConfiguration = 0
-    dataset.Rows, dataset.Columns = found.rows, found.columns
-    dataset.BitsAllocated = 8 if found.precision == 8 else 16
-    dataset.BitsStored = found.precision
-    dataset.HighBit = found.precision - 1
-    dataset.PixelRepresentation = 0
-    size_bytes = found.rows * found.columns * samples * dataset.BitsAllocated // 8
-    dataset.LossyImageCompression = "01"
-    dataset.LossyImageCompressionMethod = "ISO_10918_1"
-    dataset.LossyImageCompressionRatio = f"{max(1.0, size_bytes / len(jpeg)):.4g}"
-    dataset.PixelData = encapsulate([jpeg])
-    dataset["PixelData"].VR = "OB"
-    dataset["PixelData"].is_undefined_length = True
-
-
-def _photometric(stream: _Stream) -> str:
+def _photometric(found: Announced) -> str:
     """PS3.3 section C.7.6.3.1.2: what the samples are, by the markers JPEG readers go by."""
-    if len(stream.component_ids) == 1:
+    if found.components == 1:
         return "MONOCHROME2"
-    if stream.adobe_transform == 0 or (stream.adobe_transform is None and stream.component_ids == _RGB_IDS):
+    if found.adobe_transform == 0 or (found.adobe_transform is None and found.component_ids == _RGB_IDS):
         raise UnsupportedPhotographError(
             "its samples are RGB, which no DICOM object holds as JPEG; save it again"
         )
     return "YBR_FULL_422"  # whatever the sampling is: YBR_FULL is none of a VL image
 
 
-def _stream(jpeg: bytes) -> _Stream:
+def _header(jpeg: bytes) -> Announced:
     if not jpeg.startswith(b"\xff\xd8"):
         raise UnsupportedPhotographError("it is no JPEG file")
-    if announced(jpeg).family is not Family.JPEG:
+    found = announced(jpeg)
+    if found.family is not Family.JPEG:
         raise UnsupportedPhotographError("it is no JPEG file that cameras make")
-    position, transform = 2, None
-    while True:  # ``announced`` has walked here before: the segments are there
-        while jpeg[position + 1] == 0xFF:
-            position += 1
-        marker = jpeg[position + 1]
-        (length,) = struct.unpack_from(">H", jpeg, position + 2)
-        body = jpeg[position + 4 : position + 2 + length]
-        if marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12:
-            transform = body[11]
-        if marker in _SYNTAXES:
-            components = [body[6 + 3 * number : 9 + 3 * number] for number in range(body[5])]
-            return _Stream(
-                syntax=_SYNTAXES[marker],
-                component_ids=tuple(component[0] for component in components),
-                adobe_transform=transform,
-            )
-        position += 2 + length
+    if found.components not in (1, 3):
+        raise UnsupportedPhotographError(f"{found.components} components a pixel are no photograph's")
+    return found

@@ -44,9 +44,10 @@ class Announced:
     components: int
     precision: int  # bits of a sample
     is_signed: bool = False
+    process: int = 0  # of a JPEG: its SOF marker's number, 0 baseline, 1 extended, 2 progressive
     component_ids: tuple[int, ...] = ()  # of a JPEG
     has_jfif: bool = False
-    has_adobe: bool = False
+    adobe_transform: int | None = None  # of a JPEG's APP14 segment; None without one
 
 
 def announced(codestream: bytes) -> Announced:
@@ -106,15 +107,16 @@ def check(found: Announced, geometry: FrameGeometry) -> None:
 
 def _jpeg(codestream: bytes) -> Announced:
     """Walk the segments up to the frame header."""
-    position, has_jfif, has_adobe = 2, False, False
+    position, has_jfif, adobe_transform = 2, False, None
     while True:
         marker, body, position = _segment(codestream, position)
         has_jfif |= marker == 0xE0 and body.startswith(b"JFIF\0")
-        has_adobe |= marker == 0xEE and body.startswith(b"Adobe")
+        if marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12:
+            adobe_transform = body[11]
         if marker == _PARAMETERS and body[:1] == bytes((_OVERSIZE,)):
             raise UndecodablePhotographError("the JPEG-LS frame says its size twice")
         if marker in _FRAMES:
-            return _frame_header(marker, body, has_jfif=has_jfif, has_adobe=has_adobe)
+            return _frame_header(marker, body, has_jfif=has_jfif, adobe_transform=adobe_transform)
 
 
 def _segment(codestream: bytes, position: int) -> tuple[int, bytes, int]:
@@ -135,7 +137,7 @@ def _segment(codestream: bytes, position: int) -> tuple[int, bytes, int]:
             return marker, codestream[position + 4 : end], end
 
 
-def _frame_header(marker: int, body: bytes, *, has_jfif: bool, has_adobe: bool) -> Announced:
+def _frame_header(marker: int, body: bytes, *, has_jfif: bool, adobe_transform: int | None) -> Announced:
     precision, rows, columns, components = struct.unpack_from(">BHHB", body)
     if len(body) < 6 + 3 * components:
         raise UndecodablePhotographError("the compressed frame ends within its header")
@@ -153,9 +155,10 @@ def _frame_header(marker: int, body: bytes, *, has_jfif: bool, has_adobe: bool) 
         columns=columns,
         components=components,
         precision=precision,
+        process=marker - 0xC0,
         component_ids=tuple(body[6 : 6 + 3 * components : 3]),
         has_jfif=has_jfif,
-        has_adobe=has_adobe,
+        adobe_transform=adobe_transform,
     )
 
 

@@ -17,8 +17,7 @@ from dicom_node.demo.wrap import Wrapping, wrap_photograph
 from service.database.pool import transaction
 from service.peers import Destination
 from service.records import InstanceState
-from tests.acceptance.test_orthanc import captures
-from tests.orthanc import Orthanc
+from tests.orthanc import Orthanc, captures
 from tests.stack import RunningStack, run_stack
 from tests.waiting import wait_until
 

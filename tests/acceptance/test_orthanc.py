@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from io import BytesIO
 from pathlib import Path
 
 import pytest
-from pydicom import dcmwrite
 from skimage import data
 
 from dicom_node.demo.wrap import Wrapping, wrap_photograph
+from dicom_node.encoding.photographic import encode
 from service.commands.program import PROGRAM
 from service.config import Settings
 from service.database import instances
@@ -23,10 +21,7 @@ from service.database.pool import connect
 from service.peers import Destination
 from service.stack.stack import Stack, StackOptions, free_port
 from service.stack.waiting import wait_until
-from tests.orthanc import Orthanc
-
-SETTLED_S = 4.0  # Orthanc calls its script and sends at once
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+from tests.orthanc import Orthanc, captures
 
 
 @pytest.mark.peers("Orthanc")
@@ -37,8 +32,7 @@ def test_orthanc_sends_a_photograph_and_holds_its_heatmap(tmp_path: Path, open_d
         data.astronaut(),
         Wrapping(name="orthanc", study="orthanc", patient_id="ÄÖ-7", patient_name="Müller^Änne"),
     )
-    encoded = BytesIO()
-    dcmwrite(encoded, photograph, enforce_file_format=True)
+    following = wrap_photograph(data.astronaut(), Wrapping(name="orthanc-2", study="orthanc-2"))
     with Orthanc(tmp_path, **recipe(tmp_path, node_port)) as orthanc:
         destination = Destination(
             name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=orthanc.dicom_port
@@ -53,7 +47,7 @@ def test_orthanc_sends_a_photograph_and_holds_its_heatmap(tmp_path: Path, open_d
         facts = stack.start()
         try:
             assert orthanc.post("/modalities/semblance/echo", {}) == {}
-            source = orthanc.upload(encoded.getvalue())  # its script sends it on
+            source = orthanc.upload(encode(photograph))  # its script sends it on
             capture = wait_until(
                 lambda: next(iter(captures(orthanc, source)), None),
                 timeout_s=180,
@@ -66,10 +60,14 @@ def test_orthanc_sends_a_photograph_and_holds_its_heatmap(tmp_path: Path, open_d
                 what="photograph, heatmap and report in Orthanc",
                 interval_s=0.5,
             )
-            time.sleep(SETTLED_S)  # long enough for Orthanc to have sent a result, if it did
-            with connect(Settings(database_url=facts.database_url)) as connection:
-                held = [each.sop_instance_uid for each in instances.newest(connection, 10)]
-            assert held == [photograph.SOPInstanceUID]  # no result was sent round
+            # Orthanc's script sends in turn: with the next photograph here, a result would be, too.
+            orthanc.upload(encode(following))
+            wait_until(
+                lambda: following.SOPInstanceUID in held(facts.database_url),
+                timeout_s=60,
+                what="the next photograph",
+            )
+            assert held(facts.database_url) == {photograph.SOPInstanceUID, following.SOPInstanceUID}
         finally:
             stack.stop()
         study = orthanc.get(f"/instances/{source}/study")
@@ -83,6 +81,12 @@ def test_orthanc_sends_a_photograph_and_holds_its_heatmap(tmp_path: Path, open_d
         assert picture.content.startswith(b"\x89PNG")
 
 
+def held(database_url: str) -> set[str]:
+    """SOP Instance UIDs of what the node has."""
+    with connect(Settings(database_url=database_url)) as connection:
+        return {each.sop_instance_uid for each in instances.newest(connection, 10)}
+
+
 def recipe(directory: Path, node_port: int) -> dict[str, object]:
     """The configuration of docs/connecting.md as it stands there, at this test's port and paths."""
     document = (Path(__file__).resolve().parents[2] / "docs" / "connecting.md").read_text(encoding="utf-8")
@@ -94,13 +98,3 @@ def recipe(directory: Path, node_port: int) -> dict[str, object]:
     )
     read: dict[str, object] = json.loads(here.replace("11112", str(node_port)))
     return read
-
-
-def captures(orthanc: Orthanc, source: str) -> list[str]:
-    """Ids of the Secondary Captures in the study of an instance."""
-    instances = orthanc.get(f"/studies/{orthanc.get(f'/instances/{source}/study')['ID']}/instances")
-    return [
-        each["ID"]
-        for each in instances
-        if orthanc.client.get(f"/instances/{each['ID']}/metadata/SopClassUid").text == SECONDARY_CAPTURE
-    ]

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from pydicom.uid import JPEG2000Lossless
 
-from dicom_node.demo.wrap import encode
+from dicom_node.encoding.photographic import encode
 from service.appraisal.pictures.placing import photograph_map
 from service.appraisal.repeatability import REPEATABILITY_DIR, load_repeatability
 from service.codecs.pool import shared_pool
@@ -33,12 +33,12 @@ from service.records import (
     AppraisalStatus,
     InstanceState,
     LedgerEvent,
-    NewInstance,
     PictureEncoding,
     SavedAppraisal,
 )
 from service.steps import APPRAISE, REPORT, REPORT_AGAIN
 from service.storage.local import InstanceStore
+from tests.integration.receiving import receive
 from tests.photographs import face, faceless, photograph
 from tests.records import offered
 from tests.unit.appraisal.photographs import encoded
@@ -47,13 +47,6 @@ from tests.unit.appraisal.photographs import encoded
 @pytest.fixture
 def context(settings: Settings, pool: Pool, store: InstanceStore) -> Context:
     return Context(settings=settings, pool=pool, store=store)
-
-
-def receive(context: Context, content: bytes, uid: str = "1.2.3") -> int:
-    kept = context.store.put(content)
-    fields = {**vars(offered(uid)), "sha256": kept.sha256, "size_bytes": kept.size_bytes}
-    with transaction(context.pool) as connection:
-        return instances.receive(connection, NewInstance(**fields))[1]
 
 
 def test_an_appraisal_is_saved_with_its_maps_and_the_report_is_due(context: Context) -> None:

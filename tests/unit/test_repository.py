@@ -58,6 +58,15 @@ def texts() -> list[tuple[str, str]]:
     return found
 
 
+def test_no_test_imports_from_another() -> None:
+    """What tests share lies in modules of its own."""
+    assert [
+        path
+        for path, text in texts()
+        if path.endswith(".py") and re.search(r"^\s*(from|import) tests[\w.]*\.test_", text, re.MULTILINE)
+    ] == []
+
+
 def test_every_function_and_class_has_a_user() -> None:
     """In the product or its benches: what tests alone use is dead. The room of published formulas stands."""
     used = Counter(

@@ -14,7 +14,8 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from dicom_node.demo.pacs import AE_TITLE, DemoPacs
-from dicom_node.demo.wrap import Wrapping, encode, wrap_photograph
+from dicom_node.demo.wrap import Wrapping, wrap_photograph
+from dicom_node.encoding.photographic import encode
 from tests.photographs import face, photograph
 
 

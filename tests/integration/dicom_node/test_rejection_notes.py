@@ -36,7 +36,7 @@ from tests.integration.dicom_node.rejecting import (
     note,
     reported,
 )
-from tests.integration.reporting.test_report import DESTINATIONS
+from tests.integration.reporting.judging import DESTINATIONS
 
 _SUCCESS, _REJECTED, _NOT_FOLLOWED = 0x0000, 0xC003, 0xC004
 

@@ -18,7 +18,7 @@ from service.pipeline.celery_app import CeleryPublisher, make_app
 from service.pipeline.relay import Relay
 from service.records import Receipt
 from service.steps import APPRAISE, Queue
-from tests.integration.test_database import offered
+from tests.records import offered
 from tests.waiting import wait_until
 
 

@@ -20,7 +20,7 @@ from service.config import Settings
 from service.database import instances, ledger
 from service.database.pool import Pool, transaction
 from service.errors import ConfigurationError
-from tests.integration.dicom_node.test_media import run, told
+from tests.integration.dicom_node.telling import run, told
 
 HEADER = "file,patient,study,date,view"
 TODAY = date(2026, 6, 1)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from service.database import appraisals, instances
 from service.database.pool import transaction
+from service.peers import Destination
 from service.pipeline.context import Context
 from service.records import InstanceState, NewInstance, SavedAppraisal
 from service.storage.local import InstanceStore
@@ -21,6 +22,11 @@ from tests.unit.reporting.photographs import (
     appraised,
     photograph,
     pixels,
+)
+
+DESTINATIONS = (
+    Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=11113),
+    Destination(name="vna", ae_title="VNA", host="127.0.0.1", port=11114),
 )
 
 

@@ -25,7 +25,7 @@ from service.pipeline.progress import appraised as close_appraisal
 from service.records import DeliveryState, LedgerEvent, SavedAppraisal
 from service.steps import REPORT
 from service.storage.local import InstanceStore
-from tests.integration.reporting.test_report import DESTINATIONS, judge, keep_png
+from tests.integration.reporting.judging import DESTINATIONS, judge, keep_png
 from tests.unit.reporting.photographs import SERIES_UID, SOP_UID, STUDY_UID, appraised, photograph
 
 A, B = fhir_id("Patient", "HOSPITAL-A", "P-001"), fhir_id("Patient", "HOSPITAL-A", "P-002")

@@ -30,14 +30,13 @@ from service.database import appraisals, instances, ledger, pictures
 from service.database.delivery import deliveries
 from service.database.pool import Pool, transaction
 from service.errors import CorruptInstanceError, ResultError, StoredMapError
-from service.peers import Destination
 from service.pictures.encode import encode_jpeg, encode_png
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.context import Context
 from service.records import Delivery, InstanceState, LedgerEvent, PictureEncoding
 from service.steps import REPORT
 from service.storage.local import InstanceStore
-from tests.integration.reporting.judging import again, judge, keep_npy, keep_png, save
+from tests.integration.reporting.judging import DESTINATIONS, again, judge, keep_npy, keep_png, save
 from tests.unit.reporting.photographs import (
     SOP_UID,
     STUDY_UID,
@@ -45,11 +44,6 @@ from tests.unit.reporting.photographs import (
     photograph,
     pixels,
     rejected,
-)
-
-DESTINATIONS = (
-    Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=11113),
-    Destination(name="vna", ae_title="VNA", host="127.0.0.1", port=11114),
 )
 
 

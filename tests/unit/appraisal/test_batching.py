@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -65,20 +64,28 @@ def test_threads_share_a_pass() -> None:
 
 
 def test_who_waits_for_a_running_pass_leads_no_other() -> None:
-    running, go_on = threading.Event(), threading.Event()
+    """As leaders of the next batch they would hold their own result back until that one ends."""
+    begun = {1: threading.Event(), 2: threading.Event()}
+    go_on = {1: threading.Event(), 2: threading.Event()}
 
     def run(batch: np.ndarray) -> list[int]:
-        running.set()
-        assert go_on.wait(60)
-        return [1] * len(batch)
+        number = int(batch[0][0])
+        begun[number].set()
+        assert go_on[number].wait(60)
+        return [number] * len(batch)
 
-    batches = Batches(run, Batching(size=2, longest_wait_s=600.0))  # as a leader it would wait for ever
-    with ThreadPoolExecutor(2) as threads:
-        tasks = [threads.submit(batches, items(1)) for _ in range(2)]
-        assert running.wait(60)
-        time.sleep(0.2)  # the other thread has all the time to go wrong
-        go_on.set()
-        assert [task.result(60) for task in tasks] == [[1], [1]]
+    batches = Batches(run, Batching(size=2, longest_wait_s=600.0))
+    with ThreadPoolExecutor(4) as threads:
+        first = [threads.submit(batches, items(1)) for _ in range(2)]
+        assert begun[1].wait(60)
+        second = [threads.submit(batches, items(2)) for _ in range(2)]
+        assert begun[2].wait(60)
+        go_on[1].set()
+        try:
+            assert [task.result(10) for task in first] == [[1], [1]]
+        finally:
+            go_on[2].set()
+        assert [task.result(60) for task in second] == [[2], [2]]
 
 
 def test_a_lone_face_goes_when_it_has_waited_long_enough() -> None:

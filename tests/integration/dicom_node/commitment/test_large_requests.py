@@ -17,7 +17,7 @@ from service.database.pool import Pool
 from service.errors import InvalidIdentifierError
 from tests import dicom_objects
 from tests.dicom_objects import photograph
-from tests.integration.dicom_node.commitment.test_provider import Reports, ask, release_when_reported
+from tests.integration.dicom_node.commitment.requester import Reports, ask, release_when_reported
 
 _MOST = 10_000
 _MALFORMED = "1.2.no.uid"

@@ -11,7 +11,7 @@ from reporting.http.fhir_app import FhirApp
 from reporting.http.server import make_api
 from service.config import Settings
 from tests.integration.reporting.fhir.conftest import Client, Save
-from tests.integration.reporting.fhir.write.test_writing import procedure
+from tests.integration.reporting.fhir.write.bodies import procedure
 
 MORNING = "20260301090000+1300"  # still the last of February in Greenwich
 

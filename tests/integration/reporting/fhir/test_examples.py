@@ -15,7 +15,7 @@ import pytest
 
 from service.commands.program import PROGRAM
 from service.config import Settings
-from tests.integration.reporting.http.test_server import environment
+from tests.integration.reporting.http.environment import environment
 
 pytestmark = pytest.mark.peers("curl", "openssl")
 DOCUMENT = (Path(__file__).resolve().parents[4] / "docs" / "fhir-examples.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from reporting.fhir.http import Api
 from reporting.http.fhir_app import FhirApp
 from service.config import Settings
 from tests.integration.reporting.fhir.conftest import Client, Save
-from tests.integration.reporting.fhir.write.test_writing import PATIENT
+from tests.integration.reporting.fhir.write.bodies import PATIENT
 
 EVIL = "https://evil.example"
 REASON = {"resourceType": "Parameters", "parameter": [{"name": "reason", "valueString": "mine"}]}

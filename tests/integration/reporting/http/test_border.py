@@ -21,7 +21,7 @@ from reporting.http.body import Bodies
 from reporting.http.border import BodyLimits, Border
 from service.commands.program import PROGRAM
 from service.config import Settings
-from tests.integration.reporting.http.test_server import environment
+from tests.integration.reporting.http.environment import environment
 
 ATTACKERS, BODY_BYTES = 120, 16 * 1024 * 1024
 SENT_BYTES = 1024 * 1024  # of each body that is never finished

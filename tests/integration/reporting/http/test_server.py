@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,15 +12,7 @@ import pytest
 
 from service.commands.program import PROGRAM
 from service.config import Settings
-
-
-def environment(settings: Settings, **more: str) -> dict[str, str]:
-    return os.environ | {
-        "SEMBLANCE_DATABASE_URL": settings.database_url,
-        "SEMBLANCE_STORAGE_DIR": str(settings.storage_dir),
-        "SEMBLANCE_API_PORT": "0",
-        **more,
-    }
+from tests.integration.reporting.http.environment import environment
 
 
 @pytest.fixture

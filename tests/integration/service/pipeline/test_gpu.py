@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dicom_node.demo.wrap import encode
+from dicom_node.encoding.photographic import encode
 from service.config import Settings
 from service.database import appraisals, dead_letters, instances
 from service.database.pool import Pool, transaction
@@ -22,7 +22,7 @@ from service.pipeline.gpu import MemoryBudget, appraiser_of, needed_bytes
 from service.records import InstanceState
 from service.steps import APPRAISE
 from service.storage.local import InstanceStore
-from tests.integration.test_appraise_task import receive
+from tests.integration.receiving import receive
 from tests.photographs import photograph
 from tests.waiting import wait_until
 

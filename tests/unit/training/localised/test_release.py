@@ -150,7 +150,6 @@ def test_a_release_for_a_site_is_a_model_directory(tmp_path, weights):
     rows = tomllib.loads((out / "models_manifest.toml").read_text())["model"]
     assert all(licence in row["licence"] for row in rows[1:]), "adapted, and still under their terms"
     assert licence in (out / "model-card.md").read_text()
-    assert [row["id"] for row in rows] == ["mine", "default-face", "default-fusion", "default-calibration"]
     assert {row["line"] for row in rows[1:]} == {"site"}
     assert {row["file"] for row in rows[1:]} <= {path.name for path in made}
     fusion_from(load_file(out / "default-fusion.safetensors"))
@@ -158,6 +157,14 @@ def test_a_release_for_a_site_is_a_model_directory(tmp_path, weights):
     row = at_site(METHODS["default"], store)
     assert row.calibration == f"default-site-{store.sha256(['default-face', 'default-fusion'])[:8]}"
     assert row.calibration in (out / "model-card.md").read_text()
+    chosen = f"calibration-{row.calibration}"  # by its name, when one of ratings took its place
+    assert [each["id"] for each in rows] == [
+        "mine",
+        "default-face",
+        "default-fusion",
+        "default-calibration",
+        chosen,
+    ]
 
 
 def test_a_network_of_nothing_shipped_is_the_sites_own():

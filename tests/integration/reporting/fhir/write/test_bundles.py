@@ -15,7 +15,7 @@ from service.config import Settings
 from service.database.pool import in_transaction, transaction
 from service.errors import StatementTimeoutError, TransactionConflictError
 from tests.integration.reporting.fhir.conftest import Answer, Client
-from tests.integration.reporting.fhir.write.test_writing import PATIENT, bundle_of, post, procedure
+from tests.integration.reporting.fhir.write.bodies import PATIENT, bundle_of, post, procedure
 
 SURGEON = {"resourceType": "Practitioner", "identifier": [{"value": "s1"}], "name": [{"family": "Lane"}]}
 

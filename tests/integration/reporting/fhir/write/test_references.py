@@ -11,7 +11,7 @@ from reporting.fhir.http import Api
 from reporting.http.server import make_api
 from service.config import Settings
 from tests.integration.reporting.fhir.conftest import BASE_URL, Answer, Client, Save
-from tests.integration.reporting.fhir.write.test_writing import PATIENT, bundle_of, post, procedure
+from tests.integration.reporting.fhir.write.bodies import PATIENT, bundle_of, post, procedure
 
 EHR, BY_NUMBER = "https://ehr.example/fhir", "https://ids.example/fhir/"
 SYSTEM = "urn:oid:1.2.3"

@@ -6,23 +6,7 @@ import threading
 from typing import Any
 
 from tests.integration.reporting.fhir.conftest import BASE_URL, Answer, Client, Save
-
-PATIENT: dict[str, Any] = {
-    "resourceType": "Patient",
-    "identifier": [{"system": "urn:oid:1.2.3", "value": "77"}],
-    "name": [{"family": "Doe", "given": ["Jane"]}],
-    "birthDate": "2019-02-12",
-}
-
-
-def procedure(patient: str, **more: Any) -> dict[str, Any]:
-    return {
-        "resourceType": "Procedure",
-        "status": "completed",
-        "code": {"coding": [{"system": "http://snomed.info/sct", "code": "172735006"}]},
-        "subject": {"reference": patient},
-        "performedDateTime": "2025-04-01",
-    } | more
+from tests.integration.reporting.fhir.write.bodies import PATIENT, bundle_of, post, procedure
 
 
 def test_create_read_update(client: Client) -> None:
@@ -121,15 +105,6 @@ def test_wrong_bodies(client: Client) -> None:
     assert client.ask("POST", "Observation", {"resourceType": "Observation"}).status == 405
     assert client.ask("DELETE", "Patient/p1").status == 405
     assert client.ask("POST", "Banana", {"resourceType": "Banana"}).status == 404
-
-
-def bundle_of(*entries: dict[str, Any], kind: str = "transaction") -> dict[str, Any]:
-    return {"resourceType": "Bundle", "type": kind, "entry": list(entries)}
-
-
-def post(resource: dict[str, Any], full_url: str = "", **request: str) -> dict[str, Any]:
-    entry = {"resource": resource, "request": {"method": "POST", "url": resource["resourceType"]} | request}
-    return entry | ({"fullUrl": full_url} if full_url else {})
 
 
 def test_a_transaction_links_its_entries(client: Client) -> None:
