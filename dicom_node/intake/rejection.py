@@ -15,14 +15,14 @@ from typing import Any
 import structlog
 from pydicom.dataset import Dataset
 
-from reporting.fhir.database import persons as fhir_persons
-from reporting.fhir.rejecting import (
+from reporting.fhir.corrections.rejecting import (
     Rejection,
     made_of,
     results_of,
     take_back_photograph,
     take_back_result,
 )
+from reporting.fhir.database import persons as fhir_persons
 from reporting.holdings.database import holdings
 from reporting.identifiers import own_patient_id
 from service.codecs.deflated import read_header

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reporting.dicom.context import ReportContext, ResultObject
-from reporting.fhir.amending import amended_observation, put_right
 from reporting.fhir.builders.device import build_device, device_id
 from reporting.fhir.builders.imaging import (
     HEATMAP_TITLE,
@@ -25,6 +24,7 @@ from reporting.fhir.builders.report import (
     merge_report,
 )
 from reporting.fhir.builders.subject import Owner, build_patient
+from reporting.fhir.corrections.amending import amended_observation, put_right
 from reporting.fhir.database import persons as fhir_persons
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Draft, Saved

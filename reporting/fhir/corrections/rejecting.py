@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reporting.fhir.amending import Amended, changed, reports_with, studies_with
 from reporting.fhir.audit import withdrawal
 from reporting.fhir.builders.imaging import media_id, without_instances
 from reporting.fhir.builders.report import without_results
+from reporting.fhir.corrections.amending import Amended, changed, reports_with, studies_with
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.describing import with_words
 from reporting.fhir.persons.conflicts import judge_study

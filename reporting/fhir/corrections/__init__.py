@@ -1,0 +1,1 @@
+"""What was written is put right: reports amended, results of rejected photographs taken back."""
