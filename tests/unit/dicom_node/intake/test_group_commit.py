@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import psycopg
 import pytest
@@ -52,6 +52,20 @@ class FailingCommit(GroupCommit):
         return [Receipt.NEW for _ in news]
 
 
+@pytest.fixture
+def failing() -> Iterator[Callable[[dict[str, Exception]], FailingCommit]]:
+    """Makes commits that fail for certain UIDs; closed afterwards, for they wake relays from a thread."""
+    made: list[FailingCommit] = []
+
+    def make(failures: dict[str, Exception]) -> FailingCommit:
+        made.append(FailingCommit(failures))
+        return made[-1]
+
+    yield make
+    for commit in made:
+        commit.close()
+
+
 def outcomes(commit: FailingCommit, *uids: str) -> dict[str, object]:
     """What each of several threads is told; all but the first wait for a commit that is under way."""
     told: dict[str, object] = {}
@@ -79,8 +93,10 @@ def outcomes(commit: FailingCommit, *uids: str) -> dict[str, object]:
     return told
 
 
-def test_one_bad_row_fails_its_own_object_only() -> None:
-    commit = FailingCommit({"1.3": psycopg.DataError("a NUL byte")})
+def test_one_bad_row_fails_its_own_object_only(
+    failing: Callable[[dict[str, Exception]], FailingCommit],
+) -> None:
+    commit = failing({"1.3": psycopg.DataError("a NUL byte")})
     assert outcomes(commit, "1.1", "1.2", "1.3", "1.4") == {
         "1.1": Receipt.NEW,
         "1.2": Receipt.NEW,
@@ -89,8 +105,10 @@ def test_one_bad_row_fails_its_own_object_only() -> None:
     }
 
 
-def test_an_unforeseen_error_leaves_nobody_waiting() -> None:
-    told = outcomes(FailingCommit({"1.3": ZeroDivisionError()}), "1.1", "1.2", "1.3", "1.4")
+def test_an_unforeseen_error_leaves_nobody_waiting(
+    failing: Callable[[dict[str, Exception]], FailingCommit],
+) -> None:
+    told = outcomes(failing({"1.3": ZeroDivisionError()}), "1.1", "1.2", "1.3", "1.4")
     assert told.pop("1.1") is Receipt.NEW
     assert sorted(error.__name__ for error in told.values() if isinstance(error, type)) == [
         "DatabaseUnavailableError",
@@ -99,14 +117,14 @@ def test_an_unforeseen_error_leaves_nobody_waiting() -> None:
     ]
 
 
-def test_an_outage_fails_the_whole_batch() -> None:
-    commit = FailingCommit({"1.2": DatabaseUnavailableError("PostgreSQL is away")})
+def test_an_outage_fails_the_whole_batch(failing: Callable[[dict[str, Exception]], FailingCommit]) -> None:
+    commit = failing({"1.2": DatabaseUnavailableError("PostgreSQL is away")})
     told = outcomes(commit, "1.1", "1.2", "1.3")
     assert told == {"1.1": Receipt.NEW, "1.2": DatabaseUnavailableError, "1.3": DatabaseUnavailableError}
 
 
-def test_what_is_recorded_is_told_at_once() -> None:
-    commit = FailingCommit({})
+def test_what_is_recorded_is_told_at_once(failing: Callable[[dict[str, Exception]], FailingCommit]) -> None:
+    commit = failing({})
     commit.go_on.set()
     assert commit.record(new_instance("1.1")) is Receipt.NEW
     commit.failures["1.2"] = ZeroDivisionError()
