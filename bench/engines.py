@@ -75,7 +75,7 @@ def engine(name: str, view: View, plain: _Plain, threads: int) -> Engine:
     lined = images.contiguous(memory_format=torch.channels_last)
     module: Callable[[Tensor], tuple[Tensor, ...]] = plain.to(memory_format=torch.channels_last)
     if name == "torch-frozen":
-        module = torch.jit.freeze(torch.jit.trace(plain, lined, check_trace=False))
+        module = torch.jit.freeze(torch.jit.trace(plain, lined, check_trace=False))  # type: ignore[no-untyped-call]
 
     def run() -> list[np.ndarray[Any, Any]]:
         with torch.inference_mode():
@@ -96,7 +96,7 @@ def _by_onnxruntime(view: View, plain: _Plain, images: Tensor, threads: int) -> 
         )
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     given = {"images": images.numpy()}
-    return lambda: session.run(None, given)  # type: ignore[no-any-return]
+    return lambda: session.run(None, given)
 
 
 def measure(name: str, threads: int, rounds: int, outputs: Path) -> dict[str, list[list[float]]]:

@@ -21,6 +21,9 @@ from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 
+if not __package__:  # run as a file: its folder would hide the package fhir
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from reporting.outcomes.charts.units import Unit
 from reporting.outcomes.database import changes, queue
 from reporting.outcomes.database.changes import Selection

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import IO, cast
 
 import psutil
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
+
+if not __package__:  # run as a file: its folder would hide the package fhir
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from dicom_node.acceptor.contexts import supported_contexts
 from dicom_node.acceptor.scp import NodeServer, ServerOptions, application_entity

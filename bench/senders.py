@@ -34,6 +34,9 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBase
 from pynetdicom.dsutils import encode
 from starlette.routing import Mount
 
+if not __package__:  # run as a file: its folder would hide the package fhir
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from dicom_node.acceptor.scp import Node
 from reporting.dicomweb.app import dicomweb_app
 from reporting.holdings.database import holdings

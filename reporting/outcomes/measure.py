@@ -15,10 +15,10 @@ from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.parameters import operation_pairs
 from reporting.fhir.render import dumps
 from reporting.identifiers import fhir_id, named_uid
-from reporting.outcomes.charts.drawing import digest_of
 from reporting.outcomes.charts.records import ChangeTable, Denominators
 from reporting.outcomes.database import changes, phases
 from reporting.outcomes.database.changes import Selection
+from reporting.outcomes.drawing import digest_of
 from service.database.pool import transaction
 from service.records import Region
 

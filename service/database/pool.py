@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import psycopg
 from psycopg import errors
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow, TupleRow, dict_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from service.config import Settings
@@ -117,3 +117,8 @@ def connect(settings: Settings) -> Iterator[Connection]:
             yield connection
     except psycopg.OperationalError as exc:
         raise DatabaseUnavailableError(f"PostgreSQL: {exc}") from exc
+
+
+def tuples(connection: Connection) -> psycopg.Cursor[TupleRow]:
+    """Open a cursor whose rows are tuples: what reads much makes no dictionaries."""
+    return connection.cursor(row_factory=tuple_row)

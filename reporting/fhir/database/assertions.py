@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from reporting.fhir.database.rows import tuples
-from service.database.pool import Connection
+from service.database.pool import Connection, tuples
 
 
 def use(connection: Connection, client_id: str, jti: str, expires_at: datetime) -> bool:

@@ -13,8 +13,8 @@ from psycopg.types.json import Jsonb
 from reporting.fhir.database.layout.templates import texts
 from reporting.fhir.database.layout.texts import Frame
 from reporting.fhir.database.records import StoredResource
-from reporting.fhir.database.rows import columns, stored, tuples
-from service.database.pool import Connection
+from reporting.fhir.database.rows import columns, stored
+from service.database.pool import Connection, tuples
 
 
 @dataclass(frozen=True, kw_only=True)

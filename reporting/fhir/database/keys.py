@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from reporting.fhir.database.rows import tuples
-from service.database.pool import Connection
+from service.database.pool import Connection, tuples
 
 
 def get_or_make(connection: Connection, name: str, fresh: bytes) -> bytes:

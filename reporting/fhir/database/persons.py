@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from reporting.fhir.database.rows import tuples
-from service.database.pool import Connection
+from service.database.pool import Connection, tuples
 
 _LOCK = 0x50455253  # who is whom is changed by one transaction at a time
 _IDENTIFIER, _LINK = 201, 221  # parameters of Patient in the search table

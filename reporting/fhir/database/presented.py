@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from reporting.fhir.database.rows import tuples
-from service.database.pool import Connection
+from service.database.pool import Connection, tuples
 
 
 def sha256_of(connection: Connection, report_id: str, version_id: int) -> str | None:

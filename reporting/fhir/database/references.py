@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reporting.fhir.database.records import StoredResource
-from reporting.fhir.database.rows import columns, stored, tuples
-from service.database.pool import Connection
+from reporting.fhir.database.rows import columns, stored
+from service.database.pool import Connection, tuples
 
 
 def existing(connection: Connection, references: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:

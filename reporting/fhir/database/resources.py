@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from reporting.fhir.database.layout.index import erase_index, write_index
 from reporting.fhir.database.layout.templates import pack
 from reporting.fhir.database.records import Draft, Saved, SaveOutcome, StoredResource
-from reporting.fhir.database.rows import ROW_WIDTH, columns, stored, tuples
-from service.database.pool import Connection
+from reporting.fhir.database.rows import ROW_WIDTH, columns, stored
+from service.database.pool import Connection, tuples
 from service.errors import FhirVersionConflictError
 
 WRITERS_LOCK = 0x46484952  # shared by writers, taken alone to see that none is under way

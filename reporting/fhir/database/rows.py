@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import psycopg
-from psycopg.rows import TupleRow, tuple_row
-
 from reporting.fhir.database.layout.brief import brief
 from reporting.fhir.database.layout.texts import assemble
 from reporting.fhir.database.records import StoredResource
-from service.database.pool import Connection
 
 ROW_WIDTH = 8  # columns that make a record
-
-
-def tuples(connection: Connection) -> psycopg.Cursor[TupleRow]:
-    """Open a cursor whose rows are tuples: the read path makes no dictionaries."""
-    return connection.cursor(row_factory=tuple_row)
 
 
 def columns(table: str, row_id: str = "") -> str:

@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 
 from psycopg.rows import class_row
 
-from reporting.fhir.database.rows import tuples
-from service.database.pool import Connection
+from service.database.pool import Connection, tuples
 
 
 @dataclass(frozen=True, kw_only=True)

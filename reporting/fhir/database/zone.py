@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reporting.fhir.database.records import StoredResource
-from reporting.fhir.database.rows import columns, stored, tuples
-from service.database.pool import Connection
+from reporting.fhir.database.rows import columns, stored
+from service.database.pool import Connection, tuples
 
 _LOCK = 0x5A4F4E45  # held by who lays dates out anew
 # A day, month or year lasts at least as long as the shortest day; a moment a minute at most.

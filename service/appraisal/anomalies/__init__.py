@@ -12,9 +12,9 @@ from service.appraisal.anomalies.change import (
     undoing_displacement,
 )
 from service.appraisal.anomalies.family import RANDOM
-from service.appraisal.anomalies.fields import Canvas
+from service.appraisal.anomalies.fields import Canvas, Maker
 from service.appraisal.anomalies.lips import normal_lip, read_lip_shapes
-from service.appraisal.anomalies.named import NAMED, Maker, named_types
+from service.appraisal.anomalies.named import NAMED, named_types
 
 __all__ = [
     "NAMED",

@@ -17,6 +17,7 @@ from service.appraisal.anomalies import anatomy
 from service.appraisal.anomalies.change import Change, Field, Paint
 from service.appraisal.anomalies.fields import (
     Canvas,
+    Maker,
     bell,
     enlarge,
     grid,
@@ -24,7 +25,6 @@ from service.appraisal.anomalies.fields import (
     pull,
     scaled_to,
 )
-from service.appraisal.anomalies.named import Maker
 from service.appraisal.anomalies.vascular import mottled, reddened
 
 MOVE_SCALE = 0.20  # displacement at severity 1, inter-ocular distances

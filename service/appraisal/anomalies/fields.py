@@ -6,6 +6,7 @@ applied, so the ground truth stays exact.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.appraisal.anomalies.anatomy import Points
-from service.appraisal.anomalies.change import Field, minimum_jacobian
+from service.appraisal.anomalies.change import Change, Field, minimum_jacobian
 
 SMALLEST_JACOBIAN = 0.05
 _STEP = 2
@@ -26,6 +27,10 @@ class Canvas:
     image: npt.NDArray[np.uint8]  # (H, W, 3) uint8, sRGB
     landmarks: Points  # (478, 2) float32, pixels
     unit: float  # inter-ocular distance, pixels
+
+
+# A type of anomaly: its change of a face at a severity, what is open drawn by the generator.
+Maker = Callable[[Canvas, float, np.random.Generator], Change]
 
 
 def grid(canvas: Canvas) -> tuple[Field, Field]:

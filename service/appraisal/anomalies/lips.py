@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from service.appraisal.anomalies import anatomy
 from service.appraisal.anomalies.change import Change, Field
-from service.appraisal.anomalies.fields import Canvas, pull, scaled_to
+from service.appraisal.anomalies.fields import Canvas, Maker, pull, scaled_to
 from service.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from service.appraisal.anomalies.named import Maker
 
 LIP_SCALE: Final = 0.16  # displacement at severity 1, inter-ocular distances
 _UPPER: Final = 7  # points of the outer upper lip in dlib's scheme, commissure to commissure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import cv2
@@ -13,6 +13,7 @@ from service.appraisal.anomalies.change import Change, Field, Paint
 from service.appraisal.anomalies.eyes import hypertelorism, strabismus
 from service.appraisal.anomalies.fields import (
     Canvas,
+    Maker,
     bell,
     enlarge,
     grid,
@@ -23,8 +24,6 @@ from service.appraisal.anomalies.fields import (
 from service.appraisal.anomalies.lips import lt_v1, lt_v2
 from service.appraisal.anomalies.palsy import palsy
 from service.appraisal.anomalies.vascular import haemangioma
-
-Maker = Callable[[Canvas, float, np.random.Generator], Change]
 
 DROOP_SCALE = 0.20
 PTOSIS_SCALE = 0.12

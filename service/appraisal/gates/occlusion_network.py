@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import squeezenet1_1
 
+from service.appraisal.model_files.imagenet import IMAGENET_MEAN, IMAGENET_SD
+
 INPUT_SIZE: Final = 128  # pixels a side of the aligned face
 OUTPUT_SIZE: Final = 64
 ENCODER_LAYERS: Final = 11  # of SqueezeNet's features: up to the sixth fire module
 _KEPT_LAYERS: Final = (1, 4, 7, 10)
-_MEAN: Final = (0.485, 0.456, 0.406)
-_DEVIATION: Final = (0.229, 0.224, 0.225)
 
 
 class _Stage(nn.Module):
@@ -54,8 +54,8 @@ class OcclusionNetwork(nn.Module):
         self.stage32 = _Stage(64, 128, 32, 32, 32)
         self.stage64 = _Stage(32, 64, 12, 16, 64)
         self.head = nn.Conv2d(16, 1, 1)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(IMAGENET_SD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, faces: Tensor) -> Tensor:
         """Return the logits that something lies before the face.

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.appraisal.methods.features.backbones import IMAGENET_MEAN, IMAGENET_SD
+from service.appraisal.model_files.imagenet import IMAGENET_MEAN, IMAGENET_SD
 from service.errors import ModelIntegrityError, UnsafeModelError
 
 _NORM_EPSILON = 1e-5  # of torchvision's batch normalisation

@@ -12,11 +12,11 @@ from typing import Annotated
 
 import typer
 
-from reporting.outcomes.charts.drawing import Asked, draw, fit_risk, subject_of
 from reporting.outcomes.charts.records import Chart, ChartKind
 from reporting.outcomes.charts.units import Unit
 from reporting.outcomes.database import changes, phases, signals
 from reporting.outcomes.database.changes import Selection
+from reporting.outcomes.drawing import Asked, draw, fit_risk, subject_of
 from reporting.outcomes.out.report import make_pdf
 from reporting.outcomes.out.svg import draw_svg
 from reporting.outcomes.out.tables import (

@@ -102,7 +102,7 @@ def convert(
 
     Example: semblance models convert ffhq.pkl models/generator.safetensors
     """
-    from service.appraisal.model_files.conversion import convert_model
+    from service.appraisal.conversion import convert_model
 
     try:
         made = convert_model(source, target, half=half)

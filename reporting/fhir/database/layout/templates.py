@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 
 from reporting.fhir.database.layout.texts import SEPARATOR, split
-from reporting.fhir.database.rows import tuples
-from service.database.pool import Connection
+from service.database.pool import Connection, tuples
 
 # Types of which every appraisal makes one. A text that is alone costs no more than it did whole.
 TEMPLATED = frozenset({"Observation", "Media", "Provenance"})

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from reporting.fhir.database.records import StoredResource
-from reporting.fhir.database.rows import columns, stored, tuples
-from service.database.pool import Connection
+from reporting.fhir.database.rows import columns, stored
+from service.database.pool import Connection, tuples
 
 _COLUMNS = columns("r")
 

@@ -21,11 +21,11 @@ from reporting.fhir.database.records import (
     SortKey,
     StoredResource,
 )
-from reporting.fhir.database.rows import ROW_WIDTH, columns, stored, tuples
+from reporting.fhir.database.rows import ROW_WIDTH, columns, stored
 from reporting.fhir.database.searching import components as fhir_components
 from reporting.fhir.database.searching.conditions import Base, condition, needs_vocabulary
 from reporting.fhir.database.searching.person_criteria import of_persons, survivors
-from service.database.pool import Connection
+from service.database.pool import Connection, tuples
 
 _COLUMNS = columns("r")
 

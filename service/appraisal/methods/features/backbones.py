@@ -11,10 +11,6 @@ from service.errors import ModelIntegrityError
 if TYPE_CHECKING:
     import torch
 
-# ImageNet statistics of torchvision's training, for inputs scaled to 0..1.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_SD = (0.229, 0.224, 0.225)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:

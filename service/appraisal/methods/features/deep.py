@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from service.appraisal.face.alignment import AlignedFace
 from service.appraisal.methods.features.backbones import (
     BACKBONES,
-    IMAGENET_MEAN,
-    IMAGENET_SD,
     Backbone,
     build_network,
 )
+from service.appraisal.model_files.imagenet import IMAGENET_MEAN, IMAGENET_SD
 from service.appraisal.tables import Comparator, ComparatorRow, Normalised, Workplace
 
 if TYPE_CHECKING:

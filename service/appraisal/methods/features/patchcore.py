@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.appraisal.face.alignment import AlignedFace
-from service.appraisal.methods.features.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_SD, build_network
+from service.appraisal.methods.features.backbones import BACKBONES, build_network
+from service.appraisal.model_files.imagenet import IMAGENET_MEAN, IMAGENET_SD
 from service.appraisal.tables import Comparator, ComparatorRow, Normalised, Workplace
 
 if TYPE_CHECKING:

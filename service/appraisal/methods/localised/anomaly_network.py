@@ -22,10 +22,9 @@ from torchvision.models import squeezenet1_1
 
 from service.appraisal.methods.localised.landmark_branch import LandmarkBranch
 from service.appraisal.methods.localised.views import WHOLE, View
+from service.appraisal.model_files.imagenet import IMAGENET_MEAN, IMAGENET_SD
 
 FLOW_UNIT: Final = 0.1  # inter-ocular distances per unit of the flow output
-_MEAN: Final = (0.485, 0.456, 0.406)
-_DEVIATION: Final = (0.229, 0.224, 0.225)
 
 
 _CLOSE_UP = "close_up."  # before the names of the close-up's tensors in a file of both
@@ -111,8 +110,8 @@ class AnomalyNetwork(nn.Module):
         self.attention = nn.Conv2d(96, 1, 1)
         self.judge = nn.Sequential(nn.Linear(96 + 160 + 3, 96), nn.ReLU(), nn.Linear(96, 2))
         self.points = LandmarkBranch(len(view.chosen), view.cells)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1), False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(IMAGENET_SD).view(1, 3, 1, 1), False)
 
     def forward(self, faces: Tensor, landmarks_of: slice = slice(None)) -> NetworkOutput:
         """Judge views of aligned faces.

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from service.appraisal.acceleration import Acceleration, for_optimising
-from service.appraisal.methods.features.backbones import IMAGENET_MEAN, IMAGENET_SD
 from service.appraisal.methods.stylegan2.generator import Generator
+from service.appraisal.model_files.imagenet import IMAGENET_MEAN, IMAGENET_SD
 from service.appraisal.tables import Progress, unwatched
 
 _EPSILON = 1e-10

@@ -15,7 +15,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from service.appraisal.methods.features.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_SD, build_network
+from service.appraisal.methods.features.backbones import BACKBONES, build_network
+from service.appraisal.model_files.imagenet import IMAGENET_MEAN, IMAGENET_SD
 
 BACKBONE: Final = "squeezenet"
 INPUT_SIZE: Final = 256  # pixels a side of the aligned face

@@ -16,11 +16,11 @@ from fhir.resources.R4B.measure import Measure
 from fhir.resources.R4B.measurereport import MeasureReport
 
 from reporting.fhir.render import dumps
-from reporting.outcomes.charts.drawing import Asked, draw, fit_risk
 from reporting.outcomes.charts.records import ChartKind
 from reporting.outcomes.charts.units import Unit
 from reporting.outcomes.database import changes, phases, signals
 from reporting.outcomes.database.changes import Selection
+from reporting.outcomes.drawing import Asked, draw, fit_risk
 from reporting.outcomes.measure import measure_report, measure_resource
 from reporting.outcomes.out.svg import draw_svg
 from reporting.outcomes.out.tables import CHANGE_COLUMNS, as_csv, as_ndjson, change_rows

@@ -12,8 +12,8 @@ import torchvision
 from skimage import data
 from torch.nn import functional
 
-from service.appraisal.methods.features.backbones import IMAGENET_MEAN, IMAGENET_SD
-from service.appraisal.model_files.conversion import convert_model
+from service.appraisal.conversion import convert_model
+from service.appraisal.model_files.imagenet import IMAGENET_MEAN, IMAGENET_SD
 from service.appraisal.model_files.mobilenet_tflite import load_mobilenet
 from service.appraisal.model_files.models import ModelEntry, ModelStore, load_tensors
 from service.appraisal.registry import COMPARATORS

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from service.appraisal.conversion import convert_model
 from service.appraisal.methods.stylegan2.generator import (
     CONFIG_E,
     CONFIG_F,
@@ -21,7 +22,6 @@ from service.appraisal.methods.stylegan2.layers import (
     resampling_kernel,
     upfirdn,
 )
-from service.appraisal.model_files.conversion import convert_model
 from service.errors import ModelIntegrityError
 from tests.unit.appraisal.methods.stylegan2 import reference
 from tests.unit.appraisal.methods.stylegan2.generators import as_tensorflow, as_torch, small_generator

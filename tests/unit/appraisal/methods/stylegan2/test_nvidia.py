@@ -13,10 +13,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from service.appraisal.conversion import convert_model
 from service.appraisal.methods.stylegan2.generator import generator_from, load_generator
 from service.appraisal.methods.stylegan2.nvidia import ALLOWED, read_nvidia_pickle
 from service.appraisal.methods.stylegan2.pickles import Global, read_pickle
-from service.appraisal.model_files.conversion import convert_model
 from service.commands.science.models import app
 from service.errors import ConfigurationError, ModelIntegrityError, UnsafeModelError
 from service.exit_codes import ExitCode
