@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
+from typing import Final
 from uuid import UUID
 
 
@@ -173,6 +174,9 @@ class QualityMeasures:
     occluded_fraction: float | None = None  # of the face, 0..1; None when the method does not look for it
 
 
+OF_RATINGS: Final = "-ratings-"  # in the versions of calibrations that rest on people's ratings
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodIdentity:
     """Which method, weights and settings made a result; two results compare only if these agree."""
@@ -184,6 +188,15 @@ class MethodIdentity:
     weights_sha256: str  # of the model files used, in manifest order; "" when none
     config_sha256: str  # of the appraisal settings
     calibration: str  # version of the calibration; "" when none
+
+    @property
+    def rating_basis(self) -> str:
+        """What the rating rests on, in words; "" of a method without a calibration, which rates nothing."""
+        if not self.calibration:
+            return ""
+        if OF_RATINGS in self.calibration:
+            return "calibrated on the site's human ratings"
+        return "calibrated on computed scores, not on human ratings"
 
     @property
     def phase(self) -> str:

@@ -136,11 +136,12 @@ def _face(context: ReportContext, whole: RegionScore | None) -> MeasurementsAndQ
         evaluations=[(OUTCOME, OUTCOME_APPRAISED)],
         parameters=algorithm_parameters(appraisal.method),
     )
-    for warning in appraisal.warnings:
+    rated = appraisal.rating is not None
+    for comment in (*([f"rating {appraisal.method.rating_basis}"] if rated else []), *appraisal.warnings):
         group[0].ContentSequence.append(
             TextContentItem(
                 name=code(COMMENT),
-                value=warning.encode("ascii", "backslashreplace").decode(),
+                value=comment.encode("ascii", "backslashreplace").decode(),
                 relationship_type=RelationshipTypeValues.CONTAINS,
             )
         )

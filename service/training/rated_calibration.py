@@ -40,7 +40,7 @@ from service.appraisal.site import at_site, calibration_id, calibration_of, stor
 from service.appraisal.tables import lookup
 from service.errors import ConfigurationError
 from service.evaluation.validation import Validation
-from service.records import Region
+from service.records import OF_RATINGS, Region
 from service.training.cross_validation import HeldOut, held_out_agreement, people_of_names
 from service.training.model_card import entry_of, put_rows
 
@@ -123,7 +123,7 @@ def calibrate_on_ratings(
     digest = hashlib.sha256(repr((method, fit, pairs, weights)).encode()).hexdigest()[:8]
     return replace(
         cohort,
-        version=f"{method}-ratings-{fit.value}-{digest}",
+        version=f"{method}{OF_RATINGS}{fit.value}-{digest}",
         method=method,
         method_version=find_method(method).version,
         basis=(
@@ -190,7 +190,7 @@ def stale_calibrations(directory: Path, method: str) -> tuple[str, ...]:
     return tuple(
         one.version
         for one in kept
-        if one.method == method and "-ratings-" in one.version and one.weights_sha256 != weights
+        if one.method == method and OF_RATINGS in one.version and one.weights_sha256 != weights
     )
 
 

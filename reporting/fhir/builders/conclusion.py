@@ -96,12 +96,19 @@ def _scores(observation: Mapping[str, Any]) -> Iterator[str]:
     yield f"facial normality score {_number(observation['valueQuantity'], 2)} (higher is more normal)."
     rating = _component(observation, RATING.code)
     if rating is not None:
-        yield f"Rating {_number(rating, 1)} (1 least to 7 most normal)."
+        yield f"Rating {_number(rating, 1)} ({_rating_scale(observation)})."
     percentile = _component(observation, PERCENTILE.code)
     if percentile is not None:
         codes = {c["code"] for i in observation.get("interpretation", []) for c in i.get("coding", [])}
         place = "below its range (lowest 5 %)" if "L" in codes else "within its range"
         yield f"More normal than {_number(percentile, 0)} % of the normal cohort: {place}."
+
+
+def _rating_scale(observation: Mapping[str, Any]) -> str:
+    """What the rating's numbers mean and rest on, as the result says it."""
+    part = _part(observation, RATING.code) or {}
+    said = [str(each["text"]) for each in part.get("referenceRange", []) if "text" in each]
+    return "; ".join(said) or "1 least to 7 most normal"
 
 
 def _regions(observation: Mapping[str, Any]) -> Iterator[str]:

@@ -166,7 +166,7 @@ def _components(appraisal: Appraisal) -> Iterator[Element]:
                 {
                     "low": quantity(1, RATING_UNIT),
                     "high": quantity(7, RATING_UNIT),
-                    "text": "1 least to 7 most normal",
+                    "text": f"1 least to 7 most normal; {appraisal.method.rating_basis}",
                 }
             ],
         }

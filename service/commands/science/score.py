@@ -21,6 +21,7 @@ from service.appraisal.layer_sheet import render_layer_sheet
 from service.appraisal.model_files.models import ModelStore
 from service.appraisal.photograph.files import content_of
 from service.commands.failures import tell
+from service.commands.science.caution import caution
 from service.commands.science.progress import QuietFinder, step_progress, steps_shown
 from service.config import load_settings
 from service.errors import DecoderLostError, SemblanceError
@@ -109,6 +110,7 @@ def score(
             calibration=calibration,
             progress=steps_shown(progress),
         )
+        caution(method or settings.method, errors)
         if layer_dir is not None:
             appraiser.layered()
         wanted = _Wanted(
@@ -223,6 +225,7 @@ def _line(path: Path, result: Appraised, map_path: Path | None) -> dict[str, obj
         "status": appraisal.status.value,
         "score": appraisal.score,
         "rating": appraisal.rating,
+        "rating_basis": appraisal.method.rating_basis if appraisal.rating is not None else None,
         "percentile": appraisal.percentile,
         "regions": {
             part.region.value: {
@@ -277,7 +280,8 @@ def _empty_table(method: MethodIdentity) -> Table:
     calibrated = f", calibration {method.calibration}" if method.calibration else ""
     table = Table(
         title=f"Appraisal by {method.name} {method.version}{calibrated}",
-        caption="score, rating 1-7: higher is more normal; z: higher is less normal",
+        caption="score, rating 1-7: higher is more normal; z: higher is less normal"
+        + (f"\nthe rating is {method.rating_basis}" if method.calibration else ""),
     )
     table.add_column("photograph", overflow="fold")
     for name in ("status", "score", "rating", "percentile"):

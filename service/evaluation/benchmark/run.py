@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from service.appraisal.anomalies import Maker
 from service.appraisal.appraiser import Appraiser
@@ -18,14 +19,26 @@ from service.errors import ConfigurationError
 from service.evaluation.benchmark.ablations import AblationStudy
 from service.evaluation.benchmark.judges import NOT_METHODS, AppraiserJudge
 from service.evaluation.benchmark.landmarks import LandmarkStudy
+from service.evaluation.benchmark.regions import RegionStudy
 from service.evaluation.benchmark.robustness import measure_robustness
 from service.evaluation.benchmark.studies import StudyTable, as_json, rejection_table, trial_table
 from service.evaluation.benchmark.subgroups import Portrayed, measure_subgroups
 from service.evaluation.benchmark.summary import Summary, summarise
-from service.evaluation.benchmark.trial import SEVERITIES, Judge, Sheet, Subject, Verdict, trial
+from service.evaluation.benchmark.threshold import threshold_table
+from service.evaluation.benchmark.trial import (
+    PLACEBOS,
+    SEVERITIES,
+    Judge,
+    Sheet,
+    Subject,
+    Verdict,
+    placebos,
+    trial,
+)
 
 SHEET_FACES = 4
 Tell = Callable[[str, int, int], None]  # what is being done, how many of how many images
+Study: TypeAlias = LandmarkStudy | AblationStudy | RegionStudy
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,11 +125,11 @@ def run(
         ModelError: a model file is missing or wrong.
     """
     if method in NOT_METHODS:
-        seen, kept = _trial(method, plan, NOT_METHODS[method](), (), tell)
+        seen, kept, _ = _trial(method, plan, NOT_METHODS[method](), (), tell)
         return Result(method=method, summary=seen, studies=(), sheets=kept)
     judge = AppraiserJudge(Appraiser(method, store=store))
     row = find_method(method)
-    watching: list[LandmarkStudy | AblationStudy] = []
+    watching: list[Study] = [RegionStudy()]
     if plan.landmarks and row.normaliser == RESTORATION.name:
         watching.append(LandmarkStudy())
     if plan.ablations and row.comparator == LOCALISED.name and row.normaliser == RESTORATION.name:
@@ -125,7 +138,9 @@ def run(
     summary: Summary | None = None
     sheets: tuple[Sheet, ...] = ()
     if plan.trial:
-        summary, sheets = _trial(method, plan, judge, watching, tell)
+        summary, sheets, verdicts = _trial(method, plan, judge, watching, tell)
+        called = _called(method, plan, judge, verdicts, tell)
+        studies += [called] if called is not None else []
     for study in watching:
         if not study.empty:
             studies += study.tables(repeats=plan.repeats)
@@ -140,9 +155,9 @@ def _trial(
     method: str,
     plan: Plan,
     judge: Judge,
-    studies: Sequence[LandmarkStudy | AblationStudy],
+    studies: Sequence[Study],
     tell: Tell,
-) -> tuple[Summary, tuple[Sheet, ...]]:
+) -> tuple[Summary, tuple[Sheet, ...], list[Verdict]]:
     images = len(plan.faces) * (1 + len(plan.makers) * len(SEVERITIES))
     kept: list[Sheet] = []
     shams = 0
@@ -161,7 +176,20 @@ def _trial(
         verdicts.append(verdict)
         tell(method, len(verdicts), images)
     each = 1000 * (time.monotonic() - began) / len(verdicts)
-    return summarise(method, verdicts, repeats=plan.repeats, milliseconds=each), tuple(kept)
+    return summarise(method, verdicts, repeats=plan.repeats, milliseconds=each), tuple(kept), verdicts
+
+
+def _called(
+    method: str, plan: Plan, judge: Judge, verdicts: Sequence[Verdict], tell: Tell
+) -> StudyTable | None:
+    """What the threshold in use makes of the trial's images and of placebos."""
+    if all(verdict.percentile is None for verdict in verdicts):
+        return None
+    shown: list[Verdict] = []
+    for verdict in placebos(plan.faces, judge, seed=plan.seed):
+        shown.append(verdict)
+        tell(f"{method}: placebos", len(shown), PLACEBOS * len(plan.faces))
+    return threshold_table([*verdicts, *shown], repeats=plan.repeats)
 
 
 def _robustness(method: str, plan: Plan, judge: Judge, tell: Tell) -> StudyTable:

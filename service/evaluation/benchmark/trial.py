@@ -9,10 +9,20 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from service.appraisal.anomalies import Canvas, Change, Maker, Rendered, inter_ocular_distance, render
+from service.appraisal.anomalies import (
+    Canvas,
+    Change,
+    Maker,
+    Rendered,
+    inter_ocular_distance,
+    normal_lip,
+    render,
+)
 from service.appraisal.appraiser import Appraised
 from service.evaluation.benchmark.measures import pixel_auroc, region_overlap
 
+SHAM, PLACEBO = "sham", "normal-lip"  # kinds of images without an anomaly
+PLACEBOS = 2  # of each face
 SEVERITIES = (0.25, 0.5, 0.75, 1.0)
 WOBBLE_PX = 0.4  # sub-pixel shift of every rendering, so that sham and anomaly are resampled alike
 
@@ -56,13 +66,14 @@ class Verdict:
 
     subject: str
     group: str
-    kind: str  # "sham" or the anomaly type
-    severity: float  # 0 for a sham
+    kind: str  # SHAM, PLACEBO or the anomaly type
+    severity: float  # 0 for a sham and a placebo
     anomaly: float | None  # higher = more anomalous; None when rejected
     pixel_auroc: float  # inside what was judged; NaN for a sham
     pro: float  # per-region overlap; NaN for a sham
     reasons: tuple[str, ...] = ()  # why it was rejected
     photograph: int = 0  # number of the face it was made of, among all of the trial
+    percentile: float | None = None  # in the method's normal cohort; None without one, or when rejected
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,6 +122,28 @@ def trial(
                 yield replace(_verdict(subject, change, shown, sham, judge, keep), photograph=number)
 
 
+def placebos(subjects: Sequence[Subject], judge: Judge, *, seed: int = 0) -> Iterator[Verdict]:
+    """Show every face with the lips of other normal people, which are no anomaly.
+
+    Args:
+        subjects: normal faces.
+        judge: the method under test.
+        seed: of all chance.
+    """
+    for number, subject in enumerate(subjects):
+        rng = np.random.default_rng((seed, number, PLACEBOS))
+        unit = inter_ocular_distance(subject.landmarks)
+        canvas = Canvas(image=subject.image, landmarks=subject.landmarks, unit=unit)
+        for _ in range(PLACEBOS):
+            shift = rng.uniform(-WOBBLE_PX, WOBBLE_PX, 2)
+            place = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+            change = normal_lip(canvas, rng)
+            sham, shown = render(subject.image, None, place), render(subject.image, change, place)
+            yield replace(
+                _verdict(subject, change, shown, sham, judge, lambda sheet: None), photograph=number
+            )
+
+
 def _verdict(  # noqa: PLR0917
     subject: Subject,
     change: Change | None,
@@ -120,7 +153,7 @@ def _verdict(  # noqa: PLR0917
     keep: Callable[[Sheet], None],
 ) -> Verdict:
     judged = judge.judge(rendered.image, sham.image)
-    kind = "sham" if change is None else change.kind
+    kind = SHAM if change is None else change.kind
     severity = 0.0 if change is None else change.severity
     keep(Sheet(subject=subject, kind=kind, severity=severity, rendered=rendered, judged=judged))
     pixels, pro = float("nan"), float("nan")
@@ -136,4 +169,5 @@ def _verdict(  # noqa: PLR0917
         pixel_auroc=pixels,
         pro=pro,
         reasons=judged.reasons,
+        percentile=judged.appraised.appraisal.percentile if judged.appraised is not None else None,
     )

@@ -157,6 +157,8 @@ def test_the_appraiser_rates_as_the_raters_do_from_the_model_directory(folder, f
     assert found.rating == pytest.approx(7 - 6 * 0.35 - 0.1, abs=0.3)
     assert found.percentile == pytest.approx(before.percentile)
     assert found.method.calibration.startswith("symmetry-ratings-isotonic-")
+    assert found.method.rating_basis == "calibrated on the site's human ratings"
+    assert before.method.rating_basis == "calibrated on computed scores, not on human ratings"
     assert found.appraisal_id != before.appraisal_id
     assert found.method.calibration in done.stderr
 
@@ -180,6 +182,7 @@ def test_a_pair_gets_cohort_and_scale_and_a_changed_file_is_refused(folder, find
         assert chosen.identity.calibration == version
     with pytest.raises(ConfigurationError, match=re.escape(made.version)):
         Appraiser("symmetry+pse", store=store, face_finder=finder, calibration="symmetry-1")
+    assert not Appraiser("symmetry+pse", face_finder=finder).identity.rating_basis
     result = Appraiser("symmetry+pse", store=ModelStore(tmp_path), face_finder=finder).appraise(
         read_photograph(folder / "p0.png")
     )

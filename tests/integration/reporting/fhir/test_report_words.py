@@ -44,7 +44,9 @@ def test_the_conclusion_says_what_was_found(client: Client, save: Save) -> None:
     assert list(issues_of(made)) == []
     said = made["conclusion"]
     for words in (
-        "score 2.34", "Rating 5.5", "61 % of the normal cohort", "within its range", "upper lip (3.1)",
+        "score 2.34",
+        "Rating 5.5 (1 least to 7 most normal; calibrated on computed scores, not on human ratings)",
+        "61 % of the normal cohort", "within its range", "upper lip (3.1)",
         "Not judged: forehead (region covered)", "hair", "Picture quality", "Method: symmetry 1",
         "not a diagnosis",
     ):  # fmt: skip

@@ -210,6 +210,10 @@ def test_an_observation_says_what_it_is_measured_against_by_and_on(client: Clien
     assert observation["interpretation"][0]["coding"][0]["code"] in ("L", "N")
     codes = {c["code"]["coding"][0]["code"] for c in observation["component"]}
     assert {"rating", "percentile", "s-upper-lip", "z-upper-lip", "q-sharpness"} <= codes
+    (rating,) = [c for c in observation["component"] if c["code"]["coding"][0]["code"] == "rating"]
+    assert rating["referenceRange"][0]["text"].endswith(
+        "; calibrated on computed scores, not on human ratings"
+    )
 
 
 def test_a_provenance_has_the_digest_of_what_came_in_and_went_out(client: Client, save: Save) -> None:

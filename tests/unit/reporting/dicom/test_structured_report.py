@@ -123,6 +123,13 @@ def test_a_region_that_was_not_judged_says_so() -> None:
     assert [m.value for m in group.get_measurements(name=code(JUDGED_FRACTION))] == [0.0]
 
 
+def test_a_comment_says_what_the_rating_rests_on() -> None:
+    assert "rating calibrated on computed scores, not on human ratings" in dataset(REPORT).to_json()
+    bare = appraised()
+    unrated = replace(bare, appraisal=replace(bare.appraisal, rating=None))
+    assert "human ratings" not in dataset(structured_report.build(context(saved=unrated))).to_json()
+
+
 def test_warnings_are_comments() -> None:
     assert "forehead left out: hair" in dataset(REPORT).to_json()
 

@@ -19,7 +19,11 @@ from service.pictures.native_map import read_map
 from service.training.model_card import entry_of, put_rows
 from tests.unit.appraisal.photographs import native, part10, portrait
 
-KEYS = ["path", "status", "score", "rating", "percentile", "regions", "reasons", "notes", "difference_map"]
+KEYS = [
+    *("path", "status", "score", "rating", "rating_basis", "percentile"),
+    *("regions", "reasons", "notes", "difference_map"),
+]
+COMPUTED = "calibrated on computed scores, not on human ratings"
 
 
 @pytest.fixture
@@ -63,10 +67,11 @@ def test_jsonl_keeps_its_contract(run, photos, tmp_path):
     assert sorted(by_name) == ["a.png", "b.dcm", "c.jpg", "deep/a.jpg"]
     rejected = by_name.pop("c.jpg")
     assert (rejected["status"], rejected["reasons"]) == ("rejected", ["undecodable"])
-    assert rejected["score"] is rejected["difference_map"] is None
+    assert rejected["score"] is rejected["rating_basis"] is rejected["difference_map"] is None
     for line in by_name.values():
         assert line["status"] == "appraised"
         assert 1 <= line["rating"] <= 7
+        assert line["rating_basis"] == COMPUTED
         assert 0 <= line["percentile"] <= 100
         assert line["regions"]["nose"]["judged"] == 1
         assert line["regions"]["nose"]["reason"] is None
@@ -100,6 +105,8 @@ def test_a_stored_calibration_is_chosen_and_named(run, photos):
     chosen = run("score", "--method", "symmetry", "--calibration", "symmetry-1", photos / "a.png")
     assert chosen.exit_code == 0, chosen.output
     assert "calibration symmetry-1" in " ".join(chosen.stdout.split())
+    assert "symmetry: near chance on real clefts and palsies (AUROC .57)" in chosen.stderr
+    assert "near chance" not in run("score", "--method", "symmetry+pse", photos / "a.png").stderr
 
 
 @pytest.fixture
@@ -147,6 +154,7 @@ def test_a_method_without_layers_is_told_so_before_anything_is_done(run, photos)
 def test_a_table_is_printed_and_all_appraised_is_exit_0(run, photos):
     result = run("score", photos / "a.png")
     assert result.exit_code == 0
+    assert COMPUTED in " ".join(result.stdout.split())
     assert "appraised" in result.stdout
 
 
