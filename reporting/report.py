@@ -18,7 +18,7 @@ from reporting.pictures import pictures_of
 from reporting.routing import Routed, destinations_of
 from reporting.source import default_zone, read_source
 from service.config import Settings
-from service.database import appraisals, instances, pictures, studies
+from service.database import appraisals, instances, pictures, reratings, studies
 from service.database.delivery import deliveries
 from service.database.pool import Connection, transaction
 from service.errors import ResultError
@@ -63,21 +63,20 @@ def report(context: Context, instance_id: int) -> None:
         now = instances.lock(connection, instance_id)
         if now.version != instance.version or now.state is InstanceState.WITHDRAWN:
             return  # corrected meanwhile, or taken back
+        if _is_stale(connection, instance_id, made):
+            return  # reported by another worker and rated anew since: that has a message of its own
         still_wanted()
         due: list[int] = []
         _withdraw_superseded(connection, instance, settings)
         for each in made:
-            saved = save_results(connection, each.context, each.results, settings)
-            _note(connection, each, saved)
+            _issue(connection, each, settings)
             due += _add_deliveries(connection, settings, instance, each)
-            _hold(connection, each)
-            pictures.settle(connection, each.context.saved.appraisal.appraisal_id)
         reported(connection, instance_id, due, _detail(made))
 
 
 @errand(REPORT_AGAIN)
 def report_again(context: Context, instance_id: int) -> None:
-    """Make the results of a photograph anew: it was found to be somebody else's, or another method judged it.
+    """Make the results of a photograph anew: it is somebody else's, or was judged or rated by another method.
 
     Nothing is delivered again: the DICOM objects say what the photograph's own header says, and destinations
     got the photograph's results when it came.
@@ -98,10 +97,10 @@ def report_again(context: Context, instance_id: int) -> None:
     with transaction(context.pool) as connection:
         if instances.lock(connection, instance_id).state is InstanceState.WITHDRAWN:
             return
+        if _is_stale(connection, instance_id, made):
+            return  # rated anew meanwhile, which has a message of its own
         for each in made:
-            _note(connection, each, save_results(connection, each.context, each.results, context.settings))
-            _hold(connection, each)
-            pictures.settle(connection, each.context.saved.appraisal.appraisal_id)
+            _issue(connection, each, context.settings)
 
 
 @errand(REPORT_STUDY)
@@ -143,6 +142,7 @@ def _make_all(context: Context, instance_id: int) -> tuple[Instance, list[Report
             saved.appraisal.appraisal_id: pictures_of(connection, context.store, saved)
             for saved in saved_appraisals
         }
+        former = appraisals.former_ratings(connection, list(drawn))
     if not saved_appraisals:
         raise ResultError(f"instance {instance_id} has no appraisal to report")
     source = read_source(context.store.read(instance.sha256), default_zone(settings.timezone))
@@ -150,12 +150,32 @@ def _make_all(context: Context, instance_id: int) -> tuple[Instance, list[Report
         _make(
             context,
             ReportContext(
-                source=source, saved=saved, organisation=settings.organisation, version=instance.version
+                source=source,
+                saved=saved,
+                organisation=settings.organisation,
+                version=instance.version,
+                former=former.get(saved.appraisal.appraisal_id, ()),
             ),
             drawn[saved.appraisal.appraisal_id],
         )
         for saved in reversed(saved_appraisals)
     ]
+
+
+def _is_stale(connection: Connection, instance_id: int, made: Sequence[Reported]) -> bool:
+    """Whether a result was rated by another calibration after it was read for its report."""
+    now = appraisals.calibrations(connection, instance_id)
+    rated = (each.context.saved.appraisal for each in made)
+    return any(now[each.appraisal_id] != each.method.calibration for each in rated)
+
+
+def _issue(connection: Connection, made: Reported, settings: Settings) -> None:
+    """Save the resources of an appraisal, have its objects found, and note that it is reported."""
+    appraisal = made.context.saved.appraisal
+    _note(connection, made, save_results(connection, made.context, made.results, settings))
+    _hold(connection, made)
+    pictures.settle(connection, appraisal.appraisal_id)
+    reratings.mark_reported(connection, appraisal.appraisal_id, appraisal.method.calibration)
 
 
 def _note(connection: Connection, made: Reported, saved: Sequence[Saved]) -> None:
@@ -166,8 +186,8 @@ def _note(connection: Connection, made: Reported, saved: Sequence[Saved]) -> Non
 
 
 def _make(context: Context, report_context: ReportContext, drawn: ResultPictures | None) -> Reported:
-    """Build an appraisal's results and keep them in the store."""
-    results = tuple(build_results(report_context, context.settings, context.store, drawn))
+    """Build an appraisal's results and keep them in the store; its DICOM objects say its first rating."""
+    results = tuple(build_results(report_context.as_issued(), context.settings, context.store, drawn))
     return Reported(
         context=report_context,
         results=results,

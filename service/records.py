@@ -36,6 +36,7 @@ class LedgerEvent(StrEnum):
     QUARANTINE_ENDED = "quarantine-ended"  # somebody decided what becomes of an object in quarantine
     APPRAISED = "appraised"
     REJECTED = "rejected"
+    RERATED = "re-rated"  # by another calibration; the score is as before
     KEPT = "kept"  # and not appraised: see service.pipeline.origin
     WITHDRAWN = "withdrawn"  # a rejection note took a photograph, or a result of it, back
     NOTE_TAKEN = "note-taken"  # a rejection note came; of no instance
@@ -235,6 +236,16 @@ class Appraisal:
     regions: tuple[RegionScore, ...]
     quality: QualityMeasures
     warnings: tuple[str, ...] = ()  # regions left out and why, fallbacks that were asked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormerRating:
+    """What an appraisal was rated before, by another calibration than now."""
+
+    calibration: str
+    rating: float | None
+    percentile: float | None
+    regions: tuple[RegionScore, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,9 @@ PAIR = Errand(task="pair", queue=Queue.REPORT)
 REPORT_CHANGE = Errand(task="report-change", queue=Queue.REPORT)
 # Appraises an older photograph by the method in force.
 REAPPRAISE = Errand(task="reappraise", queue=Queue.GPU)
-ERRANDS = (NOTIFY, REPORT_STUDY, REPORT_AGAIN, PAIR, REPORT_CHANGE, REAPPRAISE)
+# Rates the results of a photograph by the calibration in force.
+RERATE = Errand(task="rerate", queue=Queue.GPU)
+ERRANDS = (NOTIFY, REPORT_STUDY, REPORT_AGAIN, PAIR, REPORT_CHANGE, REAPPRAISE, RERATE)
 
 # Names that tasks had in messages a broker may still hold; migration 0080 rewrote those in the database.
 FORMER_NAMES = {

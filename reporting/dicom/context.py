@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydicom.sr.coding import Code
@@ -18,7 +18,7 @@ from reporting.identifiers import ResultKind, named_uid, result_uid, series_uid
 from reporting.source import Source, offset_zone
 from reporting.terminology import Concept
 from service.marks import MANUFACTURER
-from service.records import MethodIdentity, SavedAppraisal
+from service.records import FormerRating, MethodIdentity, SavedAppraisal
 
 __all__ = [
     "MANUFACTURER",
@@ -51,6 +51,21 @@ class ReportContext:
     saved: SavedAppraisal
     organisation: str  # Settings.organisation
     version: int = 1  # of the photograph, counted up by corrections
+    former: tuple[FormerRating, ...] = ()  # what the appraisal was rated before, the first rating first
+
+    def as_issued(self) -> ReportContext:
+        """With the rating that the appraisal had first: DICOM objects are made of it, and never change."""
+        if not self.former:
+            return self
+        first, appraisal = self.former[0], self.saved.appraisal
+        rated = replace(
+            appraisal,
+            method=replace(appraisal.method, calibration=first.calibration),
+            rating=first.rating,
+            percentile=first.percentile,
+            regions=first.regions,
+        )
+        return replace(self, saved=replace(self.saved, appraisal=rated), former=())
 
     @property
     def created_at(self) -> datetime:

@@ -130,7 +130,7 @@ def _resources(
                 context,
                 capture,
                 patient=owner.patient,
-                device=device_id(context.saved.appraisal.method),
+                device=device_id(context.as_issued().saved.appraisal.method),
                 dicomweb_url=dicomweb_url,
                 title=TRIPTYCH_TITLE if settings.picture == "triptych" else HEATMAP_TITLE,
             )

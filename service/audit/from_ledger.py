@@ -246,12 +246,12 @@ def _retrieved(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
 
 
 def _used(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
-    made = rows[0].event == LedgerEvent.REPORTED
+    actions = {LedgerEvent.REPORTED: Action.CREATE, LedgerEvent.RERATED: Action.UPDATE}
     return events.message(
         EventId.INSTANCES_ACCESSED,
         max(map(_at, rows)),
         source_of(settings),
-        action=Action.CREATE if made else Action.READ,
+        action=actions.get(LedgerEvent(rows[0].event), Action.READ),
         participants=(ourselves(settings, role=None, is_requestor=True),),
         objects=_objects(rows),
     )
@@ -330,6 +330,7 @@ MAKERS: Mapping[str, Callable[[Sequence[LedgerRow], Settings], AuditMessage]] = 
         LedgerEvent.QUARANTINED: _received,
         LedgerEvent.APPRAISED: _used,
         LedgerEvent.REJECTED: _used,
+        LedgerEvent.RERATED: _used,
         LedgerEvent.REPORTED: _used,
         LedgerEvent.WITHDRAWN: _withdrawn,
         LedgerEvent.RETRIEVED: _retrieved,

@@ -122,6 +122,12 @@ def _withdraw() -> _Loaded:
     return withdraw_command
 
 
+def _rerating() -> _Loaded:
+    from service.commands.rerating import rerating_command
+
+    return rerating_command
+
+
 def _subscriptions() -> _Loaded:
     from service.commands.subscriptions import subscriptions_command
 
@@ -286,6 +292,12 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             load=_withdraw,
             summary="Take a result back: EHRs read it as entered in error, with the reason; nothing is "
             "deleted.",
+        ),
+        "rerating": Command(
+            panel=Panel.RESULTS,
+            load=_rerating,
+            summary="Show how far results are rated anew by new calibrations, and what is not comparable, "
+            "as lines of JSON.",
         ),
         "subscriptions": Command(
             panel=Panel.RESULTS,

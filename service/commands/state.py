@@ -17,7 +17,7 @@ from reporting.fhir.database import persons
 from reporting.holdings.database import holdings
 from service.commands.options import DataDir, settings_of
 from service.config import Settings
-from service.database import appraisals, dead_letters, instances, ledger, outbox, studies
+from service.database import appraisals, dead_letters, instances, ledger, outbox, reratings, studies
 from service.database.delivery import deliveries
 from service.database.pool import Connection, connect
 from service.database.studies import Study
@@ -161,6 +161,7 @@ def _all(connection: Connection) -> dict[str, object]:
             }
             for conflict in persons.open_conflicts(connection)
         ],
+        "rerating": [asdict(each) for each in reratings.progress(connection)],
         "studies": {state.value: number for state, number in studies.counts_by_state(connection).items()},
         "missing": [
             {
@@ -190,6 +191,7 @@ def _study(connection: Connection, study: Study) -> dict[str, object]:
 def _one(connection: Connection, uid: str) -> dict[str, object]:
     instance = _find(connection, uid)
     saved = appraisals.for_instance(connection, instance.instance_id)
+    former = appraisals.former_ratings(connection, [each.appraisal.appraisal_id for each in saved])
     return {
         **_brief(instance),
         "sha256": instance.sha256,
@@ -201,7 +203,13 @@ def _one(connection: Connection, uid: str) -> dict[str, object]:
                 "method": each.appraisal.method.name,
                 "status": each.appraisal.status.value,
                 "score": each.appraisal.score,
+                "calibration": each.appraisal.method.calibration,
                 "rating": each.appraisal.rating,
+                "former_ratings": {
+                    rated.calibration: rated.rating
+                    for rated in former.get(each.appraisal.appraisal_id, ())
+                    if rated.calibration != each.appraisal.method.calibration
+                },
                 "reasons": [reason.value for reason in each.appraisal.reasons],
                 "heatmap_sha256": each.heatmap_sha256,
             }
@@ -260,6 +268,7 @@ def _print_all(console: Console, found: dict[str, object]) -> None:
         ("deliveries", "Deliveries"),
         ("dead", "Given up"),
         ("identity", "Whose is it: to be decided by somebody"),
+        ("rerating", "Rated anew by a new calibration"),
         ("missing", "Announced and missing"),
         ("quarantine", "Quarantined: other bytes under a known SOP Instance UID"),
         ("unindexed", "Headers that queries do not find, or find in part"),

@@ -16,6 +16,7 @@ from service.records import (
     Appraisal,
     AppraisalStatus,
     ExclusionReason,
+    FormerRating,
     MethodIdentity,
     QualityMeasures,
     Region,
@@ -124,6 +125,65 @@ def save(
             ),
         ).rowcount
     )
+
+
+def same_score(connection: Connection, instance_id: int, appraisal: Appraisal) -> UUID | None:
+    """The appraisal of the same pixels by the same method, weights and settings that is there already.
+
+    Only its calibration may be another: then it is rated anew, and no second result of one photograph.
+
+    Args:
+        connection: In a transaction that holds the row of the photograph.
+        instance_id: Of the photograph.
+        appraisal: That may have to be saved.
+    """
+    method = appraisal.method
+    row = connection.execute(
+        "SELECT appraisal_id FROM appraisal WHERE instance_id = %s AND pixel_sha256 = %s AND (method_name,"
+        " method_version, normaliser, comparator, weights_sha256, config_sha256) = (%s, %s, %s, %s, %s, %s)"
+        " ORDER BY created_at, appraisal_id LIMIT 1",
+        (
+            instance_id,
+            appraisal.pixel_sha256,
+            method.name,
+            method.version,
+            method.normaliser,
+            method.comparator,
+            method.weights_sha256,
+            method.config_sha256,
+        ),
+    ).fetchone()
+    found: UUID | None = row["appraisal_id"] if row else None
+    return found
+
+
+def former_ratings(
+    connection: Connection, appraisal_ids: Sequence[UUID]
+) -> dict[UUID, tuple[FormerRating, ...]]:
+    """What appraisals were rated before, by each calibration, the first they had first; by appraisal."""
+    rows = connection.execute(
+        "SELECT appraisal_id, calibration, rating, percentile, regions FROM former_rating"
+        " WHERE appraisal_id = ANY(%s) ORDER BY former_rating_id",
+        (list(appraisal_ids),),
+    )
+    found: dict[UUID, tuple[FormerRating, ...]] = {}
+    for row in rows:
+        rated = FormerRating(
+            calibration=row["calibration"],
+            rating=row["rating"],
+            percentile=row["percentile"],
+            regions=tuple(_region(each) for each in row["regions"]),
+        )
+        found[row["appraisal_id"]] = (*found.get(row["appraisal_id"], ()), rated)
+    return found
+
+
+def calibrations(connection: Connection, instance_id: int) -> dict[UUID, str]:
+    """By which calibration each appraisal of an instance is rated now."""
+    rows = connection.execute(
+        "SELECT appraisal_id, calibration FROM appraisal WHERE instance_id = %s", (instance_id,)
+    )
+    return {row["appraisal_id"]: row["calibration"] for row in rows}
 
 
 def get(connection: Connection, appraisal_id: UUID) -> SavedAppraisal:

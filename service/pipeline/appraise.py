@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 from service.appraisal.appraiser import Appraised
 from service.codecs.pool import shared_pool
 from service.config import Settings
-from service.database import appraisals, instances, pictures, rejections
+from service.database import appraisals, instances, pictures, rejections, reratings
 from service.database.delivery import deliveries
-from service.database.pool import transaction
+from service.database.pool import Connection, transaction
 from service.pictures.encode import encode_jpeg, encode_png
 from service.pictures.native_map import encode_map
 from service.pipeline.celery_app import task
@@ -20,6 +21,7 @@ from service.pipeline.deadline import still_wanted
 from service.pipeline.gpu import appraiser_of, memory_budget, needed_bytes
 from service.pipeline.origin import kept_reason
 from service.pipeline.progress import appraised, kept
+from service.pipeline.rerate import put_in_force
 from service.records import AppraisalStatus, InstanceState, LedgerEvent, PictureEncoding
 from service.steps import APPRAISE
 from service.storage.local import InstanceStore
@@ -29,6 +31,7 @@ def _load_models(context: Context) -> None:
     """Build the method, and start a decoder, before the first photograph comes."""
     shared_pool().warm()
     appraiser_of(context.settings).load()
+    put_in_force(context)
 
 
 @task(APPRAISE, prepare=_load_models)
@@ -66,17 +69,10 @@ def appraise(context: Context, instance_id: int) -> None:
         if now.version != instance.version or now.state is InstanceState.WITHDRAWN:
             return  # corrected meanwhile: its new version is appraised by a message of its own; or taken back
         still_wanted()
-        appraisals.save(
-            connection,
-            instance_id=instance_id,
-            appraisal=outcome.appraisal,
-            heatmap_sha256=made.picture_sha256,
-            difference_map_sha256=difference_map_sha256,
-        )
-        pictures.hand_over(connection, outcome.appraisal.appraisal_id, made.drawn)
+        appraisal_id = save_drawn(connection, instance_id, made, difference_map_sha256)
         if instance.version > 1:
             appraisals.supersede_others(connection, instance_id, outcome.appraisal.pixel_sha256)
-        appraised(connection, instance_id, _event(outcome), _detail(outcome))
+        appraised(connection, instance_id, _event(outcome), _detail(outcome, appraisal_id))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,14 +118,46 @@ def keep_map(store: InstanceStore, outcome: Appraised) -> str:
     return "" if outcome.maps is None else store.put(encode_map(outcome.maps.native)).sha256
 
 
+def save_drawn(connection: Connection, instance_id: int, made: Drawn, difference_map_sha256: str) -> UUID:
+    """Save an appraisal and its pictures, unless the same method judged the same pixels before.
+
+    Then that result stands, and is rated anew where another calibration has come into force since: one
+    photograph never has two results of one method.
+
+    Args:
+        connection: In a transaction that holds the row of the photograph.
+        instance_id: Of the photograph.
+        made: The appraisal.
+        difference_map_sha256: Of its map; "" for a rejected photograph.
+
+    Returns:
+        Id of the result that stands.
+    """
+    appraisal = made.outcome.appraisal
+    known = appraisals.same_score(connection, instance_id, appraisal)
+    if known is None or known == appraisal.appraisal_id:
+        appraisals.save(
+            connection,
+            instance_id=instance_id,
+            appraisal=appraisal,
+            heatmap_sha256=made.picture_sha256,
+            difference_map_sha256=difference_map_sha256,
+        )
+        pictures.hand_over(connection, appraisal.appraisal_id, made.drawn)
+    stands = appraisals.get(connection, known or appraisal.appraisal_id).appraisal
+    if stands.status is AppraisalStatus.APPRAISED:
+        reratings.want(connection, stands.appraisal_id, stands.method)
+    return stands.appraisal_id
+
+
 def _event(outcome: Appraised) -> LedgerEvent:
     rejected = outcome.appraisal.status is AppraisalStatus.REJECTED
     return LedgerEvent.REJECTED if rejected else LedgerEvent.APPRAISED
 
 
-def _detail(outcome: Appraised) -> dict[str, str]:
+def _detail(outcome: Appraised, appraisal_id: UUID) -> dict[str, str]:
     appraisal = outcome.appraisal
-    detail = {"appraisal": str(appraisal.appraisal_id), "method": appraisal.method.name}
+    detail = {"appraisal": str(appraisal_id), "method": appraisal.method.name}
     if appraisal.reasons:
         detail["reasons"] = ",".join(reason.value for reason in appraisal.reasons)
     return detail

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from service.database import appraisals, instances, outbox, pictures, reappraisals
+from service.database import instances, outbox, reappraisals
 from service.database.pool import transaction
 from service.errors import ModelError, SemblanceError
-from service.pipeline.appraise import appraised_by_method, keep_map
+from service.pipeline.appraise import appraised_by_method, keep_map, save_drawn
 from service.pipeline.celery_app import errand
 from service.pipeline.context import Context
 from service.records import InstanceState
@@ -46,17 +46,10 @@ def reappraise(context: Context, instance_id: int) -> None:
             for phase in wanted:
                 reappraisals.mark_failed(connection, instance_id, phase, type(exc).__name__, most)
         return
-    appraisal = made.outcome.appraisal
-    phase = appraisal.method.phase
+    phase = made.outcome.appraisal.method.phase
     with transaction(context.pool) as connection:
-        appraisals.save(
-            connection,
-            instance_id=instance_id,
-            appraisal=appraisal,
-            heatmap_sha256=made.picture_sha256,
-            difference_map_sha256=difference_map,
-        )
-        pictures.hand_over(connection, appraisal.appraisal_id, made.drawn)
+        instances.lock(connection, instance_id)
+        save_drawn(connection, instance_id, made, difference_map)
         for each in wanted:
             if each == phase:
                 reappraisals.mark_done(connection, instance_id, each)

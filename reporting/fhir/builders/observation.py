@@ -86,7 +86,7 @@ def build_observation(context: ReportContext, owner: Owner) -> Element:
             "performer": [{"type": "Organization", "display": context.organisation}],
             **_value(appraisal),
             "interpretation": _interpretation(appraisal),
-            "note": [{"text": warning} for warning in appraisal.warnings],
+            "note": [{"text": text} for text in (*appraisal.warnings, *_former(context))],
             "bodySite": codeable(FACE),
             "method": method_of(appraisal.method),
             "device": reference("Device", device_id(appraisal.method)),
@@ -95,6 +95,19 @@ def build_observation(context: ReportContext, owner: Owner) -> Element:
             "component": list(_components(appraisal)),
         }
     )
+
+
+def _former(context: ReportContext) -> Iterator[str]:
+    """What the result was rated before by other calibrations, which it is not comparable with."""
+    now = context.saved.appraisal.method.calibration
+    for each in (former for former in context.former if former.calibration != now):
+        rating = "none" if each.rating is None else f"{each.rating:.2f}"
+        percentile = "none" if each.percentile is None else f"{each.percentile:.1f}"
+        yield (
+            f"Rated anew by calibration {now}, the score is unchanged; by calibration "
+            f"{each.calibration or 'none'} before: rating {rating}, percentile {percentile}; "
+            "ratings and percentiles of different calibrations are not comparable"
+        )
 
 
 def method_of(method: MethodIdentity) -> Element:
