@@ -118,6 +118,8 @@ class PhotographCounts:
     judged: int
     rejected: Mapping[str, int]  # first reason -> photographs
     without_result: int  # not judged yet
+    withdrawn: int  # of all these: the result was taken back
+    no_consent: int  # of all these: the patient did not consent to outcomes
 
     @property
     def lines(self) -> tuple[tuple[str, int], ...]:
@@ -127,6 +129,8 @@ class PhotographCounts:
             ("judged", self.judged),
             *((f"rejected: {reason}", number) for reason, number in self.rejected.items()),
             ("no result yet", self.without_result),
+            ("of these, withdrawn", self.withdrawn),
+            ("of these, no consent", self.no_consent),
         )
 
 

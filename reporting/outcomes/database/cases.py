@@ -43,6 +43,16 @@ def of_patients(connection: Connection, patients: Sequence[str]) -> list[Procedu
     return [_case(row) for row in rows]
 
 
+def patients_without_consent(connection: Connection) -> list[str]:
+    """Patients of an operation that holds now and whose outcomes are not consented to."""
+    rows = connection.execute(
+        "SELECT DISTINCT patient FROM (SELECT DISTINCT ON (case_id) patient, consent, active"
+        " FROM procedure_case ORDER BY case_id, version DESC) AS newest"
+        " WHERE active AND NOT consent ORDER BY patient"
+    )
+    return [row["patient"] for row in rows]
+
+
 def get(connection: Connection, case_id: UUID) -> ProcedureCase | None:
     """The newest version of a case; None when there is none."""
     row = connection.execute(_NEWEST + " WHERE case_id = %s" + _ORDER, (case_id,)).fetchone()

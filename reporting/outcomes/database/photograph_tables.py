@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
 
 import numpy as np
 from psycopg.rows import tuple_row
 
+from reporting.identifiers import observation_id_of
 from reporting.outcomes.charts.records import PhotographCounts, PhotographTable
+from reporting.outcomes.database import cases, photographs
+from reporting.outcomes.patients import persons_of
 from service.database.pool import Connection
 
 
@@ -45,19 +49,37 @@ def table(connection: Connection, since: date, until: date, site: str = "") -> P
 
 
 def counts(connection: Connection, since: date, until: date, site: str = "") -> PhotographCounts:
-    """Of how many photographs of a time and place there is what result; arguments as of ``table``."""
-    rows = connection.execute(
-        "SELECT a.appraisal_id IS NULL AS waits, coalesce(a.reasons[1], '') AS reason, count(*) AS number"
-        " FROM outcome_photograph o"
-        " LEFT JOIN LATERAL (SELECT appraisal_id, reasons FROM appraisal"
-        " WHERE appraisal.instance_id = o.instance_id ORDER BY created_at, appraisal_id LIMIT 1) AS a ON true"
-        " WHERE o.acquired_on BETWEEN %s AND %s AND (%s::text = '' OR o.site = %s)"
-        " GROUP BY 1, 2 ORDER BY 1, 2",
-        (since, until, site, site),
-    ).fetchall()
+    """Of how many photographs of a time and place there is what result; arguments as of ``table``.
+
+    A photograph counts as withdrawn when the result that is charted, its first, was; and as one without
+    consent when any operation of its patient is.
+    """
+    rows = (
+        connection.cursor(row_factory=tuple_row)
+        .execute(
+            "SELECT a.appraisal_id, coalesce(a.reasons[1], ''), o.patient FROM outcome_photograph o"
+            " LEFT JOIN LATERAL (SELECT appraisal_id, reasons FROM appraisal"
+            " WHERE appraisal.instance_id = o.instance_id ORDER BY created_at, appraisal_id LIMIT 1) AS a"
+            " ON true WHERE o.acquired_on BETWEEN %s AND %s AND (%s::text = '' OR o.site = %s)",
+            (since, until, site, site),
+        )
+        .fetchall()
+    )
+    withdrawn = photographs.withdrawn(connection)
+    unwilling = {
+        patient
+        for person in persons_of(connection, cases.patients_without_consent(connection))
+        for patient in person.everyone
+    }
+    reasons = Counter(reason for appraisal, reason, _ in rows if appraisal is not None)
     return PhotographCounts(
-        known=sum(row["number"] for row in rows),
-        judged=sum(row["number"] for row in rows if not row["waits"] and not row["reason"]),
-        rejected={row["reason"]: row["number"] for row in rows if row["reason"]},
-        without_result=sum(row["number"] for row in rows if row["waits"]),
+        known=len(rows),
+        judged=reasons.pop("", 0),
+        rejected=dict(sorted(reasons.items())),
+        without_result=sum(appraisal is None for appraisal, _, _ in rows),
+        withdrawn=sum(
+            appraisal is not None and observation_id_of(str(appraisal)) in withdrawn
+            for appraisal, _, _ in rows
+        ),
+        no_consent=sum(patient in unwilling for _, _, patient in rows),
     )

@@ -79,6 +79,15 @@ def withdrawn_of(connection: Connection, observation_ids: Sequence[str]) -> set[
     return {row["id"] for row in rows}
 
 
+def withdrawn(connection: Connection) -> set[str]:
+    """Logical ids of all Observations that were taken back."""
+    rows = connection.execute(
+        "SELECT r.id FROM fhir_resource r JOIN fhir_observation o USING (resource_id)"
+        " WHERE r.type = 'Observation' AND o.status = 'entered-in-error'"
+    )
+    return {row["id"] for row in rows}
+
+
 def patient_of(connection: Connection, instance_id: int) -> str | None:
     """Logical id of whom a photograph is of; None when it was not noted."""
     row = connection.execute(

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, floor, log10
+from textwrap import wrap
 
 from jinja2 import Environment, PackageLoader
 
 from reporting.outcomes.charts.records import Chart, ChartKind, Point, Track
 
 WIDTH, HEIGHT = 900, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 40, 34, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 40, 48, 46
+_LINE = 15  # px from one line of the foot to the next
+_LINE_LENGTH = 145  # letters
 _TICKS = 4  # at least so many on an axis
 _LABELS = 8
 Scale = Callable[[float], float]
@@ -26,6 +29,7 @@ class Mark:
     y: float
     signals: bool
     title: str
+    label: str  # written beside it; "" for most
     index: int
 
 
@@ -62,16 +66,18 @@ def draw_svg(chart: Chart) -> str:
         loader=PackageLoader("reporting.outcomes.out"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     panels = [_panel(chart, track, number * HEIGHT) for number, track in enumerate(chart.tracks)]
+    drawn, foot = HEIGHT * len(panels), _foot(chart)
     return environment.get_template("chart.svg.j2").render(
         chart=chart,
         panels=panels,
         width=WIDTH,
-        height=HEIGHT * len(panels),
+        height=drawn + _LINE * (len(foot) + 1),
         panel_height=HEIGHT,
         left=_LEFT,
         right=WIDTH - _RIGHT,
         top=_TOP,
         bottom=HEIGHT - _BOTTOM,
+        foot=[(drawn + _LINE * (number + 1), line) for number, line in enumerate(foot)],
     )
 
 
@@ -101,7 +107,7 @@ def _panel(chart: Chart, track: Track, top: int) -> Panel:
     if not is_funnel:
         curves.append(Curve(name="line", path=_path(ordered, "value", x, y)))
     return Panel(
-        title=f"{chart.title}: {track.name}",
+        title=chart.title if len(chart.tracks) == 1 else f"{chart.title}: {track.name}",
         top=top,
         marks=tuple(
             Mark(
@@ -109,6 +115,7 @@ def _panel(chart: Chart, track: Track, top: int) -> Panel:
                 y=y(point.value or 0.0),
                 signals=bool(point.signals),
                 title=_title(point, track),
+                label=point.label if is_funnel and point.signals else "",
                 index=i,
             )
             for i, point in enumerate(ordered)
@@ -124,6 +131,28 @@ def _panel(chart: Chart, track: Track, top: int) -> Panel:
             if 0 < phase.start < len(ordered)
         ),
     )
+
+
+def _foot(chart: Chart) -> list[str]:
+    """What the lines mean, of whom the chart speaks and of whom not, in lines."""
+    curves = {
+        name for track in chart.tracks for point in track.points for name in _CURVES if _has(point, name)
+    }
+    said = ["Triangle: breaks a rule."]
+    if curves & {"lower", "upper"}:
+        said.append("Red dashes: " + ("99.8 % limits." if chart.kind is ChartKind.FUNNEL else "limits."))
+    if curves & {"inner_lower", "inner_upper"}:
+        said.append("Grey dashes: 95 % limits.")
+    if chart.denominators:
+        of = "Photographs" if chart.kind in (ChartKind.P, ChartKind.TIME) else "Cases"
+        said.append(
+            f"{of}: " + ", ".join(f"{name} {number}" for name, number in chart.denominators.lines) + "."
+        )
+    return wrap(" ".join(said), _LINE_LENGTH)
+
+
+def _has(point: Point, name: str) -> bool:
+    return getattr(point, name) is not None
 
 
 def _path(points: list[Point], name: str, x: Scale, y: Scale) -> str:

@@ -7,6 +7,7 @@ from datetime import date
 import pytest
 
 from reporting.outcomes.csv_cases import Import, import_cases
+from reporting.outcomes.database import photograph_tables
 from service.config import Settings
 from service.database.pool import Pool, transaction
 from service.errors import OutcomeError
@@ -155,3 +156,7 @@ def test_withdrawn_consent_takes_the_change_out(clinic: Clinic) -> None:
     clinic.settle()
     assert [row["why_not"] for row in clinic.faces(valid=False)] == ["no-consent"]
     assert clinic.states()["12 months"] == ("no-consent", "")
+    clinic.photograph("P-002", date(2023, 5, 1), 1.0)
+    with transaction(clinic.context.pool) as connection:
+        counted = photograph_tables.counts(connection, date.min, date.max)
+    assert (counted.known, counted.withdrawn, counted.no_consent) == (3, 0, 2)

@@ -102,10 +102,14 @@ def test_every_chart_has_evidence_denominators_and_versions(connection, selectio
             rejected = sum(number for name, number in counted.items() if name.startswith("rejected: "))
             assert counted["photographs"] == counted["judged"] + rejected + counted["no result yet"]
             assert rejected > 0
+            assert 0 < counted["of these, no consent"] < counted["photographs"]
         else:
             assert counted["paired"] > 0
         svg = draw_svg(chart)
         assert svg.count("<title>") > 1
+        foot = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
+        assert all(f"{name} {number}" in foot for name, number in counted.items())
+        assert f">{chart.subject}<" in svg
         numbers = re.findall(r'text-anchor="end" fill="#333333">([-\d.e+]+)<', svg)
         assert 4 * len(chart.tracks) <= len(numbers) <= 12 * len(chart.tracks)
         assert all(len(number.strip("-").replace(".", "").strip("0")) <= 2 for number in numbers), numbers

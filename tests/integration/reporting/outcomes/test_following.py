@@ -10,7 +10,7 @@ import pytest
 from reporting.fhir.write.withdrawal import withdraw
 from reporting.identifiers import change_id, observation_id_of
 from reporting.outcomes.by_uid import change_by_uid
-from reporting.outcomes.database import pairs
+from reporting.outcomes.database import pairs, photograph_tables
 from reporting.outcomes.observation import observation_id
 from service.config import Settings
 from service.database import reappraisals
@@ -135,6 +135,9 @@ def test_a_withdrawn_result_takes_its_change_out(clinic: Clinic) -> None:
     assert clinic.observation(name)["status"] == "entered-in-error"
     history = clinic.rows("SELECT valid, why_not FROM outcome_validity WHERE region = 'face'")
     assert history == [{"valid": False, "why_not": "withdrawn"}]
+    with transaction(clinic.context.pool) as connection:
+        counted = photograph_tables.counts(connection, date.min, date.max)
+    assert (counted.known, counted.judged, counted.withdrawn, counted.no_consent) == (2, 2, 1, 0)
 
 
 def test_results_of_two_methods_wait_until_both_have_the_newer_one(clinic: Clinic) -> None:
