@@ -226,6 +226,9 @@ class Settings(BaseSettings):
     api_statement_timeout_s: float = Field(
         20.0, gt=0, description="Longest time a statement of the FHIR API may take in PostgreSQL."
     )
+    api_request_timeout_s: float = Field(
+        60.0, gt=0, description="A request to the FHIR API begins no further statement after so long."
+    )
     fhir_allowed_origins: tuple[str, ...] = Field(
         (), description="Origins of web applications that may use the FHIR API from a browser (CORS)."
     )

@@ -45,7 +45,7 @@
     ├── AuditServerError              the syslog server did not take audit messages; retried
     ├── DatabaseUnavailableError      PostgreSQL cannot be reached or ended the transaction; retried
     │   ├── TransactionConflictError      another transaction got in the way: deadlock, serialisation
-    │   └── StatementTimeoutError         a statement took longer than it may
+    │   └── StatementTimeoutError         a statement or request took longer than it may
     ├── RecordNotFoundError           no such row
     └── UnknownStepError              no step of the pipeline has that name
 """
@@ -235,7 +235,7 @@ class TransactionConflictError(DatabaseUnavailableError):
 
 
 class StatementTimeoutError(DatabaseUnavailableError):
-    """A statement took longer than this process lets one take."""
+    """A statement or a request took longer than this process lets one take."""
 
 
 class RecordNotFoundError(SemblanceError):

@@ -38,6 +38,7 @@ from reporting.fhir.outcome import (
 from reporting.fhir.render import dumps, loads
 from reporting.http.body import MOST_OPEN_BYTES, Bodies, Body
 from reporting.http.fhir_routes import check_scope, handle, refused, route_of
+from service.database.budget import budget
 from service.database.pool import connect
 from service.errors import DatabaseUnavailableError, FhirError
 
@@ -135,7 +136,8 @@ class FhirApp:
         except Exception as exc:  # noqa: BLE001 - the border: every failure is answered, and none ends the process
             return _refusal(exc, f"request {request_id}")
         try:
-            return self._answer(request, content_type)
+            with budget(self.api.settings.api_request_timeout_s):
+                return self._answer(request, content_type)
         except Exception as exc:  # noqa: BLE001 - the border
             return _refusal(exc, f"request {request_id}")
 

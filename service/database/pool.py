@@ -14,6 +14,7 @@ from psycopg.rows import DictRow, TupleRow, dict_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from service.config import Settings
+from service.database.budget import TimedCursor, budget
 from service.errors import DatabaseUnavailableError, StatementTimeoutError, TransactionConflictError
 
 Connection = psycopg.Connection[DictRow]
@@ -29,24 +30,32 @@ def open_pool(settings: Settings, *, statement_timeout_s: float | None = None) -
 
     Args:
         settings: Uses ``database_url``, ``database_pool_size`` and ``database_timeout_s``.
-        statement_timeout_s: Longest time one statement may take; None: what the server says.
+        statement_timeout_s: Longest time one statement may take, and cursors keep to the ``budget`` of
+            their request; None: what the server says.
 
     Returns:
         An open pool whose connections answer rows as dictionaries and are checked before use,
         so that a restart of PostgreSQL costs a caller no error.
     """
+    cursor = psycopg.Cursor if statement_timeout_s is None else TimedCursor
     return ConnectionPool(
         settings.database_url,
         connection_class=psycopg.Connection[DictRow],
-        kwargs={"row_factory": dict_row, "connect_timeout": 5},
+        kwargs={"row_factory": dict_row, "cursor_factory": cursor, "connect_timeout": 5},
         min_size=1,
         max_size=settings.database_pool_size,
         timeout=settings.database_timeout_s,
-        check=ConnectionPool.check_connection,
+        check=_checked,
         configure=None if statement_timeout_s is None else _limited(statement_timeout_s),
         open=True,
         name="semblance",
     )
+
+
+def _checked(connection: Connection) -> None:
+    """A request whose time is over is no reason to take a connection for broken."""
+    with budget(None):
+        ConnectionPool.check_connection(connection)
 
 
 def _limited(statement_timeout_s: float) -> Callable[[Connection], None]:
