@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reporting.http.refusals import Record, record_nothing
 from service.config import Settings
 
 _log = structlog.get_logger(__name__)
@@ -36,14 +37,20 @@ class Border:
         app: Behind it.
         hosts: Names a request may be for; None: any.
         limits: Of bodies.
+        record: Records what is refused here.
     """
 
     def __init__(
-        self, app: ASGIApp, hosts: frozenset[str] | None = None, limits: BodyLimits | None = None
+        self,
+        app: ASGIApp,
+        hosts: frozenset[str] | None = None,
+        limits: BodyLimits | None = None,
+        record: Record = record_nothing,
     ) -> None:
         self._app = app
         self._hosts = hosts
         self._limits = limits or BodyLimits()
+        self._record = record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -58,6 +65,7 @@ class Border:
             await send(message)
 
         if self._hosts is not None and _host(scope) not in self._hosts:
+            await self._record(scope, 421)
             await _refuse(send_and_close, 421, b"not-supported", b"this host name is not served here")
             return
         await self._app(scope, body.receive, send_and_close)

@@ -38,6 +38,7 @@ from reporting.fhir.outcome import (
 from reporting.fhir.render import dumps, loads
 from reporting.http.body import MOST_OPEN_BYTES, Bodies, Body
 from reporting.http.fhir_routes import check_scope, handle, refused, route_of
+from reporting.http.refusals import headers_of, refused_request
 from service.database.budget import budget
 from service.database.pool import connect
 from service.errors import DatabaseUnavailableError, FhirError
@@ -121,7 +122,7 @@ class FhirApp:
 
     def serve(self, scope: Scope, body: bytes, request_id: str) -> Response:
         """Answer one request; every failure becomes an OperationOutcome."""
-        headers, path = _headers(scope), scope["path"]
+        headers, path = headers_of(scope), scope["path"]
         origins = self.api.settings.fhir_allowed_origins
         if scope["method"] == "OPTIONS" and (allowed := preflight_headers(path, headers, origins)):
             return Response(status=204, headers=allowed)
@@ -143,17 +144,8 @@ class FhirApp:
 
     def _refused(self, scope: Scope, error: FhirError, request_id: str) -> Response:
         """Answer and record what is refused before a handler sees it."""
-        asked = Request(
-            method=scope["method"],
-            path=(scope["path"].removeprefix("/fhir").strip("/"),),
-            query=(),
-            headers=_headers(scope),
-            body=b"",
-            principal=NOBODY,
-            peer=(scope.get("client") or ("", 0))[0],
-        )
         try:
-            refused(self.api, asked, status_of(error))
+            refused(self.api, refused_request(scope), status_of(error))
         except DatabaseUnavailableError as exc:
             return _refusal(exc, f"request {request_id}")
         return _refusal(error, f"request {request_id}")
@@ -163,7 +155,7 @@ class FhirApp:
         path = scope["path"]
         if path != "/fhir" and not path.startswith("/fhir/"):
             raise FhirProblemError(404, IssueType.NOT_FOUND, "the API is at /fhir", "http.path")
-        headers = _headers(scope)
+        headers = headers_of(scope)
         if self.api.authorizer is None:
             settings = self.api.settings
             check_caller(settings, scope["method"], headers, settings.fhir_allowed_origins)
@@ -191,7 +183,7 @@ class FhirApp:
             method=scope["method"],
             path=path,
             query=query,
-            headers=_headers(scope),
+            headers=headers_of(scope),
             body=body,
             principal=NOBODY,
             peer=(scope.get("client") or ("", 0))[0],
@@ -245,10 +237,6 @@ class FhirApp:
             await send({"type": "http.response.body", "body": b""})
         finally:
             gone.cancel()
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -23,6 +23,7 @@ from reporting.http.border import Border, served_hosts
 from reporting.http.callers import Callers
 from reporting.http.doors import DoorLimits, Doors, protocol_of
 from reporting.http.fhir_app import FhirApp
+from reporting.http.refusals import recorder
 from service.audit.activity import ApplicationActivity
 from service.config import LOOPBACK, Settings
 from service.database.pool import open_pool, transaction
@@ -115,8 +116,10 @@ def serve(settings: Settings, beside: Sequence[MakeMount]) -> None:
         try:
             mounts = [make(api) for make in beside]
             app = Router(routes=mounts, default=FhirApp(api), redirect_slashes=False)
+            record = recorder(api)
+            callers = Callers(app, settings, is_open=api.authorizer is None, record=record)
             config = uvicorn.Config(
-                Border(Callers(app, settings, is_open=api.authorizer is None), served_hosts(settings)),
+                Border(callers, served_hosts(settings), record=record),
                 log_level="warning",
                 access_log=False,
                 http=protocol_of(Doors(DoorLimits())),

@@ -7,6 +7,7 @@ that writes ``***`` back keeps the value.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -168,6 +169,8 @@ def _is_plain(path: str) -> bool:
     text = unquote(path)
     if "%" in text or "\\" in text or not text.isprintable() or text.count("/") != path.count("/"):
         return False
+    if "\ufffd" in text or unicodedata.normalize("NFKC", text) != text:
+        return False  # bytes that are no UTF-8, or characters that a server may take for dots and slashes
     # servers of servlets take what follows a semicolon away, and see a step of dots where there was none
     return not any(step.partition(";")[0] in (".", "..") or ";" in step for step in text.split("/"))
 

@@ -116,6 +116,9 @@ def test_what_is_no_dicom_file_is_said(settings: Settings, tmp_path: Path) -> No
     assert done.returncode == 1
     assert f"{picture}: is no DICOM file" in done.stdout
     assert f"{tmp_path / 'folder'}: holds no DICOM file" in done.stdout
+    missing = run(settings, "import", str(tmp_path / "missing"))
+    assert missing.returncode == 2
+    assert f"{tmp_path / 'missing'}" in missing.stderr
 
 
 def test_a_number_corrected_by_a_file_and_a_rejection_note_on_a_stick(

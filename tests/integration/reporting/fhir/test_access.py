@@ -7,16 +7,14 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
-from uuid import uuid4
 
 import pytest
 from joserfc import jwt
-from joserfc.jwk import ECKey, KeySet, RSAKey
+from joserfc.jwk import ECKey, KeySet
 
 from reporting.fhir import smart
 from reporting.fhir.access import parse_scopes
@@ -25,66 +23,32 @@ from reporting.fhir.outcome import FhirProblemError
 from reporting.fhir.smart import Authorizer, Registry, TrustedIssuer, load_registry
 from reporting.http.fhir_app import FhirApp
 from reporting.http.server import make_api
-from reporting.identifiers import fhir_id
 from service.config import Settings
 from service.errors import ConfigurationError
 from tests.integration.reporting.fhir.conftest import BASE_URL, Answer, Client, Save
-
-TOKEN_URL = f"{BASE_URL}/auth/token"
-ANNA = fhir_id("Patient", "HOSPITAL-A", "ANNA")
-BEN = fhir_id("Patient", "HOSPITAL-A", "BEN")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Party:
-    """Keys of a client or issuer."""
-
-    ec: ECKey
-    rsa: RSAKey
+from tests.integration.reporting.fhir.tokens import (
+    ANNA,
+    BEN,
+    TOKEN_URL,
+    Party,
+    assertion,
+    patient_token,
+    registered,
+)
 
 
 @pytest.fixture
 def party() -> Party:
-    return Party(
-        ec=ECKey.generate_key("P-384", {"kid": "ec", "use": "sig", "alg": "ES384"}, auto_kid=False),
-        rsa=RSAKey.generate_key(2048, {"kid": "rsa", "use": "sig", "alg": "RS384"}, auto_kid=False),
-    )
+    return Party.made()
 
 
 @pytest.fixture
 def api(settings: Settings, tmp_path: Path, party: Party) -> Any:
     """The API with a registered client and a trusted issuer."""
-    (tmp_path / "keys.jwks").write_text(json.dumps(KeySet([party.ec, party.rsa]).as_dict(private=False)))
-    registry = tmp_path / "auth.toml"
-    registry.write_text(
-        f"""
-[[clients]]
-client_id = "warehouse"
-scopes = "system/*.rs system/Patient.cruds system/Subscription.cruds system/Observation.u"
-jwks_file = "{tmp_path}/keys.jwks"
-
-[[clients]]
-client_id = "registry"
-scopes = "system/*.cruds"
-jwks_file = "{tmp_path}/keys.jwks"
-
-[[issuers]]
-issuer = "https://ehr.example"
-audience = "{BASE_URL}"
-jwks_file = "{tmp_path}/keys.jwks"
-"""
-    )
+    registry = registered(tmp_path, party)
     made = make_api(settings.model_copy(update={"api_port": 8080, "fhir_auth_file": registry}))
     yield made
     made.close()
-
-
-def assertion(key: Any, algorithm: str = "ES384", **claims: Any) -> str:
-    body = {
-        "iss": "warehouse", "sub": "warehouse", "aud": TOKEN_URL, "exp": int(time.time()) + 60,
-        "jti": str(uuid4()),
-    } | claims  # fmt: skip
-    return jwt.encode({"alg": algorithm, "kid": key.kid}, body, key, algorithms=[algorithm])
 
 
 def ask_token(client: Client, signed: str, scope: str = "system/*.rs", **more: str) -> Answer:
@@ -238,14 +202,6 @@ def test_a_report_is_for_who_may_see_all_it_shows(
     own = patient_token(party)
     assert client.get(f"Binary/{reports[0]}", Authorization=own).status == 200
     assert client.get(f"Binary/{reports[1]}", Authorization=own).status == 404
-
-
-def patient_token(party: Party, **claims: Any) -> str:
-    body = {
-        "iss": "https://ehr.example", "aud": BASE_URL, "sub": "user", "exp": int(time.time()) + 60,
-        "scope": "patient/*.rs launch openid", "patient": ANNA, "client_id": "app",
-    } | claims  # fmt: skip
-    return "Bearer " + jwt.encode({"alg": "ES384", "kid": "ec"}, body, party.ec, algorithms=["ES384"])
 
 
 def test_a_patient_token_opens_one_compartment(client: Client, party: Party, save_photograph: Save) -> None:

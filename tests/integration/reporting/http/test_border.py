@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
@@ -142,6 +143,43 @@ def test_only_known_hosts_are_served_without_authorisation(start, guarded: Runni
     for host in ("localhost", "127.0.0.1:8080", "[::1]:80"):
         assert httpx.get(running.url + "/metadata", headers={"Host": host}).status_code == 200
     assert httpx.get(guarded.url + "/metadata", headers=strange).status_code == 200
+
+
+def recorded(running: Running) -> list[tuple[str, str]]:
+    """What the audit trail has of refusals: status and what was asked."""
+    found = httpx.get(running.url + "/AuditEvent?outcome=4&_sort=date", timeout=20).json()
+    events = [each["resource"] for each in found.get("entry", [])]
+    return [(e["outcomeDesc"], base64.b64decode(e["entity"][-1]["query"]).decode()) for e in events]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/fhir/Patient", {"Host": "evil.example"}, 421),
+        ("/dicom-web/studies", {"Host": "evil.example"}, 421),
+        ("/ledger/1.2", {"Host": "evil.example"}, 421),
+        ("/fhir/Patient", {"Origin": "https://evil.example"}, 403),
+        ("/dicom-web/studies", {"Origin": "https://evil.example"}, 403),
+        ("/dicom-web/studies", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}, 403),
+        ("/ledger/1.2", {"Origin": "null"}, 403),
+        ("/dicom-web/studies?PatientID=%00", {}, 400),
+    ],
+)
+def test_who_is_refused_at_the_border_is_recorded(
+    start, path: str, headers: dict[str, str], status: int
+) -> None:
+    running = start()
+    assert httpx.get(running.root + path, headers=headers, timeout=20).status_code == status
+    asked = path.partition("?")[0].removeprefix("/fhir").strip("/")
+    assert recorded(running) == [(f"HTTP {status}", f"GET {asked}")]
+
+
+def test_a_page_whose_origin_is_refused_leaves_a_record_of_each_kind_of_request(start) -> None:
+    running = start()
+    evil = {"Origin": "https://evil.example"}
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        assert httpx.request(method, running.url + "/Patient/1", headers=evil).status_code == 403
+    assert sorted(asked.split()[0] for _, asked in recorded(running)) == ["DELETE", "OPTIONS", "POST", "PUT"]
 
 
 def test_a_head_that_is_too_long_is_refused(start) -> None:

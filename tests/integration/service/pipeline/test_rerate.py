@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -244,26 +245,43 @@ def test_a_report_that_was_lost_with_the_broker_is_asked_for_again(context: Cont
     assert (progress(now).done, progress(now).waiting) == (1, 0)
 
 
+class SlowStore:
+    """A store whose disk has not answered yet."""
+
+    def __init__(self, store: InstanceStore, slow: str) -> None:
+        self._store, self._slow = store, slow
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def read(self, sha256: str) -> bytes:
+        if sha256 == self._slow:
+            self.asked.set()
+            assert self.answers.wait(60)
+        return self._store.read(sha256)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
 def test_a_report_read_before_the_rating_is_not_saved_after_it(context: Context, site: Path) -> None:
     instance_id = issued(context)
     now = workers(context, site)
     ask_to_rerate(now.pool, now.settings)
     messages(now)
-    with ThreadPoolExecutor(1) as threads, transaction(now.pool) as connection:
-        instances.lock(connection, instance_id)
-        late = threads.submit(report_again, now, instance_id)
-        wait_until(
-            lambda: is_waiting(connection), timeout_s=60, what="it to have read the result and to wait"
-        )
-        saved = result(now, instance_id).appraisal
-        rated = replace(saved, rating=2.0, method=replace(saved.method, calibration=NEW))
-        reratings.rate(connection, rated, saved)
-        connection.commit()
+    with transaction(now.pool) as connection:
+        photographed = instances.get(connection, instance_id).sha256
+    slow = SlowStore(now.store, photographed)
+    with ThreadPoolExecutor(1) as threads:
+        late = threads.submit(report_again, replace(now, store=slow), instance_id)  # type: ignore[arg-type]
+        assert slow.asked.wait(60)
+        work(now)
+        rerate(now, instance_id)
+        report_again(now, instance_id)
+        assert len(versions(now, result(now, instance_id))) == 2
+        slow.answers.set()
         late.result(60)
-    assert len(versions(now, result(now, instance_id))) == 1
-    report_again(now, instance_id)
     newest, first = versions(now, result(now, instance_id))
-    assert (component(newest, "rating"), component(first, "rating")) == (2.0, 5.5)
+    assert component(newest, "rating") == pytest.approx(result(now, instance_id).appraisal.rating)
+    assert component(first, "rating") == 5.5
 
 
 def test_the_way_back_is_amended_too(context: Context, site: Path, tmp_path: Path) -> None:

@@ -344,6 +344,51 @@ def test_what_is_not_taken(client: Client, endpoint: Endpoint) -> None:
     assert client.ask("POST", "Subscription", https).status == 201
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "%2e%2e",
+        "%252e%252e",
+        "%25252e%25252e",
+        ".%2e",
+        ".%252e",
+        "..;",
+        "..;x=y",
+        "%2e%2e;",
+        "%2e%2e%3b",
+        "..%3b",
+        "a;/..",
+        ".;",
+        "..%2f",
+        "..%5c",
+        "..\\",
+        "%c0%ae%c0%ae",
+        "%e0%80%ae%e0%80%ae",
+        "\uff0e\uff0e",
+        "%ef%bc%8e%ef%bc%8e",
+        "\u2025",
+        "%u002e%u002e",
+        "..%00",
+        "a/../..",
+        "./..",
+    ],
+)
+def test_steps_out_of_an_allowed_endpoint_are_not_taken(
+    client: Client, endpoint: Endpoint, steps: str
+) -> None:
+    """However they are written: a server on the way may read them so."""
+    for allowed in (f"{endpoint.url}/hooks", "https://ehr.example/in"):
+        resource = subscription(endpoint, endpoint=f"{allowed}/{steps}/admin")
+        answer = client.ask("POST", "Subscription", resource)
+        assert answer.status == 422, answer.content
+        assert answer.json()["issue"][0]["expression"] == ["Subscription.channel.endpoint"]
+        plain = subscribe(client, subscription(endpoint, endpoint=f"{allowed}/a"))
+        changed = plain | {"channel": plain["channel"] | {"endpoint": f"{allowed}/{steps}/admin"}}
+        assert client.ask("PUT", f"Subscription/{plain['id']}", changed).status == 422
+    taken = {each["resource"]["channel"]["endpoint"] for each in client.get("Subscription").json()["entry"]}
+    assert taken == {f"{endpoint.url}/hooks/a", "https://ehr.example/in/a"}
+
+
 def test_none_is_taken_where_no_endpoint_is_allowed(client: Client, api: Api, endpoint: Endpoint) -> None:
     closed = api.settings.model_copy(update={"fhir_subscription_endpoints": ()})
     object.__setattr__(api, "settings", closed)
