@@ -5,8 +5,10 @@
 Starts a PostgreSQL of its own and a node, and sends files in which one to three header elements were changed
 as real senders change them: another VR, a wrong length, bytes of another character set, numbers that are
 none, sequences of rubbish, strays, padding. Each is then asked for by C-FIND, QIDO-RS and WADO-RS, and
-decoded as for an appraisal. The seed is printed. Ends with 1 when anything crashed, was left in a queue, was
-answered with a status that asks for a retry, or with a 5xx.
+decoded as for an appraisal. After every fourth file comes a story of several objects
+(``bench.sender_stories``): a rejection note that is right, damaged, early or lifted, or two patients in one
+study. The seed is printed. Ends with 1 when anything crashed, was left in a queue, was answered with a status
+that asks for a retry or with a 5xx, or when a query finds what a story says it must not, or misses something.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from starlette.routing import Mount
 if not __package__:  # run as a file: its folder would hide the package fhir
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from bench.sender_stories import Expected, Stage, tell
 from dicom_node.acceptor.scp import Node
 from reporting.dicomweb.app import dicomweb_app
 from reporting.holdings.database import holdings
@@ -57,6 +60,7 @@ _SHORT = tuple(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US"
 _ALL = (*_SHORT, *b"OB OD OF OL OV OW SQ SV UC UN UR UT UV ZZ QQ".split(), b"??", b"  ", b"\0\0")
 _KEPT = frozenset({0x00080016, 0x00080018, 0x0020000D, 0x0020000E})  # without these nothing is taken in
 _TRANSIENT = range(0xA700, 0xA800)
+_STORY_EVERY = 4
 _SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit)
 _TEXTS = (
     b"M\xfcller", "Müller".encode(), "山田　太郎".encode(), b"\x1b$B;3ED\x1b(B", b"\x1b(Zx",
@@ -104,6 +108,8 @@ class Tally:
     statuses: collections.Counter[str] = field(default_factory=collections.Counter)
     decoded: collections.Counter[str] = field(default_factory=collections.Counter)
     web: collections.Counter[str] = field(default_factory=collections.Counter)
+    stories: collections.Counter[str] = field(default_factory=collections.Counter)
+    expected: list[Expected] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
@@ -219,18 +225,30 @@ def running(directory: Path) -> Iterator[tuple[Settings, Pool, InstanceStore, No
         server.stop()
 
 
-def send_all(node: Node, files: int, seed: int, tally: Tally) -> list[str]:
-    """Send every file; answers the UIDs that were taken."""
+def send_all(stage: Stage, files: int, seed: int, tally: Tally) -> list[str]:
+    """Send every file, and tell stories between; answers the UIDs of files that were taken."""
     taken = []
     for number in range(files):
         ds, syntax, data_set = damaged(number, seed)
-        status = send_raw(node.port, ds, data_set=data_set, transfer_syntax=syntax)
+        status = send_raw(stage.node.port, ds, data_set=data_set, transfer_syntax=syntax)
         tally.statuses["no answer" if status is None else f"0x{status:04X}"] += 1
-        if status is None or status in _TRANSIENT or status == 0xC002:
-            tally.faults.append(f"file {number}: status {status}")
+        judge_status(number, status, tally)
         if status == 0:
             taken.append(str(ds.SOPInstanceUID))
+        if number % _STORY_EVERY == 0:
+            told = tell(stage, number, seed)
+            tally.stories[told.name] += 1
+            tally.expected += told.expected
+            tally.faults += [f"story {number}: {each}" for each in told.faults]
+            for each in told.statuses:
+                judge_status(number, each, tally)
     return taken
+
+
+def judge_status(number: int, status: int | None, tally: Tally) -> None:
+    """Take no answer, and one that asks for a retry or that nobody foresaw, for a fault."""
+    if status is None or status in _TRANSIENT or status == 0xC002:
+        tally.faults.append(f"file {number}: status {status}")
 
 
 def ask_all(app: Mount, uids: list[str], tally: Tally) -> None:
@@ -239,6 +257,13 @@ def ask_all(app: Mount, uids: list[str], tally: Tally) -> None:
     async def asked() -> None:
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+            for each in tally.expected:
+                answer = await client.get(f"/dicom-web/instances?{each.query}")
+                tally.web[f"QIDO {answer.status_code}"] += 1
+                # 204: nothing is found
+                listed = answer.json() if answer.status_code == 200 else []
+                if {one["00080018"]["Value"][0] for one in listed} != each.found:
+                    tally.faults.append(f"{each.query}: {answer.status_code}, {len(listed)} found")
             for uid in uids:
                 found = await client.get(f"/dicom-web/instances?SOPInstanceUID={uid}&includefield=all")
                 tally.web[f"QIDO {found.status_code}"] += 1
@@ -282,7 +307,7 @@ def fuzz(directory: Path, files: int, seed: int) -> Tally:
     """Send so many damaged files to a node of its own, and ask for all that was taken."""
     tally = Tally()
     with running(directory) as (settings, pool, store, node):
-        uids = send_all(node, files, seed, tally)
+        uids = send_all(Stage(node=node, settings=settings, pool=pool), files, seed, tally)
         if not catch_up(pool, store, 600.0):
             tally.faults.append("the index does not catch up")
         with transaction(pool) as connection:
@@ -310,7 +335,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         tally = fuzz(Path(directory), options.files, options.seed)
     print(f"{options.files} files, seed {options.seed}, {time.monotonic() - begun:.0f} s")
-    for name in ("statuses", "decoded", "web"):
+    for name in ("statuses", "stories", "decoded", "web"):
         counted = sorted(getattr(tally, name).items())
         print(f"{name:9s} " + ", ".join(f"{what}: {count}" for what, count in counted))
     for fault in tally.faults[:50]:

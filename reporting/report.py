@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reporting.dicom.context import ReportContext, ResultObject
 from reporting.dicom.results import ResultPictures, build_results
 from reporting.fhir.database import resources as fhir_resources
 from reporting.fhir.database.records import Saved
-from reporting.fhir.results import AUTHOR, judge_report, save_results
+from reporting.fhir.results import AUTHOR, is_taken_back, judge_report, save_results
 from reporting.fhir.write.withdrawal import withdraw
 from reporting.holdings.database import holdings
 from reporting.identifiers import ResultKind, observation_id_of
@@ -68,7 +68,7 @@ def report(context: Context, instance_id: int) -> None:
         still_wanted()
         due: list[int] = []
         _withdraw_superseded(connection, instance, settings)
-        for each in made:
+        for each in _without_taken_back(connection, made):
             _issue(connection, each, settings)
             due += _add_deliveries(connection, settings, instance, each)
         reported(connection, instance_id, due, _detail(made))
@@ -99,7 +99,7 @@ def report_again(context: Context, instance_id: int) -> None:
             return
         if _is_stale(connection, instance_id, made):
             return  # rated anew meanwhile, which has a message of its own
-        for each in made:
+        for each in _without_taken_back(connection, made):
             _issue(connection, each, context.settings)
 
 
@@ -176,6 +176,14 @@ def _issue(connection: Connection, made: Reported, settings: Settings) -> None:
     _hold(connection, made)
     pictures.settle(connection, appraisal.appraisal_id)
     reratings.mark_reported(connection, appraisal.appraisal_id, appraisal.method.calibration)
+
+
+def _without_taken_back(connection: Connection, made: Sequence[Reported]) -> list[Reported]:
+    """The same, with no objects of an appraisal that was taken back."""
+    return [
+        replace(each, results=(), sha256s=()) if is_taken_back(connection, each.context) else each
+        for each in made
+    ]
 
 
 def _note(connection: Connection, made: Reported, saved: Sequence[Saved]) -> None:

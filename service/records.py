@@ -40,6 +40,8 @@ class LedgerEvent(StrEnum):
     KEPT = "kept"  # and not appraised: see service.pipeline.origin
     WITHDRAWN = "withdrawn"  # a rejection note took a photograph, or a result of it, back
     NOTE_TAKEN = "note-taken"  # a rejection note came; of no instance
+    NOTE_LIFTED = "note-lifted"  # somebody said that it counts no more; of no instance
+    RESTORED = "restored"  # a photograph, or results of it, that a lifted note had taken back come again
     REPORTED = "reported"
     DELIVERED = "delivered"
     DELIVERY_FAILED = "delivery-failed"

@@ -6,7 +6,7 @@ What it names is withdrawn in one transaction, before the sender reads success.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from types import MappingProxyType
@@ -19,17 +19,17 @@ from reporting.fhir.corrections.rejecting import (
     Rejection,
     made_of,
     results_of,
-    take_back_photograph,
-    take_back_result,
+    take_back_photographs,
+    take_back_results,
 )
 from reporting.fhir.database import persons as fhir_persons
 from reporting.holdings.database import holdings
-from reporting.identifiers import own_patient_id
+from reporting.identifiers import observation_id_of, own_patient_id
 from service.codecs.deflated import read_header
 from service.config import Settings
 from service.database import instances, ledger, rejections
 from service.database.pool import Connection, Pool, in_transaction
-from service.database.rejections import RejectedReference
+from service.database.rejections import RejectedReference, Taken
 from service.dicom.part10 import READ_ERRORS
 from service.dicom.uids import is_uid
 from service.errors import ConflictingInstanceError, IncompleteInstanceError, RejectionNoteError
@@ -131,14 +131,19 @@ def follow_note(pool: Pool, store: InstanceStore, settings: Settings, offered: N
     _log.info("rejection-note", sop_instance_uid=offered.sop_instance_uid, title=note.title, withdrawn=count)
 
 
+_Result = tuple[Instance, SavedAppraisal]  # a result's photograph and appraisal
+
+
 def _follow(connection: Connection, settings: Settings, offered: NewInstance, note: RejectionNote) -> int:
     if rejections.add(connection, offered, note.title, note.references) is None:
-        if rejections.note_sha256(connection, offered.sop_instance_uid) == offered.sha256:
-            return 0
-        raise ConflictingInstanceError("another rejection note of that UID was followed before")
+        _require_same_note(connection, offered)
+        return 0
     named = {each.sop_instance_uid: each for each in note.references}
     known = instances.lock_by_uids(connection, list(named))
-    results = _results(connection, [uid for uid in named if uid not in {i.sop_instance_uid for i in known}])
+    photographs = {each.sop_instance_uid for each in known}
+    results = _results(
+        connection, [each for each in note.references if each.sop_instance_uid not in photographs]
+    )
     for instance in [*known, *(instance for instance, _ in results.values())]:
         _require_same_patient(connection, offered, instance)
     for instance in known:
@@ -153,41 +158,99 @@ def _follow(connection: Connection, settings: Settings, offered: NewInstance, no
         "peer_address": offered.peer_address,
         "association": offered.association_id,
     }
-    for instance in known:
-        if rejections.withdraw(connection, instance.instance_id, detail):
-            take_back_photograph(connection, instance, rejection, settings)
-    for uid, (instance, saved) in results.items():
-        take_back_result(connection, instance, saved, rejection, settings)
-        _note_result(connection, uid, results_of(instance, saved), instance, detail)
+    news = rejections.withdraw(connection, [each.instance_id for each in known], detail)
+    take_back_photographs(
+        connection, [each for each in known if each.instance_id in news], rejection, settings
+    )
+    _take_back_results(connection, results, news, rejection, settings)
+    _note(connection, offered.sop_instance_uid, known, results, detail)
     return len(known) + len(results)
 
 
-def _results(connection: Connection, uids: Sequence[str]) -> dict[str, tuple[Instance, SavedAppraisal]]:
-    """Of those UIDs, the results of ours, with what they were made of."""
+def _require_same_note(connection: Connection, offered: NewInstance) -> None:
+    """A note that was followed may come again.
+
+    Raises:
+        ConflictingInstanceError: It says something else now.
+        RejectionNoteError: It was lifted.
+    """
+    before = rejections.find_note(connection, offered.sop_instance_uid)
+    if before is None or before.sha256 != offered.sha256:
+        raise ConflictingInstanceError("another rejection note of that UID was followed before")
+    if before.lifted_at is not None:
+        raise RejectionNoteError("the note was lifted here; a new one is followed")
+
+
+def _results(connection: Connection, references: Sequence[RejectedReference]) -> dict[str, _Result]:
+    """Of what a note names and is no photograph, the results of ours, also those taken back before."""
+    wanted = {each.sop_instance_uid for each in references}
+    numbers = set(holdings.photographs_of(connection, sorted(wanted)))
+    numbers |= set(
+        rejections.with_results_back(connection, sorted({each.study_instance_uid for each in references}))
+    )
     found = {}
-    for held in filter(None, (holdings.by_uid(connection, uid) for uid in uids)):
-        if not held.is_result:
-            continue
-        instance = instances.lock(connection, held.instance_id)
+    for instance in (instances.lock(connection, number) for number in sorted(numbers)):
         for saved in made_of(connection, instance):
-            if held.sop_instance_uid in results_of(instance, saved):
-                found[held.sop_instance_uid] = (instance, saved)
+            for uid in wanted.intersection(results_of(instance, saved)):
+                found[uid] = (instance, saved)
     return found
 
 
-def _note_result(
-    connection: Connection, uid: str, uids: Sequence[str], instance: Instance, detail: Mapping[str, str]
+def _take_back_results(
+    connection: Connection,
+    results: Mapping[str, _Result],
+    gone: Collection[int],
+    rejection: Rejection,
+    settings: Settings,
 ) -> None:
-    """Hide a rejected result, and the other objects of its appraisal, which say the same."""
+    """Hide rejected results, and the other objects of their appraisals, which say the same.
+
+    Args:
+        connection: In a transaction.
+        results: By SOP Instance UID.
+        gone: Photographs that are taken back as a whole.
+        rejection: By which note.
+        settings: Uses the base URL.
+    """
+    made = {saved.appraisal.appraisal_id: (instance, saved) for instance, saved in results.values()}
+    left = [(instance, saved) for instance, saved in made.values() if instance.instance_id not in gone]
+    take_back_results(connection, left, rejection, settings)
+    uids = [uid for instance, saved in left for uid in results_of(instance, saved)]
     holdings.hide(connection, uids)
     rejections.cancel_deliveries(connection, uids)
-    rejections.note_withdrawn(connection, [uid])
-    ledger.append(
+
+
+def _note(
+    connection: Connection,
+    note: str,
+    photographs: Sequence[Instance],
+    results: Mapping[str, _Result],
+    detail: Mapping[str, str],
+) -> None:
+    """Write down what the note took back; the ledger has a line for each photograph already."""
+    taken = [
+        Taken(sop_instance_uid=each.sop_instance_uid, instance_id=each.instance_id) for each in photographs
+    ]
+    taken += [
+        Taken(
+            sop_instance_uid=uid,
+            instance_id=instance.instance_id,
+            observation_id=observation_id_of(str(saved.appraisal.appraisal_id)),
+        )
+        for uid, (instance, saved) in results.items()
+    ]
+    rejections.note_taken(connection, note, taken)
+    ledger.append_many(
         connection,
-        LedgerEvent.WITHDRAWN,
-        instance_id=instance.instance_id,
-        sop_instance_uid=instance.sop_instance_uid,
-        detail={**detail, "result": uid},
+        [
+            (
+                LedgerEvent.WITHDRAWN,
+                instance.instance_id,
+                instance.sop_instance_uid,
+                {**detail, "result": uid},
+            )
+            for uid, (instance, _) in results.items()
+        ],
     )
 
 

@@ -188,16 +188,18 @@ def disclosure(version: StoredResource, client_id: str, endpoint: str, *, full: 
 
 
 def withdrawal(
-    observation_id: str, patient: str | None, who: str, command: str, *, done: bool
+    observation_id: str, patient: str | None, who: str, command: str, outcome: str
 ) -> dict[str, Any]:
-    """Make the AuditEvent of a result that was taken back by command; over HTTP the request has its own.
+    """Make the AuditEvent of a result that was taken back by command or note, or is issued again after it.
+
+    Over HTTP the request has its own.
 
     Args:
         observation_id: Logical id of the result.
         patient: Logical id of whose it is.
         who: User who did it.
         command: What was run, with the reason.
-        done: Whether it changed anything: False when the result was withdrawn before.
+        outcome: What became of the result, in words.
     """
     entities = [_entity(f"Observation/{observation_id}", "2", "4", "Domain Resource"), _query(command)]
     if patient:
@@ -210,7 +212,7 @@ def withdrawal(
         "action": "U",
         "recorded": instant(datetime.now(UTC)),
         "outcome": "0",
-        "outcomeDesc": "withdrawn" if done else "withdrawn before",
+        "outcomeDesc": outcome,
         "agent": [{"who": {"identifier": {"value": who}}, "requestor": True}],
         "source": _SOURCE_OF_EVENTS,
         "entity": entities,

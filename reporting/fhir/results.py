@@ -42,7 +42,7 @@ from reporting.fhir.write.references import claim
 from reporting.fhir.write.withdrawal import ENTERED_IN_ERROR
 from reporting.identifiers import ResultKind
 from service.config import Settings
-from service.database import studies
+from service.database import rejections, studies
 from service.database.pool import Connection
 from service.errors import FhirError, ResultError
 
@@ -69,17 +69,24 @@ def save_results(
     fhir_resources.lock_name(connection, f"study {identity.study_instance_uid}")
     try:
         owner = owner_of(connection, identity, settings.fhir_identifier_systems, site)
+        is_released = rejections.is_released(connection, observation_id(context))
         observation = amended_observation(
-            _current(connection, "Observation", observation_id(context)), build_observation(context, owner)
+            _current(connection, "Observation", observation_id(context)),
+            build_observation(context, owner),
+            is_released=is_released,
         )
         moved = _put_right(connection, context, observation, owner, site)
         resources = _resources(
             connection, context, objects, observation=observation, owner=owner, settings=settings
         )
+        if not is_released:
+            resources = _not_withdrawn(connection, resources, media_id(identity.sop_instance_uid))
         drafts = [_draft(resource, settings, owner.patient) for resource in resources]
         if owner.is_unknown:
             drafts.append(_patient_draft(context, settings))
         saved = fhir_resources.save(connection, drafts, author=AUTHOR)
+        if is_released:
+            rejections.forget(connection, observation_id(context))
         _claim(connection, owner.patient, settings)
         for uid in sorted({identity.study_instance_uid, *moved}):
             judge_study(connection, uid, site)
@@ -106,7 +113,7 @@ def _resources(
     owner: Owner,
     settings: Settings,
 ) -> list[Element]:
-    """Every resource of an appraisal, as it is to be saved; what was taken back is left out."""
+    """Every resource of an appraisal, as it is to be saved."""
     captures = [o for o in objects if o.kind is ResultKind.SECONDARY_CAPTURE]
     heatmaps = [media_id(capture.sop_instance_uid) for capture in captures]
     # ours is stored without our name, which may change
@@ -122,7 +129,7 @@ def _resources(
         report,
         amended=observation["status"] == "amended",
     )
-    resources = [
+    return [
         build_device(context.saved.appraisal.method),
         build_photograph(context, owner.patient, dicomweb_url),
         *(
@@ -141,7 +148,6 @@ def _resources(
         with_words(connection, merged, [observation]),
         build_provenance(context, heatmaps, content_digest(observation)),
     ]
-    return _not_withdrawn(connection, resources)
 
 
 def _put_right(
@@ -205,9 +211,29 @@ def _current(connection: Connection, resource_type: str, resource_id: str) -> Ma
     return None if stored is None else loads(stored.body)
 
 
-def _not_withdrawn(connection: Connection, resources: Sequence[Element]) -> list[Element]:
-    """Those that were not taken back: making the results again does not bring them back."""
-    judged = [(r["resourceType"], r["id"]) for r in resources if r["resourceType"] in _JUDGED]
+def is_taken_back(connection: Connection, context: ReportContext) -> bool:
+    """Whether a result was taken back, and is not to be issued again: nothing is made of it any more."""
+    stored = fhir_resources.read(connection, "Observation", observation_id(context))
+    return (
+        stored is not None
+        and loads(stored.body)["status"] == ENTERED_IN_ERROR
+        and not rejections.is_released(connection, observation_id(context))
+    )
+
+
+def _not_withdrawn(connection: Connection, resources: Sequence[Element], photograph: str) -> list[Element]:
+    """Those that were not taken back: making the results again does not bring them back.
+
+    Args:
+        connection: In a transaction.
+        resources: To be saved.
+        photograph: Logical id of its Media, which is there again if a note had taken the photograph back.
+    """
+    judged = [
+        (r["resourceType"], r["id"])
+        for r in resources
+        if r["resourceType"] in _JUDGED and r["id"] != photograph
+    ]
     withdrawn = {
         (stored.resource_type, stored.resource_id)
         for stored in fhir_resources.read_many(connection, judged)

@@ -108,7 +108,7 @@ def _together(row: LedgerRow) -> tuple[str, ...]:
     """What lines of one message have in common; an alert is always alone, and what is not as it should be."""
     if row.event in {LedgerEvent.ASSOCIATED, LedgerEvent.REFUSED} or not isinstance(row.detail, Mapping):
         return (str(row.ledger_id),)
-    keys = ("association", "calling_ae_title", "peer_address", "destination", "error", "status")
+    keys = ("association", "calling_ae_title", "peer_address", "destination", "error", "status", "note", "by")
     return (
         row.event,
         row.study_instance_uid,
@@ -271,6 +271,20 @@ def _withdrawn(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
     )
 
 
+def _restored(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
+    return events.message(
+        EventId.INSTANCES_ACCESSED,
+        max(map(_at, rows)),
+        source_of(settings),
+        action=Action.UPDATE,
+        participants=(
+            Participant(user_id=rows[0].detail.get("by", "") or "unknown", is_requestor=True),
+            ourselves(settings, role=None, is_requestor=False),
+        ),
+        objects=_objects(rows),
+    )
+
+
 def _associated(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
     row = rows[0]
     if row.detail.get("user"):
@@ -333,6 +347,7 @@ MAKERS: Mapping[str, Callable[[Sequence[LedgerRow], Settings], AuditMessage]] = 
         LedgerEvent.RERATED: _used,
         LedgerEvent.REPORTED: _used,
         LedgerEvent.WITHDRAWN: _withdrawn,
+        LedgerEvent.RESTORED: _restored,
         LedgerEvent.RETRIEVED: _retrieved,
         LedgerEvent.DELIVERED: _sent,
         LedgerEvent.DELIVERY_FAILED: _sent,

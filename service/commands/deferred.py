@@ -200,6 +200,12 @@ def _quarantine() -> _Loaded:
     return quarantine_app
 
 
+def _rejections() -> _Loaded:
+    from service.commands.rejections import rejections_app
+
+    return rejections_app
+
+
 def _outcomes() -> _Loaded:
     from service.commands.outcomes.charts import outcomes_app
 
@@ -286,6 +292,11 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             panel=Panel.RESULTS,
             load=_quarantine,
             summary="Show what is in quarantine, and decide what becomes of it.",
+        ),
+        "rejections": Command(
+            panel=Panel.RESULTS,
+            load=_rejections,
+            summary="Show the rejection notes that were followed, and lift those that were sent by mistake.",
         ),
         "withdraw": Command(
             panel=Panel.RESULTS,

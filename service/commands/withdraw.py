@@ -47,7 +47,8 @@ def _withdraw(connection: Connection, appraisal_id: UUID, reason: str, who: str,
     saved = withdraw(connection, observation_id, reason=reason, who=who, settings=settings)
     stored = fhir_resources.read(connection, "Observation", observation_id)
     command = f"semblance withdraw {appraisal_id} --reason {reason}"
-    event = withdrawal(observation_id, stored.patient if stored else None, who, command, done=bool(saved))
+    done = "withdrawn" if saved else "withdrawn before"
+    event = withdrawal(observation_id, stored.patient if stored else None, who, command, done)
     draft = draft_of(event, site=site_of(settings))
     fhir_resources.save(connection, [draft], author="semblance")
     return bool(saved)

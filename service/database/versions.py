@@ -116,13 +116,7 @@ def replace(connection: Connection, instance_id: int, version: Version, detail: 
     before = instances.lock(connection, instance_id)
     if before.state is InstanceState.WITHDRAWN:
         raise RecordNotFoundError(f"{before.sop_instance_uid} was taken back by a rejection note")
-    connection.execute(
-        "INSERT INTO instance_version (instance_id, version, sha256, size_bytes, transfer_syntax_uid,"
-        " study_instance_uid, series_instance_uid, patient_id, issuer_of_patient_id)"
-        " SELECT instance_id, version, sha256, size_bytes, transfer_syntax_uid, study_instance_uid,"
-        " series_instance_uid, patient_id, issuer_of_patient_id FROM instance WHERE instance_id = %s",
-        (instance_id,),
-    )
+    _keep(connection, instance_id)
     connection.execute(
         "UPDATE instance SET version = version + 1, sha256 = %s, size_bytes = %s, transfer_syntax_uid = %s,"
         " study_instance_uid = %s, series_instance_uid = %s, patient_id = %s, issuer_of_patient_id = %s"
@@ -132,17 +126,7 @@ def replace(connection: Connection, instance_id: int, version: Version, detail: 
             version.series_instance_uid, version.patient_id, version.issuer_of_patient_id, instance_id,
         ),
     )  # fmt: skip
-    connection.execute(
-        "UPDATE delivery SET state = 'dead', claimed_until = NULL,"
-        " last_error = %s"
-        " WHERE instance_id = %s AND state = 'pending'",
-        (deliveries.CORRECTED, instance_id),
-    )
-    connection.execute(
-        "UPDATE dead_letter SET resolved_at = now() WHERE instance_id = %s AND resolved_at IS NULL",
-        (instance_id,),
-    )
-    instances.set_state(connection, instance_id, InstanceState.RECEIVED)
+    _begin_again(connection, instance_id)
     ledger.append(
         connection,
         LedgerEvent.CORRECTED,
@@ -155,5 +139,52 @@ def replace(connection: Connection, instance_id: int, version: Version, detail: 
             **detail,
         },
     )
-    outbox.put(connection, APPRAISE.task, APPRAISE.queue, instance_id)
     return before
+
+
+def issue_again(connection: Connection, instance_id: int, detail: dict[str, str]) -> None:
+    """Make a photograph's bytes its next version: results that were taken back come again under new UIDs.
+
+    Args:
+        connection: In a transaction.
+        instance_id: Of the photograph.
+        detail: For the ledger.
+    """
+    before = instances.lock(connection, instance_id)
+    _keep(connection, instance_id)
+    connection.execute("UPDATE instance SET version = version + 1 WHERE instance_id = %s", (instance_id,))
+    _begin_again(connection, instance_id)
+    ledger.append(
+        connection,
+        LedgerEvent.RESTORED,
+        instance_id=instance_id,
+        sop_instance_uid=before.sop_instance_uid,
+        detail={"version": str(before.version + 1), **detail},
+    )
+
+
+def _keep(connection: Connection, instance_id: int) -> None:
+    """Keep what a photograph is, before it has another version."""
+    connection.execute(
+        "INSERT INTO instance_version (instance_id, version, sha256, size_bytes, transfer_syntax_uid,"
+        " study_instance_uid, series_instance_uid, patient_id, issuer_of_patient_id)"
+        " SELECT instance_id, version, sha256, size_bytes, transfer_syntax_uid, study_instance_uid,"
+        " series_instance_uid, patient_id, issuer_of_patient_id FROM instance WHERE instance_id = %s",
+        (instance_id,),
+    )
+
+
+def _begin_again(connection: Connection, instance_id: int) -> None:
+    """Have a photograph appraised and reported from the beginning; what did not leave stays here."""
+    connection.execute(
+        "UPDATE delivery SET state = 'dead', claimed_until = NULL,"
+        " last_error = %s"
+        " WHERE instance_id = %s AND state = 'pending'",
+        (deliveries.CORRECTED, instance_id),
+    )
+    connection.execute(
+        "UPDATE dead_letter SET resolved_at = now() WHERE instance_id = %s AND resolved_at IS NULL",
+        (instance_id,),
+    )
+    instances.set_state(connection, instance_id, InstanceState.RECEIVED)
+    outbox.put(connection, APPRAISE.task, APPRAISE.queue, instance_id)

@@ -31,8 +31,18 @@ class Amended:
     patient: str | None  # logical id of the Patient whose it is
 
 
-def amended_observation(current: Mapping[str, Any] | None, new: Element) -> Element:
-    """The Observation to save: ``amended`` where it says anything else than what was issued."""
+def amended_observation(
+    current: Mapping[str, Any] | None, new: Element, *, is_released: bool = False
+) -> Element:
+    """The Observation to save: ``amended`` where it says anything else than what was issued.
+
+    Args:
+        current: As it was issued; None when it was not.
+        new: As it is made now.
+        is_released: Whether it comes again after the note that took it back was lifted.
+    """
+    if is_released:
+        return {**new, "status": "amended"}
     if current is None or current["status"] == ENTERED_IN_ERROR:
         return new
     as_it_was = {**new, "status": current["status"]}
@@ -71,7 +81,7 @@ def put_right(
     current = result_uid(context.saved.appraisal.appraisal_id, ResultKind.SECONDARY_CAPTURE, context.version)
     others = {f"Media/{name}" for _, name in heatmaps}
     name = f"Observation/{observation['id']}"
-    for each in reports_with(connection, str(observation["id"])):
+    for each in reports_with(connection, [str(observation["id"])]):
         is_own = each.resource_id == owner.report
         gone = others if is_own else others | {f"Media/{media_id(current)}"}
         made += changed(each, without_results(loads(each.body), () if is_own else (name,), gone))
@@ -96,13 +106,13 @@ def changed(stored: StoredResource, resource: Element) -> list[Amended]:
     return [Amended(resource=resource, patient=stored.patient)]
 
 
-def reports_with(connection: Connection, observation_id: str) -> list[StoredResource]:
-    """DiagnosticReports that show an Observation, locked."""
+def reports_with(connection: Connection, observation_ids: Sequence[str]) -> list[StoredResource]:
+    """DiagnosticReports that show one of these Observations, locked."""
+    if not observation_ids:
+        return []
     number = RESOURCE_TYPES["DiagnosticReport"].parameters["result"].number
-    found = fhir_search.referring(
-        connection, [("Observation", observation_id)], "DiagnosticReport", number, _MOST
-    )
-    return _locked(connection, found)
+    targets = [("Observation", each) for each in observation_ids]
+    return _locked(connection, fhir_search.referring(connection, targets, "DiagnosticReport", number, _MOST))
 
 
 def studies_with(connection: Connection, sop_instance_uids: Sequence[str]) -> list[StoredResource]:

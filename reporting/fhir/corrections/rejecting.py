@@ -10,16 +10,17 @@ from reporting.fhir.builders.imaging import media_id, without_instances
 from reporting.fhir.builders.report import without_results
 from reporting.fhir.corrections.amending import Amended, changed, reports_with, studies_with
 from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.database.records import Saved, StoredResource
 from reporting.fhir.describing import with_words
 from reporting.fhir.persons.conflicts import judge_study
 from reporting.fhir.render import draft_of, loads
 from reporting.fhir.site import site_of
 from reporting.fhir.subscriptions.rules import announce
 from reporting.fhir.valid.validate import check
-from reporting.fhir.write.withdrawal import ENTERED_IN_ERROR, withdraw
+from reporting.fhir.write.withdrawal import ENTERED_IN_ERROR, withdraw_without_reports
 from reporting.identifiers import ResultKind, observation_id_of, result_uid
 from service.config import Settings
-from service.database import appraisals
+from service.database import appraisals, rejections
 from service.database.pool import Connection
 from service.records import Instance, SavedAppraisal
 
@@ -50,81 +51,121 @@ def made_of(connection: Connection, instance: Instance) -> list[SavedAppraisal]:
     return [*found, *appraisals.superseded(connection, instance.instance_id)]
 
 
-def take_back_photograph(
-    connection: Connection, instance: Instance, rejection: Rejection, settings: Settings
+def take_back_photographs(
+    connection: Connection, photographs: Sequence[Instance], rejection: Rejection, settings: Settings
 ) -> None:
-    """Take back everything that was issued of a photograph; earlier versions stay in the history.
+    """Take back everything that was issued of photographs; earlier versions stay in the history.
 
     Args:
-        connection: In a transaction, which the caller commits, and that holds the row of the photograph.
-        instance: The photograph.
+        connection: In a transaction, which the caller commits, and that holds the rows of the photographs.
+        photographs: Of any studies.
         rejection: By which note.
         settings: Uses the base URL.
     """
-    _take_back(connection, instance, made_of(connection, instance), rejection, settings, with_photograph=True)
+    made = [(each, made_of(connection, each)) for each in photographs]
+    _take_back_all(connection, made, rejection, settings, with_photographs=True)
 
 
-def take_back_result(
+def take_back_results(
     connection: Connection,
-    instance: Instance,
-    saved: SavedAppraisal,
+    results: Sequence[tuple[Instance, SavedAppraisal]],
     rejection: Rejection,
     settings: Settings,
 ) -> None:
-    """Take back one appraisal of a photograph, which stays; see ``take_back_photograph``."""
-    _take_back(connection, instance, [saved], rejection, settings, with_photograph=False)
+    """Take back appraisals of photographs, which stay; see ``take_back_photographs``."""
+    made = [(instance, [saved]) for instance, saved in results]
+    _take_back_all(connection, made, rejection, settings, with_photographs=False)
+
+
+_Made = tuple[Instance, Sequence[SavedAppraisal]]  # a photograph and appraisals of it
+
+
+def _take_back_all(
+    connection: Connection,
+    made: Sequence[_Made],
+    rejection: Rejection,
+    settings: Settings,
+    *,
+    with_photographs: bool,
+) -> None:
+    """Study by study: what lists many results is amended once."""
+    by_study: dict[str, list[_Made]] = {}
+    for each in made:
+        by_study.setdefault(each[0].study_instance_uid, []).append(each)
+    for uid in sorted(by_study):
+        fhir_resources.lock_name(connection, f"study {uid}")
+        _take_back(connection, by_study[uid], rejection, settings, with_photographs=with_photographs)
+        judge_study(connection, uid, site_of(settings))
 
 
 def _take_back(
     connection: Connection,
-    instance: Instance,
-    made: Sequence[SavedAppraisal],
+    made: Sequence[_Made],
     rejection: Rejection,
     settings: Settings,
     *,
-    with_photograph: bool,
+    with_photographs: bool,
 ) -> None:
-    fhir_resources.lock_name(connection, f"study {instance.study_instance_uid}")
-    observations = [observation_id_of(str(saved.appraisal.appraisal_id)) for saved in made]
-    issued = [each for each in observations if fhir_resources.read(connection, "Observation", each)]
-    for observation in issued:
-        _withdraw(connection, observation, rejection, settings)
-    results = [uid for saved in made for uid in results_of(instance, saved)]
+    saved: list[Saved] = []
+    issued: list[str] = []
+    results: list[str] = []
+    for instance, appraised in made:
+        names = [observation_id_of(str(each.appraisal.appraisal_id)) for each in appraised]
+        known = fhir_resources.read_many(connection, [("Observation", name) for name in names])
+        saved += _withdraw(connection, instance, known, rejection, settings)
+        issued += [each.resource_id for each in known]
+        results += [uid for each in appraised for uid in results_of(instance, each)]
     gone = {f"Observation/{each}" for each in issued}
     media = {f"Media/{media_id(uid)}" for uid in results}
-    reports = {r.resource_id: r for each in issued for r in reports_with(connection, each)}
+    photographs = [instance.sop_instance_uid for instance, _ in made] if with_photographs else []
     amended: list[Amended] = []
-    for report in reports.values():
+    for report in reports_with(connection, issued):
         amended += changed(report, without_results(loads(report.body), gone, media))
-    uids = [*results, *((instance.sop_instance_uid,) if with_photograph else ())]
+    uids = [*results, *photographs]
     for study in studies_with(connection, uids) if uids else ():
         amended += changed(study, without_instances(loads(study.body), uids))
-    if with_photograph:
-        amended += _photograph(connection, instance)
-    _save(connection, amended, settings)
-    judge_study(connection, instance.study_instance_uid, site_of(settings))
+    amended += _photographs(connection, photographs)
+    announce(connection, [*saved, *_save(connection, amended, settings)], settings)
 
 
-def _withdraw(connection: Connection, observation: str, rejection: Rejection, settings: Settings) -> None:
-    """Take one result back and note who did it, in this transaction."""
+def _withdraw(
+    connection: Connection,
+    instance: Instance,
+    observations: Sequence[StoredResource],
+    rejection: Rejection,
+    settings: Settings,
+) -> list[Saved]:
+    """Take results of a photograph back and note who did it, in this transaction."""
+    names = [each.resource_id for each in observations]
+    ours = rejections.held_back(connection, names)  # by an earlier note; of others it is somebody's decision
     reason = f"rejection note: {rejection.reason}"
-    done = withdraw(connection, observation, reason=reason, who=rejection.who, settings=settings)
-    stored = fhir_resources.read(connection, "Observation", observation)
-    patient = stored.patient if stored else None
     command = f"rejection note {rejection.note}"
-    event = withdrawal(observation, patient, rejection.who, command, done=bool(done))
-    fhir_resources.save(connection, [draft_of(event, site=site_of(settings))], author=AUTHOR)
+    saved: list[Saved] = []
+    events = []
+    for each in observations:
+        done = withdraw_without_reports(
+            connection, each.resource_id, reason=reason, who=rejection.who, settings=settings
+        )
+        if done:
+            ours.add(each.resource_id)
+        saved += done
+        outcome = "withdrawn" if done else "withdrawn before"
+        event = withdrawal(each.resource_id, each.patient, rejection.who, command, outcome)
+        events.append(draft_of(event, site=site_of(settings)))
+    rejections.hold_back(connection, instance.instance_id, sorted(ours))
+    fhir_resources.save(connection, events, author=AUTHOR)
+    return saved
 
 
-def _photograph(connection: Connection, instance: Instance) -> list[Amended]:
-    stored = fhir_resources.read_for_update(connection, "Media", media_id(instance.sop_instance_uid))
-    if stored is None:
-        return []
-    return [Amended(resource={**loads(stored.body), "status": ENTERED_IN_ERROR}, patient=stored.patient)]
+def _photographs(connection: Connection, sop_instance_uids: Sequence[str]) -> list[Amended]:
+    names = [("Media", media_id(uid)) for uid in sop_instance_uids]
+    return [
+        Amended(resource={**loads(each.body), "status": ENTERED_IN_ERROR}, patient=each.patient)
+        for each in fhir_resources.read_many(connection, names)
+    ]
 
 
-def _save(connection: Connection, amended: Sequence[Amended], settings: Settings) -> None:
-    """Save what was amended, and tell subscribers."""
+def _save(connection: Connection, amended: Sequence[Amended], settings: Settings) -> list[Saved]:
     site = site_of(settings)
     drafts = []
     for each in amended:
@@ -132,5 +173,4 @@ def _save(connection: Connection, amended: Sequence[Amended], settings: Settings
         resource = with_words(connection, each.resource) if is_report else each.resource
         check(resource)
         drafts.append(draft_of(resource, site=site, patient=each.patient))
-    saved = fhir_resources.save(connection, drafts, author=AUTHOR)
-    announce(connection, saved, settings)
+    return fhir_resources.save(connection, drafts, author=AUTHOR)

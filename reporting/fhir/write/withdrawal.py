@@ -19,6 +19,7 @@ from reporting.fhir.subscriptions.rules import announce
 from reporting.fhir.valid.validate import check
 from reporting.identifiers import fhir_id
 from service.config import Settings
+from service.database import rejections
 from service.database.pool import Connection, transaction
 from service.errors import RecordNotFoundError
 
@@ -49,6 +50,31 @@ def withdraw(
         RecordNotFoundError: There is no such Observation.
     """
     _lock_study(connection, observation_id)
+    rejections.forget(connection, observation_id)
+    saved = _withdraw(connection, observation_id, reason, who, settings, with_reports=True)
+    announce(connection, saved, settings)
+    return saved
+
+
+def withdraw_without_reports(
+    connection: Connection, observation_id: str, *, reason: str, who: str, settings: Settings
+) -> list[Saved]:
+    """Mark a result and its heatmaps ``entered-in-error``; see ``withdraw``.
+
+    The caller holds the lock of the study, amends the reports and tells subscribers: of many results at once.
+    """
+    return _withdraw(connection, observation_id, reason, who, settings, with_reports=False)
+
+
+def _withdraw(
+    connection: Connection,
+    observation_id: str,
+    reason: str,
+    who: str,
+    settings: Settings,
+    *,
+    with_reports: bool,
+) -> list[Saved]:
     stored = fhir_resources.read_for_update(connection, "Observation", observation_id)
     if stored is None:
         raise RecordNotFoundError(f"no Observation {observation_id}")
@@ -57,19 +83,18 @@ def withdraw(
         return []
     changed = [{**resource, "status": ENTERED_IN_ERROR}]
     changed += [{**loads(each.body), "status": ENTERED_IN_ERROR} for each in _heatmaps(connection, stored)]
-    changed += [
-        with_words(connection, {**loads(each.body), "status": "amended"}, changed)
-        for each in _reports(connection, stored)
-    ]
+    if with_reports:
+        changed += [
+            with_words(connection, {**loads(each.body), "status": "amended"}, changed)
+            for each in _reports(connection, stored)
+        ]
     drafts = [draft_of(each, site=site_of(settings), patient=stored.patient) for each in changed]
     saved = fhir_resources.save(connection, drafts, author=who)
     now = next(each.resource for each in saved if each.resource.resource_type == "Observation")
     provenance = _provenance(now, [each.resource for each in saved], reason, who)
     check(provenance)
     draft = draft_of(provenance, site=site_of(settings), patient=stored.patient)
-    saved += fhir_resources.save(connection, [draft], author=who)
-    announce(connection, saved, settings)
-    return saved
+    return saved + fhir_resources.save(connection, [draft], author=who)
 
 
 def _lock_study(connection: Connection, observation_id: str) -> None:

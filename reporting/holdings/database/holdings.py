@@ -148,6 +148,16 @@ def by_uid(connection: Connection, sop_instance_uid: str) -> HeldInstance | None
     return _instance(row) if row else None
 
 
+def photographs_of(connection: Connection, sop_instance_uids: Sequence[str]) -> list[int]:
+    """The photographs of which those of some instances were made that are results and are held."""
+    rows = connection.execute(
+        "SELECT DISTINCT instance_id FROM held_instance WHERE is_result AND sop_instance_uid = ANY(%(uids)s)"
+        " UNION SELECT instance_id FROM held_pending WHERE is_result AND sop_instance_uid = ANY(%(uids)s)",
+        {"uids": list(sop_instance_uids)},
+    )
+    return [int(row["instance_id"]) for row in rows]
+
+
 def sha256_of(connection: Connection, sop_instance_uid: str) -> str:
     """Key in the store of an instance that is held, indexed already or about to be; "" when it is not."""
     row = connection.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -14,13 +15,21 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from dicom_node.acceptor.scp import Node
+from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.render import loads
+from reporting.holdings.database import holdings
+from reporting.holdings.index import catch_up
+from reporting.identifiers import ResultKind, observation_id_of, result_uid
 from reporting.report import report
-from service.database import appraisals, instances
+from service.database import appraisals, instances, ledger
 from service.database.pool import transaction
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.context import Context
-from service.records import InstanceState, SavedAppraisal
+from service.records import InstanceState, LedgerEvent, SavedAppraisal
 from service.steps import REPORT
+from tests import dicom_objects
+from tests.dicom_objects import photograph
 from tests.integration.reporting.judging import keep_npy, keep_png
 from tests.unit.reporting.photographs import appraised
 
@@ -102,3 +111,54 @@ def reported(context: Context, ds: Dataset) -> SavedAppraisal:
         instances.set_state(connection, instance.instance_id, InstanceState.APPRAISED)
     assert attempt(context, REPORT, report, instance.instance_id) is Outcome.DONE
     return replace(saved, instance_id=instance.instance_id)
+
+
+def sent(node: Node, ds: Dataset) -> int:
+    """Send one object; answers the status."""
+    return int(dicom_objects.store(node.port, ds).Status)
+
+
+def one_of(study: str, **more: Any) -> Dataset:
+    """A photograph of a study."""
+    ds = photograph(**more)
+    ds.StudyInstanceUID = study
+    return ds
+
+
+def state(context: Context, ds: Dataset) -> InstanceState:
+    """Where a photograph is."""
+    with transaction(context.pool) as connection:
+        found = instances.by_uid(connection, ds.SOPInstanceUID)
+    assert found is not None
+    return found.state
+
+
+def events(context: Context, uid: str) -> list[LedgerEvent]:
+    """What the ledger says of an object."""
+    with transaction(context.pool) as connection:
+        return [each.event for each in ledger.entries(connection, uid)]
+
+
+def held(context: Context, study: str) -> set[str]:
+    """What queries and retrievals find of a study."""
+    assert catch_up(context.pool, context.store, 60)
+    with transaction(context.pool) as connection:
+        return {each.sop_instance_uid for each in holdings.of_study(connection, study)}
+
+
+def resource(context: Context, resource_type: str, resource_id: str) -> dict[str, Any]:
+    """A FHIR resource as it is."""
+    with transaction(context.pool) as connection:
+        stored = fhir_resources.read(connection, resource_type, resource_id)
+    assert stored is not None
+    return loads(stored.body)
+
+
+def observation(context: Context, saved: SavedAppraisal) -> dict[str, Any]:
+    """The Observation of an appraisal."""
+    return resource(context, "Observation", observation_id_of(str(saved.appraisal.appraisal_id)))
+
+
+def heatmap(saved: SavedAppraisal, version: int = 1) -> str:
+    """SOP Instance UID of an appraisal's heatmap."""
+    return result_uid(saved.appraisal.appraisal_id, ResultKind.SECONDARY_CAPTURE, version)

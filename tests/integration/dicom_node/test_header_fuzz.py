@@ -19,3 +19,5 @@ def test_damaged_headers_stop_nothing(open_directory: Path) -> None:
     assert sum(tally.statuses.values()) == _FILES
     assert tally.statuses["0x0000"] > _FILES // 2
     assert tally.decoded["decoded"] > 0
+    assert sum(tally.stories.values()) == len(range(0, _FILES, 4))
+    assert len(tally.stories) > 2

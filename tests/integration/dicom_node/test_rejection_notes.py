@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
 from dicom_node.acceptor.scp import Node
 from reporting.fhir.builders.imaging import media_id
-from reporting.fhir.database import resources as fhir_resources
-from reporting.fhir.render import loads
-from reporting.holdings.database import holdings
-from reporting.holdings.index import catch_up
-from reporting.identifiers import ResultKind, fhir_id, observation_id_of, result_uid
+from reporting.identifiers import fhir_id, observation_id_of
 from reporting.report import report, report_again
 from service.config import Settings
 from service.database import instances, ledger
@@ -24,7 +18,7 @@ from service.errors import RecordNotFoundError
 from service.pipeline.appraise import appraise
 from service.pipeline.context import Context
 from service.pipeline.retry import retry_instance
-from service.records import DeliveryState, InstanceState, LedgerEvent, SavedAppraisal
+from service.records import DeliveryState, InstanceState, LedgerEvent
 from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import photograph
@@ -33,8 +27,16 @@ from tests.integration.dicom_node.rejecting import (
     RETENTION,
     SAFETY,
     WORKLIST,
+    events,
+    heatmap,
+    held,
     note,
+    observation,
+    one_of,
     reported,
+    resource,
+    sent,
+    state,
 )
 from tests.integration.reporting.judging import DESTINATIONS
 
@@ -45,50 +47,6 @@ _SUCCESS, _REJECTED, _NOT_FOLLOWED = 0x0000, 0xC003, 0xC004
 def context(settings: Settings, pool: Pool, store: InstanceStore) -> Context:
     configured = settings.model_copy(update={"destinations": DESTINATIONS[:1], "step_max_attempts": 1})
     return Context(settings=configured, pool=pool, store=store)
-
-
-def sent(node: Node, ds: Dataset) -> int:
-    return int(dicom_objects.store(node.port, ds).Status)
-
-
-def one_of(study: str, **more: Any) -> Dataset:
-    ds = photograph(**more)
-    ds.StudyInstanceUID = study
-    return ds
-
-
-def state(context: Context, ds: Dataset) -> InstanceState:
-    with transaction(context.pool) as connection:
-        found = instances.by_uid(connection, ds.SOPInstanceUID)
-    assert found is not None
-    return found.state
-
-
-def events(context: Context, uid: str) -> list[LedgerEvent]:
-    with transaction(context.pool) as connection:
-        return [each.event for each in ledger.entries(connection, uid)]
-
-
-def held(context: Context, study: str) -> set[str]:
-    """What queries and retrievals find of a study."""
-    assert catch_up(context.pool, context.store, 60)
-    with transaction(context.pool) as connection:
-        return {each.sop_instance_uid for each in holdings.of_study(connection, study)}
-
-
-def resource(context: Context, resource_type: str, resource_id: str) -> dict[str, Any]:
-    with transaction(context.pool) as connection:
-        stored = fhir_resources.read(connection, resource_type, resource_id)
-    assert stored is not None
-    return loads(stored.body)
-
-
-def observation(context: Context, saved: SavedAppraisal) -> dict[str, Any]:
-    return resource(context, "Observation", observation_id_of(str(saved.appraisal.appraisal_id)))
-
-
-def heatmap(saved: SavedAppraisal) -> str:
-    return result_uid(saved.appraisal.appraisal_id, ResultKind.SECONDARY_CAPTURE)
 
 
 @pytest.mark.parametrize("title", [QUALITY, SAFETY, WORKLIST])
