@@ -108,11 +108,25 @@ def signal_id(*parts: str) -> UUID:
     return _derived("signal", *parts)
 
 
+def issuer_key(issuer: str, universal_id: str, universal_id_type: str) -> str:
+    """Who issued a patient number, in one text; "" when nobody is said.
+
+    Args:
+        issuer: Issuer of Patient ID (0010,0021), or the namespace ID of an assigning authority; it counts
+            where it is there.
+        universal_id: Universal Entity ID (0040,0032), or the universal ID of the authority.
+        universal_id_type: Of that one (0040,0033): ISO, UUID, DNS and others.
+    """
+    if issuer or not universal_id:
+        return issuer
+    return f"{universal_id_type.upper()}:{universal_id}"
+
+
 def own_patient_id(issuer_of_patient_id: str, patient_id: str, study_instance_uid: str) -> str:
     """Logical id of the Patient of a photograph's own number; without a number it is its study's own.
 
     Args:
-        issuer_of_patient_id: "" when the photograph does not say.
+        issuer_of_patient_id: As ``issuer_key`` has it; "" when the photograph does not say.
         patient_id: "" when the photograph has none.
         study_instance_uid: Of the photograph.
     """

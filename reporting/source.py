@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import DataElement
 from pydicom.multival import MultiValue
 from tzlocal import get_localzone
 
-from service.dicom.part10 import UnreadablePart10Error, read_header
+from reporting.identifiers import issuer_key
+from service.dicom.part10 import READ_ERRORS, UnreadablePart10Error, read_header
 from service.dicom.text import decode, encodings_of, trimmed
 from service.errors import ConfigurationError, ResultError
 
@@ -81,6 +82,11 @@ class SourceIdentity:
     manufacturer: str
     manufacturer_model_name: str
     timezone_offset: str  # (0008,0201) as sent, e.g. "+0100"; "" when the photograph does not say
+
+    @property
+    def issuer(self) -> str:
+        """Who issued the patient ID; "" when the photograph does not say."""
+        return issuer_key(self.issuer_of_patient_id, self.issuer_universal_id, self.issuer_universal_id_type)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,14 +256,20 @@ def _person_names(value: str) -> tuple[PersonNameParts, ...]:
     return tuple(names)
 
 
+def issuer_of(header: Dataset) -> str:
+    """Who issued the patient ID of a data set, as ``SourceIdentity.issuer`` has it."""
+    return issuer_key(text(header, "IssuerOfPatientID"), *_issuer(header))
+
+
 def _issuer(header: Dataset) -> tuple[str, str]:
     """Universal entity ID of the issuer and its type, (0010,0024)."""
-    if "IssuerOfPatientIDQualifiersSequence" not in header:
+    try:
+        items: Any = header.get("IssuerOfPatientIDQualifiersSequence")
+        item = items[0] if items else None
+    except READ_ERRORS:
         return "", ""
-    element: DataElement = header["IssuerOfPatientIDQualifiersSequence"]
-    if not element.value:
+    if not isinstance(item, Dataset):
         return "", ""
-    item = element.value[0]
     return text(item, "UniversalEntityID"), text(item, "UniversalEntityIDType")
 
 

@@ -17,6 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from service.codecs.deflated import MOST_INFLATED_BYTES
 from service.dicom import text
+from service.dicom.rewriting import PIXEL_TAGS
 from service.dicom.vrs import KNOWN_VRS, is_short, is_vr
 from service.errors import IncompleteInstanceError
 
@@ -115,6 +116,7 @@ class StructureReader:
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if _is_deflated(transfer_syntax_uid) else None
         self._inflated_bytes = 0
         self._between_elements = True
+        self._past_pixels = False
         self._only_padding = False  # zeros came where an element should begin
         self._remarks: dict[str, None] = {}
         self._buffer = bytearray()
@@ -250,15 +252,31 @@ class StructureReader:
                 length = struct.unpack_from("<H", head, 6)[0]
             else:
                 length = struct.unpack("<I", (yield 4))[0]
+        if not levels and tag in PIXEL_TAGS:
+            self._past_pixels = True
         if length == _UNDEFINED:
             # UN of undefined length holds implicit VR, PS3.5 section 6.2.2 note 4.
             self._descend(levels, _Level(is_item=False, implicit=implicit or vr == b"UN"))
         elif not levels and tag in _KEPT:
             if length > _MAX_VALUE_BYTES:
                 raise MalformedDataSetError(f"element {tag:08X} has {length} bytes")
-            self._kept[tag] = (yield length) if length else b""
+            self._keep(tag, (yield length) if length else b"")
         elif length:
             yield -length
+
+    def _keep(self, tag: int, value: bytes) -> None:
+        """Keep a value; of two, readers take the first or the last, and some stop before the pixel data.
+
+        Raises:
+            MalformedDataSetError: Who or what the object is depends on who reads it.
+        """
+        if tag in self._kept:
+            if self._kept[tag].rstrip(b" \0") != value.rstrip(b" \0"):
+                raise MalformedDataSetError(f"element {tag:08X} comes twice, with different values")
+            self._remark("elements that come twice")
+        elif self._past_pixels:
+            raise MalformedDataSetError(f"element {tag:08X} comes after the pixel data")
+        self._kept[tag] = value
 
     @staticmethod
     def _descend(levels: list[_Level], level: _Level) -> None:

@@ -62,6 +62,7 @@ def version_of(new: NewInstance) -> Version:
     return Version(
         sha256=new.sha256,
         size_bytes=new.size_bytes,
+        sop_class_uid=new.sop_class_uid,
         transfer_syntax_uid=new.transfer_syntax_uid,
         study_instance_uid=new.study_instance_uid,
         series_instance_uid=new.series_instance_uid,

@@ -10,12 +10,17 @@ from enum import StrEnum
 import hl7
 
 from reporting.fhir.builders.subject import system_of
+from reporting.identifiers import issuer_key
+from service.dicom.text import decode
 from service.errors import AnnouncementError
 
 _DATE = re.compile(r"(\d{4})(\d{2})?(\d{2})?")
 _GENDERS = {"M": "male", "F": "female", "O": "other", "A": "other", "U": "unknown", "N": "other"}
 _CHARSETS = {"": "utf-8", "ASCII": "utf-8", "UNICODE UTF-8": "utf-8", "UNICODE": "utf-8"}
 _MOST_NUMBERS = 50
+# Types of identifiers (CX.5, table 0203) that number stays and bills, often in the namespace of the patients.
+_NOT_OF_PATIENTS = frozenset({"AN", "ANC", "AND", "ANT", "VN"})
+_UNDECLARED = ("", "ASCII")  # MSH-18 of senders that send what their system has, as Latin-1
 
 
 class Event(StrEnum):
@@ -32,6 +37,7 @@ class Number:
 
     value: str
     issuer: str  # namespace ID of the assigning authority, as DICOM's Issuer of Patient ID; "" without one
+    key: str  # who issued it, as ``issuer_key`` has it
     system: str  # of the FHIR identifier; "" when nobody says who issued it
 
 
@@ -51,17 +57,21 @@ class Announcement:
 
 
 def decoded(data: bytes) -> str:
-    """The text of a message, by its own MSH-18.
+    """The text of a message, by its own MSH-18; segments ended by carriage returns, whatever ended them.
+
+    What is declared as nothing or as ASCII, and is not UTF-8, is taken as Windows' Latin-1.
 
     Raises:
         AnnouncementError: It is not text of its character set.
     """
+    data = data.replace(b"\r\n", b"\r").replace(b"\n", b"\r")
     fields = data.split(b"\r", 1)[0].split(data[3:4] or b"|")
     declared = fields[17].decode("ascii", "replace").split("~")[0].strip() if len(fields) > 17 else ""
     latin = re.fullmatch(r"8859/(\d{1,2})", declared)
     encoding = f"iso8859-{latin[1]}" if latin else _CHARSETS.get(declared.upper(), "")
     try:
-        text = data.decode(encoding)
+        is_declared = declared.upper() not in _UNDECLARED
+        text = data.decode(encoding) if is_declared else decode(data, ["utf-8"], ())
     except (LookupError, UnicodeError) as exc:
         raise AnnouncementError(f"MSH-18 {declared!r}: the text cannot be read") from exc
     if "\x00" in text:
@@ -152,13 +162,16 @@ class _Separators:
     def numbers(self, field: str, systems: Mapping[str, str]) -> tuple[Number, ...]:
         found = []
         for repetition in self.repetitions(field)[:_MOST_NUMBERS]:
-            raw = repetition.split(self._component) + [""] * 4
+            raw = repetition.split(self._component) + [""] * 5
+            if self._plain(raw[4]).upper() in _NOT_OF_PATIENTS:
+                continue
             value = self._plain(raw[0])
             authority = [self._plain(part) for part in raw[3].split(self._sub)] + ["", "", ""]
             issuer, universal_id, universal_type = authority[:3]
             if value:
                 system = system_of(issuer, universal_id, universal_type, systems)
-                found.append(Number(value=value, issuer=issuer, system=system))
+                key = issuer_key(issuer, universal_id, universal_type)
+                found.append(Number(value=value, issuer=issuer, key=key, system=system))
         return tuple(dict.fromkeys(found))
 
     def _plain(self, text: str) -> str:

@@ -39,9 +39,10 @@ def apply(connection: Connection, said: Announcement, site: Site) -> tuple[str, 
     patient = _described(_patient(connection, said.numbers), said)
     changed = [patient]
     if said.event is Event.MERGE:
-        prior = _patient(connection, said.prior)
-        if prior["id"] != patient["id"]:
-            changed = [_replacing(patient, prior["id"]), _replaced(prior, patient["id"])]
+        for prior in _priors(connection, said):
+            if prior["id"] != patient["id"]:
+                changed[0] = _replacing(changed[0], prior["id"])
+                changed.append(_replaced(prior, patient["id"]))
     try:
         for resource in changed:
             check(resource)
@@ -53,19 +54,50 @@ def apply(connection: Connection, said: Announcement, site: Site) -> tuple[str, 
 
 
 def _patient(connection: Connection, numbers: Sequence[Number]) -> Resource:
-    """The Patient that has one of the numbers, or a new one of the first of them."""
-    for number in numbers:
-        own = own_patient_id(number.issuer, number.value, "")
-        known = fhir_persons.claimants(connection, [(number.system, number.value)])
-        written = [each for each in known if fhir_persons.author_of(connection, each) != "semblance"]
-        for resource_id in (*written, *known, own):
-            stored = fhir_resources.read_for_update(connection, "Patient", resource_id)
-            if stored is not None:
-                return dict(loads(stored.body))
+    """The Patient that has one of the numbers, or a new one of the first of them.
+
+    Of several it is the first that no other stands for: an update of a survivor may name its old numbers too.
+    """
+    known = list(filter(None, (_known(connection, number) for number in numbers)))
+    persons = fhir_persons.persons_of(connection, [str(each["id"]) for each in known])
+    alone = [each for each in known if persons[each["id"]] == each["id"]]
+    return next(iter([*alone, *known]), None) or _made_of(numbers)
+
+
+def _priors(connection: Connection, said: Announcement) -> list[Resource]:
+    """The Patients that a merge replaces: all that have one of the prior numbers, or a new one."""
+    found: dict[str, Resource] = {}
+    unknown = []
+    for number in said.prior:
+        known = _known(connection, number)
+        if known is not None:
+            found.setdefault(str(known["id"]), known)
+        elif number not in said.numbers:
+            unknown.append(number)
+    if unknown:
+        first = next(iter(found.values()), None)
+        made = _made_of(unknown) if first is None else _with_numbers(first, unknown)
+        found[str(made["id"])] = made
+    return list(found.values())
+
+
+def _known(connection: Connection, number: Number) -> Resource | None:
+    """The Patient that has a number, what the EHR wrote before what was made of photographs."""
+    own = own_patient_id(number.key, number.value, "")
+    claimants = fhir_persons.claimants(connection, [(number.system, number.value)])
+    written = [each for each in claimants if fhir_persons.author_of(connection, each) != "semblance"]
+    for resource_id in (*written, *claimants, own):
+        stored = fhir_resources.read_for_update(connection, "Patient", resource_id)
+        if stored is not None:
+            return dict(loads(stored.body))
+    return None
+
+
+def _made_of(numbers: Sequence[Number]) -> Resource:
     first = numbers[0]
     return {
         "resourceType": "Patient",
-        "id": own_patient_id(first.issuer, first.value, ""),
+        "id": own_patient_id(first.key, first.value, ""),
         "identifier": [_identifier(number) for number in numbers],
     }
 
@@ -79,13 +111,18 @@ def _identifier(number: Number) -> Resource:
     return made
 
 
-def _described(patient: Resource, said: Announcement) -> Resource:
-    """The Patient with the numbers and demographics that are said."""
+def _with_numbers(patient: Resource, numbers: Sequence[Number]) -> Resource:
+    """The Patient with numbers, those it has as they are."""
     known = {
         (str(each.get("system", "")), str(each.get("value", ""))) for each in patient.get("identifier", [])
     }
-    new = [each for each in said.numbers if (each.system, each.value) not in known]
-    described = {**patient, "identifier": [*patient.get("identifier", []), *map(_identifier, new)]}
+    new = [each for each in numbers if (each.system, each.value) not in known]
+    return {**patient, "identifier": [*patient.get("identifier", []), *map(_identifier, new)]}
+
+
+def _described(patient: Resource, said: Announcement) -> Resource:
+    """The Patient with the numbers and demographics that are said."""
+    described = _with_numbers(patient, said.numbers)
     if said.family or said.given:
         text = " ".join((*said.given, said.family)).strip()
         name: Resource = {"text": text}

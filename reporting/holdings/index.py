@@ -22,7 +22,7 @@ from reporting.holdings.dicom_json import to_json
 from reporting.holdings.instance_file import InstanceFile
 from reporting.holdings.names import folded
 from reporting.identifiers import own_patient_id
-from reporting.source import text
+from reporting.source import issuer_of, text
 from service.database import instances
 from service.database.pool import Connection, Pool, transaction
 from service.dicom.part10 import READ_ERRORS
@@ -157,7 +157,7 @@ def holding_of(file: InstanceFile, pending: PendingHolding, receipt: Instance | 
             instance_id=pending.instance_id,
             is_result=pending.is_result,
             patient=own_patient_id(
-                text(file.header, "IssuerOfPatientID"),
+                issuer_of(file.header),
                 text(file.header, "PatientID"),
                 uids["study_instance_uid"],
             ),

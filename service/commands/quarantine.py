@@ -109,6 +109,7 @@ def _version(store: InstanceStore, found: Quarantined, timezone: str) -> Version
     return Version(
         sha256=found.sha256,
         size_bytes=found.size_bytes,
+        sop_class_uid=identity.sop_class_uid,
         transfer_syntax_uid=identity.transfer_syntax_uid,
         study_instance_uid=identity.study_instance_uid,
         series_instance_uid=identity.series_instance_uid,

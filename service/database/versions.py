@@ -45,6 +45,7 @@ class Version:
 
     sha256: str  # key in the store
     size_bytes: int
+    sop_class_uid: str
     transfer_syntax_uid: str
     study_instance_uid: str
     series_instance_uid: str
@@ -118,12 +119,14 @@ def replace(connection: Connection, instance_id: int, version: Version, detail: 
         raise RecordNotFoundError(f"{before.sop_instance_uid} was taken back by a rejection note")
     _keep(connection, instance_id)
     connection.execute(
-        "UPDATE instance SET version = version + 1, sha256 = %s, size_bytes = %s, transfer_syntax_uid = %s,"
-        " study_instance_uid = %s, series_instance_uid = %s, patient_id = %s, issuer_of_patient_id = %s"
+        "UPDATE instance SET version = version + 1, sha256 = %s, size_bytes = %s, sop_class_uid = %s,"
+        " transfer_syntax_uid = %s, study_instance_uid = %s, series_instance_uid = %s, patient_id = %s,"
+        " issuer_of_patient_id = %s"
         " WHERE instance_id = %s",
         (
-            version.sha256, version.size_bytes, version.transfer_syntax_uid, version.study_instance_uid,
-            version.series_instance_uid, version.patient_id, version.issuer_of_patient_id, instance_id,
+            version.sha256, version.size_bytes, version.sop_class_uid, version.transfer_syntax_uid,
+            version.study_instance_uid, version.series_instance_uid, version.patient_id,
+            version.issuer_of_patient_id, instance_id,
         ),
     )  # fmt: skip
     _begin_again(connection, instance_id)

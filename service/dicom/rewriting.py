@@ -18,7 +18,7 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DELIMITERS = (_ITEM, _ITEM_END, _SEQUENCE_END)
 _SPECIFIC_CHARACTER_SET = 0x00080005
-_PIXEL_TAGS = {0x7FE00008: "OF", 0x7FE00009: "OD", 0x7FE00010: "OW"}
+PIXEL_TAGS = {0x7FE00008: "OF", 0x7FE00009: "OD", 0x7FE00010: "OW"}
 _PIXEL_VRS = frozenset({"OB", "OW", "OF", "OD"})
 _OPAQUE = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW"})  # of undefined length: fragments
 _MOST_DEPTH = 64  # of sequences
@@ -83,7 +83,7 @@ def copied(source: BinaryIO, *, implicit: bool) -> Copy:
         if len(first) < 8:
             raise MalformedElementError("the data set ends within an element")
         head = _head(source, first, implicit=implicit)
-        if head.tag in _PIXEL_TAGS:
+        if head.tag in PIXEL_TAGS:
             copy.pixels = _pixel_element(head, source.tell())
             break
         if head.tag in _DELIMITERS:
@@ -117,7 +117,7 @@ def _head(source: BinaryIO, first: bytes, *, implicit: bool) -> _Head:
 
 
 def _pixel_element(head: _Head, offset: int) -> PixelElement:
-    own = _PIXEL_TAGS[head.tag]
+    own = PIXEL_TAGS[head.tag]
     named = head.vr.decode("latin-1")
     encapsulated = head.length == _UNDEFINED
     vr = named if named in _PIXEL_VRS else "OB" if encapsulated else own

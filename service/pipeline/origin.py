@@ -35,7 +35,9 @@ class KeptReason(StrEnum):
     """Why a picture is kept and not appraised."""
 
     OWN_RESULT = "own-result"  # we made it
-    DERIVED_PICTURE = "derived-picture"  # a Secondary Capture that says it was made of another picture
+    DERIVED_PICTURE = (
+        "derived-picture"  # a Secondary Capture that says it was made, of a picture or of nothing
+    )
     ANNOTATED = "burned-in-annotation"  # a made picture with text in it: a screenshot
     OVERLAY = "overlay"  # a picture of modality OT with graphics over it
 
@@ -79,8 +81,9 @@ def _is_ours(header: Dataset) -> bool:
 def _derived(header: Dataset) -> KeptReason | None:
     made = _text(header, "ImageType").upper().split("\\")[0] == "DERIVED"
     captured = _text(header, "SOPClassUID") in _SECONDARY_CAPTURES
+    synthetic = _text(header, "ConversionType").upper() == "SYN"  # PS3.3 section C.8.6.1
     annotated = _text(header, "BurnedInAnnotation").upper() == "YES"
-    if captured and made:
+    if captured and (made or synthetic):
         return KeptReason.DERIVED_PICTURE
     if annotated and (captured or made):
         return KeptReason.ANNOTATED

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reporting.fhir.elements import V2_0203, Element, coded, without_empty
-from reporting.identifiers import named_uid, own_patient_id
+from reporting.identifiers import issuer_key, named_uid, own_patient_id
 from reporting.source import PersonNameParts, SourceIdentity
 
 _GENDERS = {"M": "male", "F": "female", "O": "other"}
@@ -49,17 +49,18 @@ def system_of(issuer: str, universal_id: str, universal_id_type: str, systems: M
         universal_id_type: ISO, UUID, URI or another.
         systems: ``Settings.fhir_identifier_systems``: URI by issuer, which win.
     """
-    if issuer in systems:
+    key = issuer_key(issuer, universal_id, universal_id_type)
+    if issuer in systems and (issuer or not key):  # "" is for numbers of which nobody says who issued them
         return systems[issuer]
-    prefix = {"ISO": "urn:oid:", "UUID": "urn:uuid:", "URI": ""}.get(universal_id_type)
+    prefix = {"ISO": "urn:oid:", "UUID": "urn:uuid:", "URI": ""}.get(universal_id_type.upper())
     if universal_id and prefix is not None:
         return prefix + universal_id
-    return f"urn:oid:{named_uid('issuer-of-patient-id', issuer)}" if issuer else ""
+    return f"urn:oid:{named_uid('issuer-of-patient-id', key)}" if key else ""
 
 
 def patient_id(identity: SourceIdentity) -> str:
     """Logical id; a photograph without a patient ID has a Patient of its study's own."""
-    return own_patient_id(identity.issuer_of_patient_id, identity.patient_id, identity.study_instance_uid)
+    return own_patient_id(identity.issuer, identity.patient_id, identity.study_instance_uid)
 
 
 def build_patient(identity: SourceIdentity, systems: Mapping[str, str]) -> Element:

@@ -40,7 +40,7 @@ from service.dicom.progressive import PROGRESSIVE_JPEG
 from service.errors import UndecodablePhotographError, UnsupportedPhotographError
 
 MIN_SIDE = 16  # px
-_CAMERA_BITS = 12
+_CAMERA_BITS = (8, 10, 12, 14)
 _JPEG = (*JPEGTransferSyntaxes, PROGRESSIVE_JPEG)
 _DECODER_ERRORS = (*READ_ERRORS, ArithmeticError, RuntimeError, SyntaxError)
 
@@ -283,9 +283,10 @@ def _low_aligned(pixels: NDArray[np.generic], shift: int) -> NDArray[np.generic]
 
 
 def _bits_used(pixels: NDArray[np.generic], dataset: Dataset) -> int:
-    """Bits of a sample; cameras of 12 bits are sent as of 16, and would be shown all but black."""
+    """Bits of a sample; cameras of 8 to 14 bits are sent as of 16, and would be shown too dark."""
     bits = int(dataset.BitsStored)
-    return _CAMERA_BITS if bits == 16 and int(pixels.max()) < 1 << _CAMERA_BITS else bits
+    highest = int(pixels.max())
+    return next((used for used in _CAMERA_BITS if bits == 16 and highest < 1 << used), bits)
 
 
 def _grey_to_rgb(pixels: NDArray[np.generic], dataset: Dataset, photometric: str) -> NDArray[np.uint8]:

@@ -143,6 +143,32 @@ def test_the_same_id_of_two_issuers_is_two_patients(context: Context, node: Node
     assert [each["identifier"][0]["assigner"]["display"] for each in patients] == ["HOSPITAL-A", "HOSPITAL-B"]
 
 
+@pytest.mark.parametrize("systems", [{}, {"": "urn:oid:1.2.3"}])
+def test_the_same_id_of_two_universal_issuers_is_two_patients(
+    context: Context, node: Node, systems: dict[str, str]
+) -> None:
+    """Issuers named in (0010,0024) alone; a number without an issuer is a third patient's."""
+    settings = context.settings.model_copy(update={"fhir_identifier_systems": systems})
+    context = replace(context, settings=settings)
+    patients = []
+    for number, issuer in enumerate(("1.2.276.0.76", "1.2.276.0.77", ""), 1):
+        qualifiers = Dataset()
+        qualifiers.UniversalEntityID, qualifiers.UniversalEntityIDType = issuer, "ISO"
+        ds = dcmread(BytesIO(photograph(
+            IssuerOfPatientID=None, IssuerOfPatientIDQualifiersSequence=[qualifiers] if issuer else None,
+            SOPInstanceUID=f"2.25.{number}", StudyInstanceUID=f"2.25.2{number}",
+        )))  # fmt: skip
+        assert dicom_objects.store(node.port, ds).Status == 0x0000
+        instance = kept(context, ds.SOPInstanceUID)
+        assert instance is not None
+        reported(context, instance)
+        patients.append(patient_of(context, instance))
+    assert len({each["id"] for each in patients}) == 3
+    assert [each["identifier"][0].get("system", "") for each in patients] == [
+        "urn:oid:1.2.276.0.76", "urn:oid:1.2.276.0.77", systems.get("", "")
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("offset", "expected"),
     [

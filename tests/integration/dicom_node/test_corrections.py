@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 
 from dicom_node.intake.group_commit import GroupCommit
 from dicom_node.intake.ingest import Ingest
@@ -68,6 +74,11 @@ def version(pool: Pool, ds: Dataset) -> int:
         found = instances.by_uid(connection, ds.SOPInstanceUID)
     assert found is not None
     return found.version
+
+
+def quarantine(pool: Pool) -> list[str]:
+    with transaction(pool) as connection:
+        return [str(each.quarantine_id) for each in versions.quarantined(connection)]
 
 
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, RLELossless, ImplicitVRLittleEndian])
@@ -200,6 +211,55 @@ def test_other_pixels_are_quarantined_until_somebody_decides(
     assert [(each["resolution"], each["by"]) for each in decided] == [
         ("discarded", "ann"), ("accepted", "ann")
     ]  # fmt: skip
+
+
+def test_another_class_of_object_is_quarantined_and_accepted_as_such(
+    send: Send, pool: Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = native()
+    assert send(ds) == 200
+    capture = deepcopy(ds)
+    capture.SOPClassUID = capture.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    assert send(capture) == 409
+    monkeypatch.setenv("SEMBLANCE_DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("SEMBLANCE_STORAGE_DIR", str(settings.storage_dir))
+    (number,) = quarantine(pool)
+    assert semblance("quarantine", "accept", number, "--reason", "right") == 0
+    with transaction(pool) as connection:
+        found = instances.by_uid(connection, ds.SOPInstanceUID)
+    assert found is not None
+    assert (found.version, found.sop_class_uid) == (2, SecondaryCaptureImageStorage)
+
+
+def test_an_earlier_patient_again_is_a_question(
+    send: Send, pool: Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The correction may have been the mistake, or an old copy is sent: nobody can tell but a person."""
+    ds = native()
+    assert send(ds) == 200
+    corrected = deepcopy(ds)
+    corrected.PatientID = "B"
+    assert send(corrected) == 200
+    assert send(corrected) == 200
+    assert quarantine(pool) == []
+    monkeypatch.setenv("SEMBLANCE_DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("SEMBLANCE_STORAGE_DIR", str(settings.storage_dir))
+    for again, patient, version_now in ((ds, "A", 3), (corrected, "B", 4)):
+        assert send(again) == 200
+        assert send(again) == 200
+        (number,) = quarantine(pool)
+        assert semblance("quarantine", "accept", number, "--reason", "right") == 0
+        assert quarantine(pool) == []
+        with transaction(pool) as connection:
+            found = instances.by_uid(connection, ds.SOPInstanceUID)
+        assert found is not None
+        assert (found.patient_id, found.version) == (patient, version_now)
+    assert send(ds) == 200
+    (number,) = quarantine(pool)
+    assert semblance("quarantine", "discard", number, "--reason", "an old copy") == 0
+    assert send(ds) == 200
+    assert quarantine(pool) == []
+    assert version(pool, ds) == 4
 
 
 def test_what_cannot_be_decoded_is_not_taken_for_the_same(send: Send, pool: Pool) -> None:

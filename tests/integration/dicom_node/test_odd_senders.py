@@ -158,6 +158,18 @@ def test_one_odd_object_is_taken_and_found_and_stops_nothing(
     assert "kept as bytes" in by_name["sequence of rubbish"]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:pynetdicom")
+@pytest.mark.parametrize("where", ["before", "after the pixel data"])
+def test_two_patient_ids_in_one_object_are_refused(node: Node, pool: Pool, where: str) -> None:
+    ds = photograph(transfer_syntax=ExplicitVRLittleEndian, size=(16, 16), patient_id="P1")
+    other = element(0x00100020, b"LO", b"P2")
+    data_set = put(encoded(ds), 0x00100020, other) if where == "before" else encoded(ds) + other
+    assert send_raw(node.port, ds, data_set=data_set) == 0xC000
+    (line,) = lines(pool, ds.SOPInstanceUID)
+    assert (line.event, line.detail["status"]) == (LedgerEvent.REFUSED, "0xC000")
+    assert "element 00100020 comes twice" in line.detail["reason"]
+
+
 def test_what_the_index_does_not_take_rests_with_its_reason(
     node: Node, pool: Pool, store: InstanceStore
 ) -> None:

@@ -52,6 +52,7 @@ def correct(context: Context, instance_id: int, **attributes: Any) -> None:
     version = Version(
         sha256=stored.sha256,
         size_bytes=stored.size_bytes,
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.77.1.4",
         transfer_syntax_uid="1.2.840.10008.1.2.4.50",
         study_instance_uid=attributes.get("StudyInstanceUID", STUDY_UID),
         series_instance_uid=SERIES_UID,

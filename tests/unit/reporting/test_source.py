@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import struct
 from datetime import UTC, date, datetime, timedelta, timezone
 from io import BytesIO
 from pathlib import Path
@@ -93,6 +94,37 @@ def test_universal_issuer_is_read() -> None:
     item.UniversalEntityIDType = "ISO"
     found = identity(photograph(IssuerOfPatientIDQualifiersSequence=[item]))
     assert (found.issuer_universal_id, found.issuer_universal_id_type) == ("1.2.276.0.76.3.1.1", "ISO")
+
+
+def qualifiers(universal_id: str, kind: str) -> Dataset:
+    item = Dataset()
+    item.UniversalEntityID, item.UniversalEntityIDType = universal_id, kind
+    return item
+
+
+@pytest.mark.parametrize(
+    ("local", "universal_id", "kind", "issuer"),
+    [
+        ("HOSPITAL-A", "1.2.276.0.76", "ISO", "HOSPITAL-A"),
+        (None, "1.2.276.0.76", "ISO", "ISO:1.2.276.0.76"),
+        (None, "1.2.276.0.76", "iso", "ISO:1.2.276.0.76"),
+        (None, "hospital.example", "DNS", "DNS:hospital.example"),
+        (None, "", "ISO", ""),
+    ],
+)
+def test_who_issued_a_number(local: str | None, universal_id: str, kind: str, issuer: str) -> None:
+    elements = {
+        "IssuerOfPatientID": local,
+        "IssuerOfPatientIDQualifiersSequence": [qualifiers(universal_id, kind)],
+    }
+    assert identity(photograph(**elements)).issuer == issuer
+
+
+def test_issuer_qualifiers_that_are_no_sequence_say_nothing() -> None:
+    encoded = photograph(IssuerOfPatientID=None)
+    at = encoded.index(struct.pack("<HH2s", 0x0010, 0x0030, b"DA"))
+    odd = struct.pack("<HH2sH", 0x0010, 0x0024, b"LO", 4) + b"ACME"
+    assert identity(encoded[:at] + odd + encoded[at:]).issuer == ""
 
 
 def test_time_of_its_own_offset_wins() -> None:

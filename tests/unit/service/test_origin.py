@@ -72,6 +72,8 @@ def overlay(ds: Dataset) -> Dataset:
     [
         (made(ImageType=["DERIVED", "SECONDARY"]), KeptReason.DERIVED_PICTURE),
         (made(ImageType=["DERIVED", "PRIMARY", "OTHER"], Manufacturer="An AI"), KeptReason.DERIVED_PICTURE),
+        (made(ConversionType="SYN"), KeptReason.DERIVED_PICTURE),
+        (made(ConversionType="WSD"), None),  # as img2dcm writes
         (made(BurnedInAnnotation="YES"), KeptReason.ANNOTATED),
         (
             made(VLPhotographicImageStorage, ImageType=["DERIVED", "SECONDARY"], BurnedInAnnotation="YES"),

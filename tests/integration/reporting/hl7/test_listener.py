@@ -202,6 +202,62 @@ def test_other_separators_and_latin_letters(listener: Listener, client: Client) 
     assert found["resource"]["name"][0]["family"] == "Müller"
 
 
+def test_latin_letters_that_nothing_declares_and_lines_that_end_otherwise(
+    listener: Listener, client: Client
+) -> None:
+    for number, end in (("A", b"\n"), ("B", b"\r\n")):
+        header = f"MSH|^~\\&|PAS|H|S|C|2026||ADT^A08|{number}|P|2.5".encode()
+        pid = f"PID|1||{number}^^^HOSPITAL-A||Müller^Jörg".encode("latin-1")
+        assert said(listener.answer(header + end + pid + end)) == ["MSA", "AA", number]
+        (found,) = client.get(f"Patient?identifier={SYSTEM}|{number}").json()["entry"]
+        assert found["resource"]["name"][0]["family"] == "Müller"
+
+
+def test_a_merge_of_a_patient_with_several_numbers(
+    listener: Listener, client: Client, save_photograph: SavePhotograph
+) -> None:
+    """Each of the old numbers leads to the survivor, known or not; a number that stays names the survivor."""
+    for number, value in enumerate("AB", 1):
+        save_photograph(number, value, when=f"2026010{number}120000")
+    merge = adt("A40", number="C^^^HOSPITAL-A~M^^^HOSPITAL-A", prior="A^^^HOSPITAL-A~B^^^HOSPITAL-A")
+    merge = merge.replace("MRG|", "MRG|M^^^HOSPITAL-A~X^^^HOSPITAL-A~")
+    assert tell(listener, merge)[1] == "AA"
+    for number, value in enumerate("ABCMX", 3):
+        save_photograph(number, value, when=f"2026010{number}120000")
+    (survivor,) = client.get("Patient").ids()
+    assert survivor == fhir_id("Patient", "HOSPITAL-A", "C")
+    assert of(client, survivor) == 7
+    assert tell(listener, merge)[1] == "AA"
+    assert of(client, survivor) == 7
+
+
+@pytest.mark.parametrize("numbers", ["A^^^HOSPITAL-A~B^^^HOSPITAL-A", "B^^^HOSPITAL-A~A^^^HOSPITAL-A"])
+def test_an_update_that_names_the_old_number_too_is_about_the_survivor(
+    listener: Listener, client: Client, save_photograph: SavePhotograph, api: Api, numbers: str
+) -> None:
+    save_photograph(1, "A")
+    save_photograph(2, "B")
+    assert tell(listener, adt("A40", number="B", prior="A"))[1] == "AA"
+    assert tell(listener, adt("A08", pid=f"PID|1||{numbers}||Roe^Jane"))[1] == "AA"
+    assert client.get("Patient").ids() == [NUMBER_B]
+    assert client.get(f"Patient/{NUMBER_B}").json()["name"][0]["family"] == "Roe"
+    assert of(client, NUMBER_A) == of(client, NUMBER_B) == 2
+    with transaction(api.pool) as connection:
+        assert fhir_persons.open_conflicts(connection) == []
+
+
+def test_a_number_of_a_stay_is_nobodys(
+    listener: Listener, client: Client, save_photograph: SavePhotograph
+) -> None:
+    """Bills and stays are numbered in the namespace of the patients: number A may be somebody else's."""
+    save_photograph(1, "A")
+    pid = "PID|1||B^^^HOSPITAL-A^MR~A^^^HOSPITAL-A^AN~A^^^HOSPITAL-A^VN||Roe^Jane"
+    assert tell(listener, adt("A08", pid=pid))[1] == "AA"
+    assert set(client.get("Patient").ids()) == {NUMBER_A, NUMBER_B}
+    assert of(client, NUMBER_B) == 0
+    assert tell(listener, adt("A08", pid="PID|1||A^^^HOSPITAL-A^AN||Roe"))[1] == "AE"
+
+
 def test_without_the_database_nothing_is_acknowledged(api: Api) -> None:
     away = api.settings.model_copy(
         update={"database_url": "postgresql://nobody@127.0.0.1:1/none", "database_timeout_s": 0.5}

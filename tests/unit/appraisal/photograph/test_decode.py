@@ -309,10 +309,13 @@ def test_grey_transformations_that_cannot_be_used_count_as_none(elements):
         (4, {"BitsStored": 12, "HighBit": 11}),
         (8, {"BitsStored": 12, "HighBit": 15}),  # in the high bits
         (4, {"BitsStored": 12, "HighBit": 15}),  # said to be, and are not
-        (4, {}),  # said to be of 16
+        (0, {}),  # of 8, 10, 12 and 14, said to be of 16
+        (2, {}),
+        (4, {}),
+        (6, {}),
     ],
 )
-def test_twelve_bits_in_sixteen_are_as_bright_as_they_were(photometric, shift, elements):
+def test_fewer_bits_in_sixteen_are_as_bright_as_they_were(photometric, shift, elements):
     pixels = portrait() if photometric == "RGB" else portrait()[..., 1]
     wide = pixels.astype(np.uint16) << shift
     rgb = photograph_from_dicom(native(wide, photometric, **elements)).rgb

@@ -170,6 +170,21 @@ def test_what_senders_do_against_the_rules_is_borne_and_said(
     assert read(_ENCODED, ExplicitVRLittleEndian, step).remarks == ()
 
 
+@pytest.mark.parametrize("step", [1, 4096])
+def test_a_number_that_comes_twice(step: int) -> None:
+    """Readers take the first or the last of two, so two that differ are nobody's."""
+    same, other = (element(PATIENT_ID, b"LO", value, short=True) for value in (b"P1", b"P2"))
+    at = _ENCODED.index(same)
+    values = read(_ENCODED[:at] + same + _ENCODED[at:], ExplicitVRLittleEndian, step)
+    assert values.remarks == ("elements that come twice",)
+    for twice in (_ENCODED[:at] + other + _ENCODED[at:], _ENCODED + other):
+        with pytest.raises(MalformedDataSetError, match="00100020 comes twice, with different values"):
+            read(twice, ExplicitVRLittleEndian, step)
+    whole = _ENCODED[:at] + _ENCODED[at + len(same) :] + same
+    with pytest.raises(MalformedDataSetError, match="00100020 comes after the pixel data"):
+        read(whole, ExplicitVRLittleEndian, step)
+
+
 @pytest.mark.parametrize("after", [b"\0" * 9 + b"x", b"\0\0x", b"\0" * 16 + _ENCODED])
 def test_padding_holds_zeros_alone(after: bytes) -> None:
     with pytest.raises(IncompleteInstanceError):
