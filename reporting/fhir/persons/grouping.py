@@ -46,6 +46,7 @@ class Change:
 class _Said:
     """What a Patient says of itself."""
 
+    is_known: bool  # there is such a Patient, or a photograph came under its number
     is_ours: bool  # made of a photograph's number, not written by the EHR
     identifiers: Mapping[Identifier, str]  # with their use
     replaced_by: tuple[str, ...]
@@ -129,9 +130,11 @@ class Grouping:
     def _of(self, stored: StoredResource | None, author: str | None, number: Identifier | None) -> _Said:
         own = {number: "usual"} if number is not None and all(number) else {}
         if stored is None or author == AUTHOR:  # what we wrote into links follows from the groups
-            return _Said(is_ours=True, identifiers=own, replaced_by=(), replaces=())
+            is_known = stored is not None or number is not None
+            return _Said(is_known=is_known, is_ours=True, identifiers=own, replaced_by=(), replaces=())
         resource = loads(stored.body)
         return _Said(
+            is_known=True,
             is_ours=False,
             identifiers=own | identifiers_of(resource),
             replaced_by=_linked(resource, REPLACED_BY, self.site),
@@ -162,7 +165,8 @@ class Grouping:
             for each in fhir_persons.linking(self.connection, patient)
             if patient in self._said(each).replaces
         }
-        others -= {patient}
+        # a link to who is not here yet counts from the moment they are: nobody is found under nothing
+        others = {each for each in others if each != patient and self._said(each).is_known}
         if others:
             return self._one_of(patient, others, ConflictKind.DISPUTED_LINK)
         claimants = {

@@ -330,6 +330,18 @@ def test_two_patients_of_the_ehr_with_one_number_are_not_one(
         assert fhir_persons.open_conflicts(connection) == []
 
 
+def test_a_link_to_a_patient_who_comes_later(client: Client, save_photograph: SavePhotograph) -> None:
+    save_photograph(1, "A")
+    put(client, patient("ehr-1", "A", link=link("replaced-by", "ehr-2"), active=False))
+    assert client.get(f"Patient?identifier={SYSTEM}|A").ids() == ["ehr-1"]
+    found_by_every_way(client, "ehr-1", observations=1)
+    put(client, patient("ehr-2", "B"))
+    assert client.get(f"Patient?identifier={SYSTEM}|A").ids() == ["ehr-2"]
+    save_photograph(2, "A", when="20270101120000")
+    for each in ("ehr-1", "ehr-2"):
+        found_by_every_way(client, each, observations=2)
+
+
 def test_links_in_a_circle_are_one_person_and_noted(client: Client, api: Api) -> None:
     put(client, patient("one", "A", link=link("replaced-by", "two")))
     put(client, patient("two", "B", link=link("replaced-by", "one")))
