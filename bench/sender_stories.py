@@ -96,12 +96,12 @@ def _lifted(stage: Stage, number: int, _: np.random.Generator) -> Told:
     """A note that was a mistake, and is lifted; the photograph may be sent again."""
     ds = _clean(number, "P1")
     rejecting = note(ds)
-    statuses = stage.send(ds), stage.send(rejecting)
+    before = stage.send(ds), stage.send(rejecting)
     with transaction(stage.pool) as connection:
         done = lift(
             connection, rejecting.SOPInstanceUID, who="bench", reason="a mistake", settings=stage.settings
         )
-    statuses = (*statuses, stage.send(ds))
+    statuses = (*before, stage.send(ds))
     faults = _wrong("lifted", statuses, (_SUCCESS, _SUCCESS, _SUCCESS))
     if done.restored != (str(ds.SOPInstanceUID),):
         faults = (*faults, f"lifted: {done}")

@@ -189,8 +189,9 @@ def _results(connection: Connection, references: Sequence[RejectedReference]) ->
         rejections.with_results_back(connection, sorted({each.study_instance_uid for each in references}))
     )
     found = {}
-    for instance in (instances.lock(connection, number) for number in sorted(numbers)):
-        for saved in made_of(connection, instance):
+    locked = [instances.lock(connection, number) for number in sorted(numbers)]
+    for instance, made in made_of(connection, locked):
+        for saved in made:
             for uid in wanted.intersection(results_of(instance, saved)):
                 found[uid] = (instance, saved)
     return found

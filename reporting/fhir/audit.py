@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -188,20 +189,21 @@ def disclosure(version: StoredResource, client_id: str, endpoint: str, *, full: 
 
 
 def withdrawal(
-    observation_id: str, patient: str | None, who: str, command: str, outcome: str
+    observation_ids: Sequence[str], patient: str | None, who: str, command: str, outcome: str
 ) -> dict[str, Any]:
-    """Make the AuditEvent of a result that was taken back by command or note, or is issued again after it.
+    """Make the AuditEvent of results that were taken back by command or note, or are issued again after it.
 
     Over HTTP the request has its own.
 
     Args:
-        observation_id: Logical id of the result.
-        patient: Logical id of whose it is.
+        observation_ids: Logical ids of the results.
+        patient: Logical id of whose they are.
         who: User who did it.
         command: What was run, with the reason.
-        outcome: What became of the result, in words.
+        outcome: What became of the results, in words.
     """
-    entities = [_entity(f"Observation/{observation_id}", "2", "4", "Domain Resource"), _query(command)]
+    entities = [_entity(f"Observation/{each}", "2", "4", "Domain Resource") for each in observation_ids]
+    entities.append(_query(command))
     if patient:
         entities.insert(0, _entity(f"Patient/{patient}", "1", "1", "Patient"))
     return {

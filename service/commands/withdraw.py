@@ -48,7 +48,7 @@ def _withdraw(connection: Connection, appraisal_id: UUID, reason: str, who: str,
     stored = fhir_resources.read(connection, "Observation", observation_id)
     command = f"semblance withdraw {appraisal_id} --reason {reason}"
     done = "withdrawn" if saved else "withdrawn before"
-    event = withdrawal(observation_id, stored.patient if stored else None, who, command, done)
+    event = withdrawal([observation_id], stored.patient if stored else None, who, command, done)
     draft = draft_of(event, site=site_of(settings))
     fhir_resources.save(connection, [draft], author="semblance")
     return bool(saved)

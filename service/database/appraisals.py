@@ -224,11 +224,20 @@ def superseded(connection: Connection, instance_id: int) -> list[SavedAppraisal]
     return [_saved(row) for row in rows]
 
 
-def for_instances(connection: Connection, instance_ids: Sequence[int]) -> dict[int, list[SavedAppraisal]]:
-    """Every appraisal of some instances, newest first, by instance."""
+def for_instances(
+    connection: Connection, instance_ids: Sequence[int], *, superseded_too: bool = False
+) -> dict[int, list[SavedAppraisal]]:
+    """Every appraisal of some instances, newest first, by instance.
+
+    Args:
+        connection: In a transaction.
+        instance_ids: Of the instances.
+        superseded_too: Whether those of pixels that an instance no longer has are among them.
+    """
     rows = connection.execute(
-        _SELECT + " WHERE instance_id = ANY(%s) AND NOT is_superseded ORDER BY created_at DESC, appraisal_id",
-        (list(instance_ids),),
+        _SELECT + " WHERE instance_id = ANY(%s) AND (%s OR NOT is_superseded)"
+        " ORDER BY created_at DESC, appraisal_id",
+        (list(instance_ids), superseded_too),
     )
     found: dict[int, list[SavedAppraisal]] = {}
     for row in rows:

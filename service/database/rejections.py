@@ -285,12 +285,18 @@ def with_results_back(connection: Connection, study_instance_uids: Sequence[str]
     return [int(row["instance_id"]) for row in rows]
 
 
-def hold_back(connection: Connection, instance_id: int, observation_ids: Sequence[str]) -> None:
-    """Write down that notes, and nobody else, took results of a photograph back."""
+def hold_back(connection: Connection, results: Mapping[str, int]) -> None:
+    """Write down that notes, and nobody else, took results back.
+
+    Args:
+        connection: In a transaction.
+        results: Row of the photograph of each, by its Observation's logical id.
+    """
     connection.execute(
-        "INSERT INTO note_withdrawal (observation_id, instance_id) SELECT unnest(%s::text[]), %s"
+        "INSERT INTO note_withdrawal (observation_id, instance_id)"
+        " SELECT * FROM unnest(%s::text[], %s::bigint[])"
         " ON CONFLICT (observation_id) DO UPDATE SET is_lifted = false",
-        (list(observation_ids), instance_id),
+        (list(results), list(results.values())),
     )
 
 

@@ -43,7 +43,9 @@ def lift(connection: Connection, note: str, *, who: str, reason: str, settings: 
     photographs = rejections.lift(connection, note, who)
     detail = {"note": note, "by": who, "reason": reason}
     ledger.append(connection, LedgerEvent.NOTE_LIFTED, sop_instance_uid=note, detail=detail)
-    restored, still_back = [], []
+    restored: list[str] = []
+    still_back: list[str] = []
+    results: list[str] = []
     for instance_id in photographs:
         instance = instances.lock(connection, instance_id)
         is_back = instance.state is InstanceState.WITHDRAWN
@@ -55,21 +57,22 @@ def lift(connection: Connection, note: str, *, who: str, reason: str, settings: 
             still_back.append(instance.sop_instance_uid)
             continue
         versions.issue_again(connection, instance_id, detail)
-        _tell(connection, released, f"semblance rejections lift {note} --reason {reason}", who, settings)
         restored.append(instance.sop_instance_uid)
+        results += released
+    _tell(connection, results, f"semblance rejections lift {note} --reason {reason}", who, settings)
     return Lifted(restored=tuple(restored), still_back=tuple(still_back))
 
 
 def _tell(
     connection: Connection, observation_ids: list[str], command: str, who: str, settings: Settings
 ) -> None:
-    """Make an AuditEvent for each result."""
-    known = fhir_resources.read_many(connection, [("Observation", each) for each in observation_ids])
-    drafts = [
-        draft_of(
-            withdrawal(each.resource_id, each.patient, who, command, "to be issued again"),
-            site=site_of(settings),
-        )
-        for each in known
+    """Make an AuditEvent for each patient."""
+    by_patient: dict[str | None, list[str]] = {}
+    for each in fhir_resources.read_many(connection, [("Observation", one) for one in observation_ids]):
+        by_patient.setdefault(each.patient, []).append(each.resource_id)
+    events = [
+        withdrawal(names, patient, who, command, "to be issued again")
+        for patient, names in by_patient.items()
     ]
-    fhir_resources.save(connection, drafts, author=AUTHOR)
+    site = site_of(settings)
+    fhir_resources.save(connection, [draft_of(each, site=site) for each in events], author=AUTHOR)

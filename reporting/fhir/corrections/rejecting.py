@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reporting.fhir.audit import withdrawal
@@ -17,7 +17,7 @@ from reporting.fhir.render import draft_of, loads
 from reporting.fhir.site import site_of
 from reporting.fhir.subscriptions.rules import announce
 from reporting.fhir.valid.validate import check
-from reporting.fhir.write.withdrawal import ENTERED_IN_ERROR, withdraw_without_reports
+from reporting.fhir.write.withdrawal import ENTERED_IN_ERROR, withdraw_many
 from reporting.identifiers import ResultKind, observation_id_of, result_uid
 from service.config import Settings
 from service.database import appraisals, rejections
@@ -45,10 +45,13 @@ def results_of(instance: Instance, saved: SavedAppraisal) -> list[str]:
     ]
 
 
-def made_of(connection: Connection, instance: Instance) -> list[SavedAppraisal]:
-    """Every appraisal of a photograph, those of earlier pixels too."""
-    found = appraisals.for_instance(connection, instance.instance_id)
-    return [*found, *appraisals.superseded(connection, instance.instance_id)]
+def made_of(
+    connection: Connection, photographs: Sequence[Instance]
+) -> list[tuple[Instance, list[SavedAppraisal]]]:
+    """Photographs with every appraisal of each, those of earlier pixels too."""
+    numbers = [each.instance_id for each in photographs]
+    found = appraisals.for_instances(connection, numbers, superseded_too=True)
+    return [(each, found.get(each.instance_id, [])) for each in photographs]
 
 
 def take_back_photographs(
@@ -62,7 +65,7 @@ def take_back_photographs(
         rejection: By which note.
         settings: Uses the base URL.
     """
-    made = [(each, made_of(connection, each)) for each in photographs]
+    made = made_of(connection, photographs)
     _take_back_all(connection, made, rejection, settings, with_photographs=True)
 
 
@@ -106,15 +109,17 @@ def _take_back(
     *,
     with_photographs: bool,
 ) -> None:
-    saved: list[Saved] = []
-    issued: list[str] = []
-    results: list[str] = []
-    for instance, appraised in made:
-        names = [observation_id_of(str(each.appraisal.appraisal_id)) for each in appraised]
-        known = fhir_resources.read_many(connection, [("Observation", name) for name in names])
-        saved += _withdraw(connection, instance, known, rejection, settings)
-        issued += [each.resource_id for each in known]
-        results += [uid for each in appraised for uid in results_of(instance, each)]
+    owner = {
+        observation_id_of(str(each.appraisal.appraisal_id)): instance.instance_id
+        for instance, appraised in made
+        for each in appraised
+    }
+    known = fhir_resources.read_many(connection, [("Observation", name) for name in owner])
+    saved = _withdraw(connection, known, owner, rejection, settings)
+    issued = [each.resource_id for each in known]
+    results = [
+        uid for instance, appraised in made for each in appraised for uid in results_of(instance, each)
+    ]
     gone = {f"Observation/{each}" for each in issued}
     media = {f"Media/{media_id(uid)}" for uid in results}
     photographs = [instance.sop_instance_uid for instance, _ in made] if with_photographs else []
@@ -130,30 +135,36 @@ def _take_back(
 
 def _withdraw(
     connection: Connection,
-    instance: Instance,
     observations: Sequence[StoredResource],
+    photographs: Mapping[str, int],
     rejection: Rejection,
     settings: Settings,
 ) -> list[Saved]:
-    """Take results of a photograph back and note who did it, in this transaction."""
+    """Take results back and note who did it, in this transaction.
+
+    Args:
+        connection: In the transaction.
+        observations: As they are.
+        photographs: Row of the photograph of each, by logical id.
+        rejection: By which note.
+        settings: Uses the base URL.
+    """
     names = [each.resource_id for each in observations]
-    ours = rejections.held_back(connection, names)  # by an earlier note; of others it is somebody's decision
+    earlier = rejections.held_back(connection, names)  # by a note; of others it is somebody's decision
     reason = f"rejection note: {rejection.reason}"
-    command = f"rejection note {rejection.note}"
-    saved: list[Saved] = []
-    events = []
+    saved = withdraw_many(connection, observations, reason=reason, who=rejection.who, settings=settings)
+    news = {each.resource.resource_id for each in saved if each.resource.resource_type == "Observation"}
+    rejections.hold_back(connection, {name: photographs[name] for name in sorted(earlier | news)})
+    told: dict[tuple[str | None, str], list[str]] = {}
     for each in observations:
-        done = withdraw_without_reports(
-            connection, each.resource_id, reason=reason, who=rejection.who, settings=settings
-        )
-        if done:
-            ours.add(each.resource_id)
-        saved += done
-        outcome = "withdrawn" if done else "withdrawn before"
-        event = withdrawal(each.resource_id, each.patient, rejection.who, command, outcome)
-        events.append(draft_of(event, site=site_of(settings)))
-    rejections.hold_back(connection, instance.instance_id, sorted(ours))
-    fhir_resources.save(connection, events, author=AUTHOR)
+        outcome = "withdrawn" if each.resource_id in news else "withdrawn before"
+        told.setdefault((each.patient, outcome), []).append(each.resource_id)
+    events = [
+        withdrawal(those, patient, rejection.who, f"rejection note {rejection.note}", outcome)
+        for (patient, outcome), those in told.items()
+    ]
+    site = site_of(settings)
+    fhir_resources.save(connection, [draft_of(each, site=site) for each in events], author=AUTHOR)
     return saved
 
 

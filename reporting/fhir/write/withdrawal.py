@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from reporting.fhir.database import resources as fhir_resources
@@ -50,51 +51,62 @@ def withdraw(
         RecordNotFoundError: There is no such Observation.
     """
     _lock_study(connection, observation_id)
+    stored = fhir_resources.read_for_update(connection, "Observation", observation_id)
+    if stored is None:
+        raise RecordNotFoundError(f"no Observation {observation_id}")
     rejections.forget(connection, observation_id)
-    saved = _withdraw(connection, observation_id, reason, who, settings, with_reports=True)
+    saved = withdraw_many(connection, [stored], reason=reason, who=who, settings=settings, with_reports=True)
     announce(connection, saved, settings)
     return saved
 
 
-def withdraw_without_reports(
-    connection: Connection, observation_id: str, *, reason: str, who: str, settings: Settings
-) -> list[Saved]:
-    """Mark a result and its heatmaps ``entered-in-error``; see ``withdraw``.
-
-    The caller holds the lock of the study, amends the reports and tells subscribers: of many results at once.
-    """
-    return _withdraw(connection, observation_id, reason, who, settings, with_reports=False)
-
-
-def _withdraw(
+def withdraw_many(
     connection: Connection,
-    observation_id: str,
+    observations: Sequence[StoredResource],
+    *,
     reason: str,
     who: str,
     settings: Settings,
-    *,
-    with_reports: bool,
+    with_reports: bool = False,
 ) -> list[Saved]:
-    stored = fhir_resources.read_for_update(connection, "Observation", observation_id)
-    if stored is None:
-        raise RecordNotFoundError(f"no Observation {observation_id}")
-    resource = loads(stored.body)
-    if resource["status"] == ENTERED_IN_ERROR:
-        return []
-    changed = [{**resource, "status": ENTERED_IN_ERROR}]
-    changed += [{**loads(each.body), "status": ENTERED_IN_ERROR} for each in _heatmaps(connection, stored)]
-    if with_reports:
-        changed += [
-            with_words(connection, {**loads(each.body), "status": "amended"}, changed)
-            for each in _reports(connection, stored)
+    """Mark results and their heatmaps ``entered-in-error``, with one Provenance for each patient.
+
+    The caller holds the locks of their studies, and tells subscribers.
+
+    Args:
+        connection: In a transaction, which the caller commits.
+        observations: As they are.
+        reason: Why, in words; no patient data.
+        who: Client or user who does it.
+        settings: Uses the base URL.
+        with_reports: Whether the reports that show them are amended, too.
+
+    Returns:
+        What was saved; nothing of those that were withdrawn before.
+    """
+    site = site_of(settings)
+    by_patient: dict[str | None, list[StoredResource]] = {}
+    for each in observations:
+        if loads(each.body)["status"] != ENTERED_IN_ERROR:
+            by_patient.setdefault(each.patient, []).append(each)
+    saved: list[Saved] = []
+    for patient, issued_ones in by_patient.items():
+        changed = [
+            {**loads(each.body), "status": ENTERED_IN_ERROR}
+            for each in (*issued_ones, *_heatmaps(connection, issued_ones))
         ]
-    drafts = [draft_of(each, site=site_of(settings), patient=stored.patient) for each in changed]
-    saved = fhir_resources.save(connection, drafts, author=who)
-    now = next(each.resource for each in saved if each.resource.resource_type == "Observation")
-    provenance = _provenance(now, [each.resource for each in saved], reason, who)
-    check(provenance)
-    draft = draft_of(provenance, site=site_of(settings), patient=stored.patient)
-    return saved + fhir_resources.save(connection, [draft], author=who)
+        if with_reports:
+            changed += [
+                with_words(connection, {**loads(each.body), "status": "amended"}, changed)
+                for each in _reports(connection, issued_ones)
+            ]
+        drafts = [draft_of(each, site=site, patient=patient) for each in changed]
+        done = fhir_resources.save(connection, drafts, author=who)
+        provenance = _provenance([each.resource for each in done], reason, who)
+        check(provenance)
+        draft = draft_of(provenance, site=site, patient=patient)
+        saved += done + fhir_resources.save(connection, [draft], author=who)
+    return saved
 
 
 def _lock_study(connection: Connection, observation_id: str) -> None:
@@ -109,31 +121,31 @@ def _lock_study(connection: Connection, observation_id: str) -> None:
 
 
 def _referring(
-    connection: Connection, stored: StoredResource, resource_type: str, name: str
+    connection: Connection, stored: Sequence[StoredResource], resource_type: str, name: str
 ) -> list[StoredResource]:
-    target = (stored.resource_type, stored.resource_id)
+    targets = [(each.resource_type, each.resource_id) for each in stored]
     number = RESOURCE_TYPES[resource_type].parameters[name].number
-    return fhir_search.referring(connection, [target], resource_type, number, _MOST)
+    return fhir_search.referring(connection, targets, resource_type, number, _MOST * len(targets))
 
 
-def _heatmaps(connection: Connection, stored: StoredResource) -> list[StoredResource]:
-    """Media that a Provenance names beside the Observation."""
-    named = [
-        ("Media", str(target["reference"]).partition("/")[2])
-        for each in _referring(connection, stored, "Provenance", "target")
-        for target in loads(each.body)["target"]
-        if str(target.get("reference", "")).startswith("Media/")
-    ]
+def _heatmaps(connection: Connection, observations: Sequence[StoredResource]) -> list[StoredResource]:
+    """Media that a Provenance names beside one of the Observations, and beside no other."""
+    named = []
+    for each in _referring(connection, observations, "Provenance", "target"):
+        names = [str(target.get("reference", "")) for target in loads(each.body)["target"]]
+        if sum(name.startswith("Observation/") for name in names) == 1:
+            named += [("Media", name.partition("/")[2]) for name in names if name.startswith("Media/")]
     return fhir_resources.read_many(connection, named)
 
 
-def _reports(connection: Connection, stored: StoredResource) -> list[StoredResource]:
-    found = _referring(connection, stored, "DiagnosticReport", "result")
+def _reports(connection: Connection, observations: Sequence[StoredResource]) -> list[StoredResource]:
+    found = _referring(connection, observations, "DiagnosticReport", "result")
     locked = [fhir_resources.read_for_update(connection, r.resource_type, r.resource_id) for r in found]
     return [each for each in locked if each is not None]
 
 
-def _provenance(now: StoredResource, saved: list[StoredResource], reason: str, who: str) -> Element:
+def _provenance(saved: Sequence[StoredResource], reason: str, who: str) -> Element:
+    now = next(each for each in saved if each.resource_type == "Observation")
     recorded = issued(now.last_updated)
     return {
         "resourceType": "Provenance",

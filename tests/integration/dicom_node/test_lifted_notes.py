@@ -128,8 +128,8 @@ def test_a_whole_study_comes_again(node: Node, context: Context) -> None:
     rejecting = note(*both)
     assert sent(node, rejecting) == _SUCCESS
     lifted(context, rejecting)
-    for each in saved:
-        reported_again(context, each)
+    for appraisal in saved:
+        reported_again(context, appraisal)
     for kind, status in (("DiagnosticReport", "amended"), ("ImagingStudy", "available")):
         assert resource(context, kind, fhir_id(kind, study))["status"] == status
     assert len(results_in_report(context, study)) == 2
@@ -295,6 +295,7 @@ def test_the_command_says_what_it_did_and_is_audited(
     uid, name = str(ds.SOPInstanceUID), str(rejecting.SOPInstanceUID)
     monkeypatch.setenv("SEMBLANCE_DATABASE_URL", context.settings.database_url)
     monkeypatch.setenv("SEMBLANCE_STORAGE_DIR", str(context.settings.storage_dir))
+    capsys.readouterr()
     assert semblance("rejections", "list") == 0
     assert capsys.readouterr().out == "no rejection note was followed\n"
     assert sent(node, rejecting) == _SUCCESS

@@ -112,6 +112,7 @@ def qualifiers(universal_id: str, kind: str) -> Dataset:
         (None, "", "ISO", ""),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS:UserWarning")
 def test_who_issued_a_number(local: str | None, universal_id: str, kind: str, issuer: str) -> None:
     elements = {
         "IssuerOfPatientID": local,
