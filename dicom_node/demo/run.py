@@ -57,6 +57,7 @@ class Stack:
     pacs_directory: Path
     output: Path
     stays_up: bool  # after the demonstration
+    option: str = ""  # by which commands find it, with a space before; "" where they look by themselves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,15 +249,20 @@ def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
+def _up(semblance: str, stack: Stack) -> str:
+    """What leaves this stack running."""
+    return f"{semblance} up{stack.option}" if stack.option else f"{semblance} up   (or: make up)"
+
+
 def _next_steps(last: Shown, stack: Stack) -> str:
     """What to type next, as it has to be typed in this directory."""
     semblance = called_as()
     api = stack.fhir_url if stack.stays_up else "http://127.0.0.1:8080/fhir"
     rows = [
         ("look at it", str(last.picture)),
-        *([] if stack.stays_up else [("leave the stack running", f"{semblance} up   (or: make up)")]),
-        ("and in another terminal", f"{semblance} status"),
-        ("one photograph's history", f"{semblance} status {last.shot.sop_instance_uid}"),
+        *([] if stack.stays_up else [("leave the stack running", _up(semblance, stack))]),
+        ("and in another terminal", f"{semblance} status{stack.option}"),
+        ("one photograph's history", f"{semblance} status {last.shot.sop_instance_uid}{stack.option}"),
         ("ask the API", f"curl '{api}/Observation?_count=5'"),
         ("pictures, no server", f"{semblance} score --heatmap-dir out {last.shot.file}"),
         ("connect a camera or a PACS", "docs/dicom.md"),

@@ -136,7 +136,8 @@ def look(connection: Connection, most: int) -> int:
         "INSERT INTO rerating (appraisal_id, calibration)"  # noqa: S608 -- constant
         " SELECT a.appraisal_id, c.calibration FROM appraisal a, calibration_in_force c"
         f" WHERE c.phase = %s AND {_SAME_METHOD} AND a.calibration <> c.calibration"
-        " AND a.status = 'appraised' AND a.instance_id > %s AND a.instance_id <= %s" + _OPEN_AGAIN,
+        " AND a.status = 'appraised' AND NOT a.is_superseded AND a.instance_id > %s AND a.instance_id <= %s"
+        + _OPEN_AGAIN,
         (row["phase"], row["looked_to"], last),
     ).rowcount
     connection.execute(
@@ -247,7 +248,10 @@ def retry(connection: Connection) -> int:
 
 
 def progress(connection: Connection) -> list[Progress]:
-    """How far re-rating is, by the calibrations in force that anything is rated anew by."""
+    """How far re-rating is, by the calibrations in force that anything is rated anew by.
+
+    What was taken back waits for nobody, and is not counted.
+    """
     rows = connection.execute(
         "SELECT c.calibration, c.method_name || ' ' || c.method_version AS method,"  # noqa: S608 -- constant
         " count(r.appraisal_id) AS requested,"
@@ -255,8 +259,9 @@ def progress(connection: Connection) -> list[Progress]:
         " count(*) FILTER (WHERE r.appraisal_id IS NOT NULL AND r.done_at IS NULL) AS waiting,"
         " count(*) FILTER (WHERE r.done_at IS NOT NULL AND r.error <> '') AS failed,"
         " c.looked_to < c.look_to AS looking"
-        " FROM calibration_in_force c LEFT JOIN (rerating r JOIN appraisal a USING (appraisal_id))"
-        f" ON r.calibration = c.calibration AND {_SAME_METHOD}"
+        " FROM calibration_in_force c LEFT JOIN (rerating r JOIN appraisal a USING (appraisal_id)"
+        " JOIN instance i USING (instance_id)) ON r.calibration = c.calibration"
+        f" AND {_SAME_METHOD} AND (r.done_at IS NOT NULL OR (i.state <> 'withdrawn' AND NOT a.is_superseded))"
         " GROUP BY c.phase ORDER BY c.method_name, c.calibration"
     )
     found = [Progress(**row) for row in rows]

@@ -91,6 +91,7 @@ def _run_demo(facts: StackFacts, data_dir: Path, *, stays_up: bool) -> ExitCode:
         pacs_directory=Path(facts.pacs_directory),
         output=data_dir / "demo",
         stays_up=stays_up,
+        option=_option(data_dir),
     )
     settings = load_settings(database_url=facts.database_url, storage_dir=Path(facts.storage_dir))
     demonstration.run(settings, where, _make_photographs(data_dir / "demo"), Console())
@@ -131,6 +132,11 @@ def _describe(console: Console, facts: StackFacts, data_dir: Path) -> None:
         console.print(f"  results go to the demonstration's PACS: {facts.pacs_directory}")
     console.print(f"  logs         {data_dir / 'log'}")
     command = called_as()
-    where = "" if data_dir == _DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"
+    where = _option(data_dir)
     advice = f"  in another terminal: {command} status{where}, {command} demo{where}"
     console.print(advice, soft_wrap=True, highlight=False, markup=False)
+
+
+def _option(data_dir: Path) -> str:
+    """By which commands find a stack, with a space before; "" where they look by themselves."""
+    return "" if data_dir == _DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"

@@ -14,9 +14,12 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from dicom_node.demo.pacs import AE_TITLE, DemoPacs
+from dicom_node.demo.run import Shot, Shown, Stack, _next_steps
 from dicom_node.demo.wrap import Wrapping, wrap_photograph
 from dicom_node.encoding.photographic import encode
+from service.peers import Destination
 from tests.photographs import face, photograph
+from tests.unit.reporting.photographs import appraised
 
 
 def test_a_wrapped_picture_is_the_picture() -> None:
@@ -35,6 +38,29 @@ def test_the_same_picture_and_name_give_the_same_bytes() -> None:
     assert other.SOPInstanceUID != first.SOPInstanceUID
     assert other.StudyInstanceUID == first.StudyInstanceUID
     assert other.SeriesInstanceUID == first.SeriesInstanceUID
+
+
+@pytest.mark.parametrize("stays_up", [True, False])
+@pytest.mark.parametrize("option", ["", " --data-dir 'my files/var'"])
+def test_what_it_advises_finds_its_stack(stays_up: bool, option: str) -> None:
+    shot = Shot(name="a", file=Path("a.png"), sop_instance_uid="1.2", study_instance_uid="1.3", known=False)
+    shown = Shown(
+        shot=shot, saved=appraised(), took_s=1.0, capture=Path("c.dcm"), picture=Path("p.png"),
+        observation_url="", observation="",
+    )  # fmt: skip
+    stack = Stack(
+        node=Destination(name="node", ae_title="S", host="127.0.0.1", port=1),
+        fhir_url="http://127.0.0.1:2/fhir",
+        pacs_directory=Path("pacs"),
+        output=Path("demo"),
+        stays_up=stays_up,
+        option=option,
+    )
+    lines = _next_steps(shown, stack).splitlines()
+    commands = [line for line in lines if "semblance status" in line or "semblance up" in line]
+    assert len(commands) == (2 if stays_up else 3)
+    assert all(option in line for line in commands)
+    assert lines[2 if stays_up else 3].endswith(f"status{option}")
 
 
 @pytest.mark.peers("dciodvfy")

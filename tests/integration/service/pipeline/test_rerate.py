@@ -348,17 +348,32 @@ def test_photographs_on_their_way_are_rated_once_they_are_reported(context: Cont
     assert result(now, instance_id).appraisal.method.calibration == NEW
 
 
-@pytest.mark.parametrize("state", [InstanceState.WITHDRAWN])
-def test_photographs_that_were_taken_back_are_left_alone(
-    context: Context, site: Path, state: InstanceState
-) -> None:
+def test_photographs_that_were_taken_back_are_left_alone(context: Context, site: Path) -> None:
     instance_id = issued(context)
     with transaction(context.pool) as connection:
-        instances.set_state(connection, instance_id, state)
+        instances.set_state(connection, instance_id, InstanceState.WITHDRAWN)
     now = workers(context, site)
     assert work(now) == 0
     rerate(now, instance_id)
     assert result(now, instance_id).appraisal.method.calibration == SHIPPED
+    with transaction(context.pool) as connection:
+        assert reratings.progress(connection) == []  # nobody waits for it
+        instances.set_state(connection, instance_id, InstanceState.DELIVERED)  # the note is lifted
+    work(now)
+    assert result(now, instance_id).appraisal.method.calibration == NEW
+
+
+def test_results_of_pixels_that_were_replaced_are_left_alone(context: Context, site: Path) -> None:
+    instance_id = issued(context)
+    saved = result(context, instance_id).appraisal
+    with transaction(context.pool) as connection:
+        appraisals.supersede_others(connection, instance_id, "of other pixels")
+    now = workers(context, site)
+    assert work(now) == 0
+    rerate(now, instance_id)
+    with transaction(context.pool) as connection:
+        assert appraisals.get(connection, saved.appraisal_id).appraisal == saved
+        assert reratings.progress(connection) == []
 
 
 def test_results_that_cannot_be_made_anew_are_given_up_and_taken_up_again(
