@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from reporting.holdings.instance_file import InstanceFile
 from service.codecs.decode import decode_frame
 from service.codecs.frame import MAX_PIXELS, geometry_of
 from service.dicom.part10 import READ_ERRORS
+from service.dicom.pixels import described, frame_at, photometric_of
 from service.errors import (
     CorruptInstanceError,
     DecoderLostError,
@@ -64,7 +66,10 @@ def decoded_frames(ds: FileDataset) -> Iterator[tuple[NDArray[np.generic], str]]
     """
     count = int(ds.get("NumberOfFrames") or 1)
     syntax = UID(str(ds.file_meta.TransferSyntaxUID))
-    for index, frame in enumerate(generate_frames(ds.PixelData, number_of_frames=count)):
+    frames = generate_frames(ds.PixelData, number_of_frames=count)
+    if count == 1:
+        frames = iter((frame_at(BytesIO(ds.PixelData), 0, 1),))
+    for index, frame in enumerate(frames):
         if index >= count:
             return
         if _needs_codec(syntax):
@@ -72,7 +77,7 @@ def decoded_frames(ds: FileDataset) -> Iterator[tuple[NDArray[np.generic], str]]
         else:
             single = _single(ds, syntax, "PixelData", ds.PixelData)
             single.NumberOfFrames = count
-            yield np.asarray(pixel_array(single, index=index)), str(ds.PhotometricInterpretation)
+            yield np.asarray(pixel_array(single, index=index)), photometric_of(ds)
 
 
 def _needs_codec(syntax: UID) -> bool:
@@ -91,7 +96,7 @@ def _in_python(file: InstanceFile, frame: bytes) -> tuple[NDArray[np.generic], s
     value = encapsulate([frame]) if syntax.is_encapsulated else frame
     single = _single(file.header, syntax, keyword, value)
     array = np.asarray(pixel_array(single))
-    photometric = str(file.header.get("PhotometricInterpretation", "MONOCHROME2"))
+    photometric = photometric_of(file.header) or "MONOCHROME2"
     return array, "RGB" if array.ndim == 3 else photometric
 
 
@@ -105,7 +110,7 @@ def _single(ds: Dataset, syntax: UID, keyword: str, value: bytes) -> Dataset:
     single.file_meta = FileMetaDataset()
     single.file_meta.TransferSyntaxUID = syntax
     single.set_original_encoding(syntax.is_implicit_VR, True)
-    return single
+    return described(single)
 
 
 def _check_size(ds: Dataset) -> None:

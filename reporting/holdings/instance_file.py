@@ -8,10 +8,11 @@ from typing import Self
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.encaps import generate_frames, get_frame
+from pydicom.encaps import generate_frames
 from pydicom.uid import UID
 
 from service.dicom.part10 import READ_ERRORS, UnreadablePart10Error, read_header, read_whole
+from service.dicom.pixels import frame_at, photometric_of
 from service.dicom.rewriting import PixelElement
 from service.errors import CorruptInstanceError, InconsistentInstanceError, RecordNotFoundError
 from service.storage.local import InstanceStore
@@ -104,7 +105,7 @@ class InstanceFile:
         if pixels.length is None:
             self._buffer.seek(pixels.offset)
             try:
-                return get_frame(self._buffer, number - 1, number_of_frames=self.number_of_frames)
+                return frame_at(self._buffer, number - 1, self.number_of_frames)
             except READ_ERRORS as exc:
                 raise InconsistentInstanceError(f"frame {number} cannot be found: {exc}") from exc
         length = self._frame_bytes(pixels.length)
@@ -118,7 +119,7 @@ class InstanceFile:
             InconsistentInstanceError: The pixel data do not hold what the header says.
         """
         pixels = self.pixels
-        if pixels is not None and pixels.length is None:
+        if pixels is not None and pixels.length is None and self.number_of_frames > 1:
             self._buffer.seek(pixels.offset)
             try:
                 yield from generate_frames(self._buffer, number_of_frames=self.number_of_frames)
@@ -164,7 +165,7 @@ class InstanceFile:
         names = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
         try:
             rows, columns, samples, bits = (int(self.header.get(name) or 0) for name in names)
-            if self.header.get("PhotometricInterpretation") == "YBR_FULL_422":
+            if photometric_of(self.header) == "YBR_FULL_422":
                 samples = 2
         except READ_ERRORS as exc:
             raise InconsistentInstanceError("the header does not say how large a frame is") from exc

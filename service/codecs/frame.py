@@ -62,7 +62,7 @@ def geometry_of(ds: Dataset) -> FrameGeometry:
             bits_allocated=int(ds.BitsAllocated),
             bits_stored=int(ds.BitsStored),
             pixel_representation=int(ds.get("PixelRepresentation") or 0),
-            photometric_interpretation=str(ds.PhotometricInterpretation),
+            photometric_interpretation=str(ds.PhotometricInterpretation).strip(" \0").upper(),
         )
     except (AttributeError, TypeError, ValueError) as exc:
         raise UndecodablePhotographError(f"the data set does not describe its pixels: {exc}") from exc

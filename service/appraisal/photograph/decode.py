@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.encaps import get_frame
 from pydicom.pixels.common import PhotometricInterpretation as Photometric
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
@@ -36,6 +35,7 @@ from service.codecs.deflated import is_deflated
 from service.codecs.frame import MAX_PIXELS, geometry_of
 from service.dicom.grey import windowed
 from service.dicom.part10 import READ_ERRORS, Header, UnreadablePart10Error, read_header, read_whole
+from service.dicom.pixels import described, frame_at, photometric_of
 from service.dicom.progressive import PROGRESSIVE_JPEG
 from service.errors import UndecodablePhotographError, UnsupportedPhotographError
 
@@ -188,7 +188,7 @@ def _with_first_frame(header: Header) -> FileDataset:
     if header.pixels is None or length is None:
         return dataset
     _check_size(int(dataset.Rows), int(dataset.Columns))
-    samples = 2 if dataset.PhotometricInterpretation == Photometric.YBR_FULL_422 else dataset.SamplesPerPixel
+    samples = 2 if photometric_of(dataset) == Photometric.YBR_FULL_422 else dataset.SamplesPerPixel
     bits = int(dataset.Rows) * int(dataset.Columns) * int(samples) * int(dataset.BitsAllocated)
     frame_bytes, frames = (bits + 7) // 8, int(dataset.get("NumberOfFrames") or 1)
     if not 0 <= length - frame_bytes * frames <= 2:
@@ -205,6 +205,7 @@ def _decode_dataset(dataset: Dataset, least_side: int) -> Photograph:
     if "PixelData" not in dataset or not dataset.PixelData:
         raise UndecodablePhotographError("the instance has no Pixel Data")
     _check_size(int(dataset.Rows), int(dataset.Columns))
+    dataset = described(dataset)
     pixels, photometric, stream = _first_frame(dataset, least_side)
     if pixels.ndim == 2:
         rgb = _grey_to_rgb(pixels, dataset, photometric)
@@ -244,7 +245,8 @@ def _first_frame(dataset: Dataset, least_side: int) -> tuple[NDArray[np.generic]
     """First frame, (H, W) or (H, W, 3) and then RGB, its photometric interpretation, and what a JPEG says."""
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     if syntax in (*_JPEG, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes):
-        frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        frame = frame_at(io.BytesIO(dataset.PixelData), 0, frames)
         geometry = geometry_of(dataset)
         reduction = reduction_of(geometry.rows, geometry.columns, least_side)
         decoded = decode_frame(frame, replace(geometry, reduction=reduction))

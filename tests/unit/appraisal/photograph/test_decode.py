@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 from pydicom import dcmread
+from pydicom.encaps import get_frame
 from pydicom.uid import (
     MPEG2MPML,
     JPEG2000Lossless,
@@ -51,8 +52,6 @@ def test_lossy_syntaxes_come_close(syntax):
 def test_pixel_data_cut_short_is_an_error(syntax):
     ds = dcmread(io.BytesIO(encoded(portrait(), syntax)))
     if syntax.is_encapsulated and syntax != RLELossless:
-        from pydicom.encaps import get_frame
-
         frame = get_frame(ds.PixelData, 0, number_of_frames=1)
         with_frames(ds, [frame[: len(frame) // 2]], syntax, ds.PhotometricInterpretation)
     else:
@@ -341,6 +340,31 @@ def test_a_png_of_sixteen_bits_is_as_bright_as_it_was(channels, scale, significa
     rgb = photograph_from_bytes(png(pixels.astype(np.uint16) * scale, significant)).rgb
     shown = rgb if pixels.ndim == 3 else rgb[..., 0]
     assert np.abs(shown.astype(int) - pixels).max() <= 2
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS:UserWarning")
+@pytest.mark.parametrize("elements", [{"PhotometricInterpretation": "rgb "}, {"PlanarConfiguration": None}])
+def test_pixels_that_are_described_carelessly(elements):
+    dataset = native(portrait())
+    for name, value in elements.items():
+        if value is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, value)
+    assert np.array_equal(photograph_from_dicom(part10(dataset)).rgb, portrait())
+
+
+@pytest.mark.parametrize("table", [b"", b"\0" * 4, b"\x39\x30\0\0"])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_the_offset_table_of_a_single_frame_may_be_wrong(table, pieces):
+    whole = encoded(portrait(), JPEGBaseline8Bit)
+    dataset = dcmread(io.BytesIO(whole))
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    step = -(-len(frame) // pieces) // 2 * 2 + 2
+    fragments = [frame[at : at + step] for at in range(0, len(frame), step)]
+    items = [table, *(each + b"\0" * (len(each) % 2) for each in fragments)]
+    dataset.PixelData = b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(each)) + each for each in items)
+    assert np.array_equal(photograph_from_dicom(part10(dataset)).rgb, photograph_from_dicom(whole).rgb)
 
 
 def test_a_stray_group_2_in_the_data_set_does_not_rule():
