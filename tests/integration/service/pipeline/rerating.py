@@ -7,20 +7,24 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+from reporting.fhir.database import resources as fhir_resources
+from reporting.fhir.render import loads
+from reporting.identifiers import observation_id_of
 from reporting.report import report, report_again
 from service.appraisal.calibration import load_calibration
 from service.appraisal.model_files.models import ModelStore
 from service.appraisal.rerating import rater_of
 from service.config import Settings
-from service.database import appraisals, instances, outbox
+from service.database import appraisals, instances, ledger, outbox, reratings
 from service.database.pool import open_pool, transaction
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.context import Context
 from service.pipeline.rerate import put_in_force, rerate
 from service.pipeline.rerate_due import ask_to_rerate
-from service.records import NewInstance, SavedAppraisal
+from service.records import LedgerEvent, NewInstance, SavedAppraisal
 from service.steps import REPORT, REPORT_AGAIN, RERATE
 from service.storage.local import open_store
 from service.training.rated_calibration import install_calibration
@@ -114,6 +118,37 @@ def work(context: Context) -> int:
         for task, instance_id in taken:
             _WORK[task](context, instance_id)
             done += 1
+
+
+def result(context: Context, instance_id: int) -> SavedAppraisal:
+    with transaction(context.pool) as connection:
+        (saved,) = appraisals.for_instance(connection, instance_id)
+    return saved
+
+
+def versions(context: Context, saved: SavedAppraisal) -> list[dict[str, Any]]:
+    """Of the result's Observation, newest first."""
+    name = observation_id_of(str(saved.appraisal.appraisal_id))
+    with transaction(context.pool) as connection:
+        found = fhir_resources.history(connection, "Observation", name, count=10)
+    return [loads(each.body) for each in found]
+
+
+def component(observation: dict[str, Any], code: str) -> float:
+    (found,) = (each for each in observation["component"] if each["code"]["coding"][0]["code"] == code)
+    return float(found["valueQuantity"]["value"])
+
+
+def rated_lines(context: Context, uid: str = "2.25.11") -> list[dict[str, str]]:
+    with transaction(context.pool) as connection:
+        entries = ledger.entries(connection, uid)
+    return [dict(each.detail) for each in entries if each.event is LedgerEvent.RERATED]
+
+
+def progress(context: Context) -> reratings.Progress:
+    with transaction(context.pool) as connection:
+        (found,) = reratings.progress(connection)
+    return found
 
 
 class RatingProcess:
