@@ -1,8 +1,8 @@
-"""Keeping audit messages: those made at once, those made from the ledger, and the chain over both."""
+"""Keeping audit messages, made at once or from the ledger, and the chain over all that counts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from service.audit.from_ledger import messages
@@ -11,18 +11,24 @@ from service.config import Settings
 from service.database import audit_messages, seals
 from service.database.audit_messages import NewAuditMessage
 from service.database.pool import Connection, Pool, transaction
+from service.database.sealed_rows import RowRef
 from service.database.seals import Head
 
 _BATCH = 500
+OVERDUE_S = 600.0  # after which a row without its seal is a fault; the relay seals several times a minute
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Something in ledger or audit messages that is not as it was sealed."""
+    """Something that is not as it was sealed."""
 
-    source: str  # "ledger", "audit", "fhir" or "seal"
+    source: str  # as of seals, or "seal"
     row_id: int
     what: str
+    row_key: str = ""  # which state of the row, as its version
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.row_id}{' ' * bool(self.row_key)}{self.row_key}: {self.what}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +101,9 @@ def verify(connection: Connection, checkpoint: Head | None = None) -> Verdict:
             faults.append(Fault(source="seal", row_id=position, what="missing"))
             break
         if row.content is None:
-            faults.append(Fault(source=row.source, row_id=row.row_id, what="deleted"))
+            faults.append(_fault(row.row, "deleted"))
         elif seals.chained(head.digest, row.content) != row.digest:
-            faults.append(Fault(source=row.source, row_id=row.row_id, what="changed"))
+            faults.append(_fault(row.row, "changed"))
         head = Head(position=position, digest=row.digest)
         if checkpoint is not None and checkpoint.position == position:
             checked = True
@@ -107,10 +113,11 @@ def verify(connection: Connection, checkpoint: Head | None = None) -> Verdict:
         faults.append(
             Fault(source="seal", row_id=checkpoint.position, what="the chain ends before the checkpoint")
         )
-    faults += _strays(connection)
+    faults += [_fault(row, "never sealed") for row in seals.strays(connection)]
+    late = f"not sealed for over {OVERDUE_S / 60:.0f} minutes: does the relay run?"
+    faults += [_fault(row, late) for row in seals.overdue(connection, OVERDUE_S)]
     return Verdict(head=head, waiting=seals.waiting(connection), faults=tuple(faults))
 
 
-def _strays(connection: Connection) -> Iterator[Fault]:
-    for source, row_id in seals.strays(connection):
-        yield Fault(source=source, row_id=row_id, what="never sealed")
+def _fault(row: RowRef, what: str) -> Fault:
+    return Fault(source=row.source, row_id=row.row_id, row_key=row.row_key, what=what)

@@ -71,7 +71,7 @@ def verify_chain(
     ] = "",
     data_dir: DataDir = Path("var"),
 ) -> None:
-    """Verify that ledger and audit messages are as they were written; ends with 1 when they are not.
+    """Verify that all that is sealed is as it was written; ends with 1 when it is not.
 
     Prints the end of the chain as POSITION:DIGEST. Keep it where nobody who can change the database can
     change it: whoever can do both could make the whole chain anew.
@@ -97,7 +97,7 @@ def _parsed(checkpoint: str) -> Head:
 
 def _report(verdict: Verdict) -> None:
     for fault in verdict.faults[:_MOST_SHOWN]:
-        sys.stdout.write(f"{fault.source} {fault.row_id}: {fault.what}\n")
+        sys.stdout.write(f"{fault}\n")
     if len(verdict.faults) > _MOST_SHOWN:
         sys.stdout.write(f"and {len(verdict.faults) - _MOST_SHOWN} more\n")
     state = "NOT intact" if verdict.faults else "intact"

@@ -1,7 +1,7 @@
-"""The chain of digests over ledger, audit messages and AuditEvents: a change to any shows.
+"""The chain of digests over all that a claim rests on: a change to any of it shows.
 
 One writer at a time takes the rows that wait and appends their seals, so positions are without gaps and
-in the order of their commits.
+in the order of their commits. What is sealed, and how it is written, is in ``sealed_rows``.
 """
 
 from __future__ import annotations
@@ -9,22 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from psycopg.rows import DictRow
 
 from service.database.pool import Connection
+from service.database.sealed_rows import EVERY_ROW, WRITTEN_BY_POSTGRESQL, RowRef, contents
 
 GENESIS = bytes(32)  # what the first digest is over
 # Arbitrary and fixed: of several relays one seals at a time.
 _SEAL_LOCK = 5_373_170_002
 _FETCH = 2000
-_ROW = (
-    "ledger_id, l.instance_id, l.sop_instance_uid, l.event, l.at AS ledger_at, l.detail,"
-    " m.audit_id, m.event_id, m.outcome, m.at AS audit_at, m.message,"
-    " e.resource_id AS audit_event_id, e.body AS audit_event"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +47,8 @@ class LedgerRow:
 class Pending:
     """A row that waits for its seal."""
 
-    source: str  # "ledger", "audit", or "fhir" for an AuditEvent of the FHIR API
-    row_id: int
-    content: bytes  # what the digest is over
+    row: RowRef
+    content: bytes  # what the digest is over; b"" of a row that is gone
     ledger: LedgerRow | None  # for a line of the ledger
 
 
@@ -68,8 +65,7 @@ class SealedRow:
     """A seal, and the content of its row as it is now."""
 
     position: int
-    source: str
-    row_id: int
+    row: RowRef
     digest: bytes
     content: bytes | None  # None when the row is gone
 
@@ -93,20 +89,22 @@ def head(connection: Connection) -> Head:
 
 def pending(connection: Connection, limit: int) -> list[Pending]:
     """Rows that wait for their seal, those of the ledger in their order."""
-    rows = connection.execute(
-        f"SELECT p.source, p.row_id, {_ROW}, i.sop_class_uid, i.study_instance_uid, i.patient_id,"  # noqa: S608
-        " i.issuer_of_patient_id, i.called_ae_title, d.sop_class_uid AS result_sop_class_uid"
-        " FROM seal_pending p"
-        " LEFT JOIN ledger l ON p.source = 'ledger' AND l.ledger_id = p.row_id"
-        " LEFT JOIN instance i ON i.sop_instance_uid = l.sop_instance_uid"
-        " LEFT JOIN delivery d ON d.destination = l.detail ->> 'destination'"
-        " AND d.sop_instance_uid = l.detail ->> 'result'"
-        " LEFT JOIN audit_message m ON p.source = 'audit' AND m.audit_id = p.row_id"
-        " LEFT JOIN fhir_resource e ON p.source = 'fhir' AND e.resource_id = p.row_id"
-        " ORDER BY p.source, p.row_id LIMIT %s",
+    waiting = connection.execute(
+        "SELECT source, row_id, row_key FROM seal_pending ORDER BY source = 'ledger' DESC, source, row_id,"
+        " row_key LIMIT %s",
         (limit,),
     )
-    return [_pending(row) for row in rows]
+    rows = [RowRef(**row) for row in waiting]
+    written = contents(connection, rows)
+    lines = _ledger_rows(connection, [row.row_id for row in rows if row.source == "ledger"])
+    return [
+        Pending(
+            row=row,
+            content=written.get(row, b""),
+            ledger=lines.get(row.row_id) if row.source == "ledger" else None,
+        )
+        for row in rows
+    ]
 
 
 def append(connection: Connection, after: Head, rows: Sequence[Pending]) -> Head:
@@ -121,51 +119,59 @@ def append(connection: Connection, after: Head, rows: Sequence[Pending]) -> Head
         digest = chained(digest, row.content)
         positions.append(position)
         digests.append(digest)
-    sources, ids = [row.source for row in rows], [row.row_id for row in rows]
-    connection.execute(
-        "INSERT INTO seal (position, source, row_id, digest)"
-        " SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::bytea[])",
-        (positions, sources, ids, digests),
+    refs = [row.row for row in rows]
+    sources, ids, keys = (
+        [ref.source for ref in refs],
+        [ref.row_id for ref in refs],
+        [ref.row_key for ref in refs],
     )
     connection.execute(
-        "DELETE FROM seal_pending WHERE (source, row_id) IN (SELECT * FROM unnest(%s::text[], %s::bigint[]))",
-        (sources, ids),
+        "INSERT INTO seal (position, source, row_id, row_key, digest, form)"
+        " SELECT n.*, %s FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::bytea[]) AS n",
+        (WRITTEN_BY_POSTGRESQL, positions, sources, ids, keys, digests),
+    )
+    connection.execute(
+        "DELETE FROM seal_pending WHERE (source, row_id, row_key) IN"
+        " (SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[]))",
+        (sources, ids, keys),
     )
     return Head(position=after.position + len(rows), digest=digest)
 
 
 def sealed(connection: Connection) -> Iterator[SealedRow]:
     """The whole chain in its order, with the rows as they are now; a few at a time."""
-    with connection.cursor(name="sealed") as cursor:
-        cursor.itersize = _FETCH
-        cursor.execute(
-            f"SELECT s.position, s.source, s.row_id, s.digest, {_ROW} FROM seal s"  # noqa: S608
-            " LEFT JOIN ledger l ON s.source = 'ledger' AND l.ledger_id = s.row_id"
-            " LEFT JOIN audit_message m ON s.source = 'audit' AND m.audit_id = s.row_id"
-            " LEFT JOIN fhir_resource e ON s.source = 'fhir' AND e.resource_id = s.row_id"
-            " ORDER BY s.position"
-        )
-        for row in cursor:
-            yield SealedRow(
-                position=row["position"],
-                source=row["source"],
-                row_id=row["row_id"],
-                digest=row["digest"],
-                content=_content(row),
+    last: int | None = None
+    while True:
+        rows = connection.execute(
+            "SELECT position, source, row_id, row_key, digest, form FROM seal"
+            " WHERE %(last)s::bigint IS NULL OR position > %(last)s ORDER BY position LIMIT %(limit)s",
+            {"last": last, "limit": _FETCH},
+        ).fetchall()
+        refs = [RowRef(source=row["source"], row_id=row["row_id"], row_key=row["row_key"]) for row in rows]
+        found = {
+            form: contents(
+                connection, [ref for ref, row in zip(refs, rows, strict=True) if row["form"] == form], form
             )
+            for form in {row["form"] for row in rows}
+        }
+        for ref, row in zip(refs, rows, strict=True):
+            content = found[row["form"]].get(ref)
+            yield SealedRow(position=row["position"], row=ref, digest=row["digest"], content=content)
+        if len(rows) < _FETCH:
+            return
+        last = rows[-1]["position"]
 
 
-def strays(connection: Connection) -> list[tuple[str, int]]:
+def strays(connection: Connection) -> list[RowRef]:
     """Rows with neither a seal nor a place among those that wait: put in behind the chain's back."""
     rows = connection.execute(
-        "SELECT source, row_id FROM (SELECT 'ledger' AS source, ledger_id AS row_id FROM ledger"
-        " UNION ALL SELECT 'audit', audit_id FROM audit_message"
-        " UNION ALL SELECT 'fhir', resource_id FROM fhir_resource WHERE type = 'AuditEvent') AS kept"
-        " WHERE NOT EXISTS (SELECT FROM seal s WHERE s.source = kept.source AND s.row_id = kept.row_id)"
-        " AND NOT EXISTS (SELECT FROM seal_pending p WHERE p.source = kept.source AND p.row_id = kept.row_id)"
-        " ORDER BY source, row_id"
+        f"SELECT DISTINCT source, row_id, row_key FROM ({EVERY_ROW}) AS kept"  # noqa: S608
+        " WHERE NOT EXISTS (SELECT FROM seal s WHERE s.row_id = kept.row_id AND (s.source = kept.source"
+        " AND s.row_key = kept.row_key OR s.source = 'fhir' AND kept.source = 'resource'))"
+        " AND NOT EXISTS (SELECT FROM seal_pending p WHERE p.source = kept.source"
+        " AND p.row_id = kept.row_id AND p.row_key = kept.row_key) ORDER BY source, row_id, row_key"
     )
-    return [(row["source"], row["row_id"]) for row in rows]
+    return [RowRef(**row) for row in rows]
 
 
 def waiting(connection: Connection) -> int:
@@ -174,53 +180,44 @@ def waiting(connection: Connection) -> int:
     return int(row["waiting"]) if row else 0
 
 
-def _pending(row: DictRow) -> Pending:
-    return Pending(
-        source=row["source"], row_id=row["row_id"], content=_content(row) or b"", ledger=_ledger_row(row)
+def overdue(connection: Connection, after_s: float) -> list[RowRef]:
+    """Rows that have waited for their seal for longer than so many seconds, the oldest first."""
+    rows = connection.execute(
+        "SELECT source, row_id, row_key FROM seal_pending WHERE since < now() - make_interval(secs => %s)"
+        " ORDER BY since, source, row_id, row_key LIMIT %s",
+        (after_s, _FETCH),
     )
+    return [RowRef(**row) for row in rows]
 
 
-def _ledger_row(row: DictRow) -> LedgerRow | None:
-    if row["ledger_id"] is None:
-        return None
+def _ledger_rows(connection: Connection, ids: Sequence[int]) -> dict[int, LedgerRow]:
+    rows = connection.execute(
+        "SELECT l.ledger_id, l.event, l.sop_instance_uid, l.detail::text AS detail, i.sop_class_uid,"
+        " CASE WHEN l.at >= '0001-01-01' AND l.at < '9999-12-31' THEN l.at END AS at,"
+        " i.study_instance_uid, i.patient_id, i.issuer_of_patient_id, i.called_ae_title,"
+        " d.sop_class_uid AS result_sop_class_uid FROM ledger l"
+        " LEFT JOIN instance i ON i.sop_instance_uid = l.sop_instance_uid"
+        " LEFT JOIN delivery d ON d.destination = l.detail ->> 'destination'"
+        " AND d.sop_instance_uid = l.detail ->> 'result' WHERE l.ledger_id = ANY(%s)",
+        (list(ids),),
+    )
+    return {row["ledger_id"]: _ledger_row(row) for row in rows}
+
+
+def _ledger_row(row: DictRow) -> LedgerRow:
+    """A line; of one whose time or detail no program of ours can tell, what no message can be made of."""
     names = ("sop_class_uid", "study_instance_uid", "patient_id", "issuer_of_patient_id", "called_ae_title")
+    detail: Any = None
+    if row["at"]:
+        with suppress(ValueError, RecursionError):
+            detail = json.loads(row["detail"])
     return LedgerRow(
         ledger_id=row["ledger_id"],
         event=row["event"],
-        at=row["ledger_at"],
+        at=row["at"] or datetime.now(UTC),
         sop_instance_uid=row["sop_instance_uid"],
-        detail=row["detail"],
+        detail=detail,
         result_sop_class_uid=row["result_sop_class_uid"] or "",
         is_known=row["sop_class_uid"] is not None,
         **{name: row[name] or "" for name in names},
     )
-
-
-def _content(row: DictRow) -> bytes | None:
-    """A row in one form only: JSON without spaces, keys sorted, times in UTC; None when it is gone."""
-    if row["ledger_id"] is not None:
-        values = [
-            row["ledger_id"],
-            row["instance_id"],
-            row["sop_instance_uid"],
-            row["event"],
-            _instant(row["ledger_at"]),
-            row["detail"],
-        ]
-    elif row["audit_id"] is not None:
-        values = [
-            row["audit_id"],
-            row["event_id"],
-            row["outcome"],
-            _instant(row["audit_at"]),
-            row["message"],
-        ]
-    elif row["audit_event_id"] is not None:
-        values = [row["audit_event_id"], row["audit_event"]]
-    else:
-        return None
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _instant(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds")

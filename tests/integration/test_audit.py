@@ -293,7 +293,7 @@ def test_the_database_refuses_changes(pool: Pool, settings: Settings, statement:
         ("UPDATE audit_message SET message = replace(message, '1.2.1', '6.6.6')", ("audit", 1, "changed")),
         ("UPDATE seal SET digest = sha256('x') WHERE position = 2", ("ledger", 2, "changed")),
         ("DELETE FROM seal WHERE position = 1", ("seal", 1, "missing")),
-        ("DELETE FROM seal WHERE position = 4", ("seal", 4, "the chain ends before the checkpoint")),
+        ("DELETE FROM seal WHERE position = 7", ("seal", 7, "the chain ends before the checkpoint")),
         ("DELETE FROM seal_pending", ("ledger", 4, "never sealed")),
     ],
 )
@@ -305,7 +305,7 @@ def test_what_is_changed_behind_the_triggers_shows(
     seal_pending(pool, settings)
     with transaction(pool) as connection:
         checkpoint = seals.head(connection)
-    assert checkpoint.position == 4  # three lines, one message
+    assert checkpoint.position == 7  # three lines, three photographs, one message
     received(pool, "1.2.4")  # not sealed yet
     assert look(pool, checkpoint) == ()
     with psycopg.connect(settings.database_url, autocommit=True) as connection:
@@ -327,6 +327,7 @@ def test_a_chain_made_anew_is_not_the_one_that_was_noted(pool: Pool, settings: S
         connection.execute("DELETE FROM seal")
         connection.execute("DELETE FROM seal_pending")
         connection.execute("INSERT INTO seal_pending SELECT 'ledger', ledger_id FROM ledger")
+        connection.execute("INSERT INTO seal_pending SELECT 'instance', instance_id, '1' FROM instance")
     seal_pending(pool, settings)
     found = look(pool, checkpoint)
     assert Fault(source="seal", row_id=checkpoint.position, what="not the checkpoint's digest") in found

@@ -57,7 +57,7 @@ FROM instance WHERE sop_instance_uid = %(uid)s ON CONFLICT DO NOTHING
 
 def methods() -> tuple[MethodIdentity, MethodIdentity]:
     """The method before and the one after the change, as they are shipped."""
-    old, new = ("symmetry-1-pairs.json", "default-2-pairs.json")
+    old, new = ("symmetry-1.json", "default-1.json")
     return (
         load_repeatability(REPEATABILITY_DIR / old).method,
         load_repeatability(REPEATABILITY_DIR / new).method,

@@ -39,8 +39,8 @@ def test_an_intact_chain_is_verified_and_its_end_can_be_held_against_it(sealed: 
     first = audit(sealed, "verify")
     assert first.exit_code == ExitCode.DONE, first.output
     said, checkpoint = first.stdout.splitlines()
-    assert said == "intact: 3 entries sealed, 0 not yet"
-    assert checkpoint.startswith("3:")
+    assert said == "intact: 5 entries sealed, 0 not yet"
+    assert checkpoint.startswith("5:")
     again = audit(sealed, "verify", "--checkpoint", checkpoint)
     assert again.exit_code == ExitCode.DONE
     assert "1 not yet" in again.stdout  # that the log was used is in it, too
