@@ -63,7 +63,10 @@ def put_right(encoded: bytes) -> AssociationRequest:
     try:
         items = list(_split(encoded[_HEAD_BYTES:]))
         taken = {content[0] for kind, content in items if kind == _CONTEXT and content and content[0] % 2}
-        body = b"".join(_item(kind, content, taken, work) for kind, content in items)
+        body = b"".join(
+            _item(kind, content, taken, work) for kind, content in items if kind != _USER_INFORMATION
+        )
+        body += _user_information([content for kind, content in items if kind == _USER_INFORMATION], work)
     except (ValueError, struct.error):
         body = encoded[_HEAD_BYTES:]
         work.wire_ids.clear()
@@ -90,13 +93,13 @@ def _title(raw: bytes, which: str, work: _Work) -> tuple[str, bytes]:
 
 
 def _split(encoded: bytes) -> Iterator[tuple[int, bytes]]:
-    """Types and contents of items.
+    """Types and contents of items, up to padding of zeros.
 
     Raises:
         ValueError: One runs over the end.
     """
-    at = 0
-    while at < len(encoded):
+    at, end = 0, len(encoded.rstrip(b"\0"))
+    while at < end:
         kind, length = struct.unpack_from(">BxH", encoded, at)
         at += 4
         if at + length > len(encoded):
@@ -111,8 +114,6 @@ def _item(kind: int, content: bytes, taken: set[int], work: _Work) -> bytes:
         return b""
     if kind == _CONTEXT:
         return _context(content, taken, work)
-    if kind == _USER_INFORMATION:
-        return _written(kind, b"".join(_user_item(*item, work) for item in _split(content)))
     return _written(kind, content.strip(b"\0 "))
 
 
@@ -147,6 +148,17 @@ def _uid(raw: bytes, work: _Work) -> bytes:
         return uid
     work.remark("a UID of a presentation context is none")
     return b""
+
+
+def _user_information(contents: list[bytes], work: _Work) -> bytes:
+    """The user information as one item; who names no maximum length sets none (PS3.8 annex D.1.1)."""
+    items = [item for content in contents for item in _split(content)]
+    if len(contents) > 1:
+        work.remark("user information in several items")
+    if all(kind != _MAXIMUM_LENGTH for kind, _ in items):
+        work.remark("no maximum length of a PDU is named")
+        items.insert(0, (_MAXIMUM_LENGTH, bytes(4)))
+    return _written(_USER_INFORMATION, b"".join(_user_item(*item, work) for item in items))
 
 
 def _user_item(kind: int, content: bytes, work: _Work) -> bytes:

@@ -289,6 +289,8 @@ def request(
     name: bytes = b"",
     more: bytes = b"",
     uid_padding: bytes = b"",
+    about: bytes | None = None,
+    end: bytes = b"",
 ) -> bytes:
     """An A-ASSOCIATE-RQ by hand, odd where asked for."""
     contexts = item(
@@ -298,9 +300,10 @@ def request(
         + item(0x40, ExplicitVRLittleEndian.encode() + uid_padding)
         + context,
     )
-    about = item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.826.0.1" + uid_padding) + name + user
+    if about is None:
+        about = item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.826.0.1" + uid_padding) + name + user
     body = struct.pack(">HH16s16s32x", version, 0, called, calling)
-    body += item(0x10, b"1.2.840.10008.3.1.1.1") + contexts + more + item(0x50, about)
+    body += item(0x10, b"1.2.840.10008.3.1.1.1") + contexts + more + item(0x50, about) + end
     return struct.pack(">BBI", 1, 0, len(body)) + body
 
 
@@ -357,6 +360,10 @@ def sent_by(port: int, encoded_request: bytes, context_id: int) -> tuple[Dataset
         ({"uid_padding": b"\0"}, "CAMERA", ""),
         ({"uid_padding": b"  "}, "CAMERA", ""),
         ({"version": 3}, "CAMERA", ""),
+        ({"end": b"\0\0"}, "CAMERA", ""),
+        ({"about": b""}, "CAMERA", "no maximum length"),
+        ({"about": item(0x52, b"1.2.826.0.1")}, "CAMERA", "no maximum length"),
+        ({"end": item(0x50, item(0x55, b"CAM_1"))}, "CAMERA", "several items"),
     ],
 )
 def test_odd_association_requests_are_taken(
