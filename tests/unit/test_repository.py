@@ -58,13 +58,116 @@ def texts() -> list[tuple[str, str]]:
     return found
 
 
+def modules(*tops: str) -> list[tuple[str, ast.Module]]:
+    """Name and syntax tree of every Python module in these folders."""
+    return [
+        (path, ast.parse(text)) for path, text in texts() if path.endswith(".py") and path.startswith(tops)
+    ]
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Full names of what a module imports, wherever in it; ``from a.b import c`` is ``a.b`` and ``a.b.c``."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            found |= {start} | {f"{start}.{each.name}" for each in node.names}
+    return found
+
+
+def of_tests(names: set[str]) -> set[str]:
+    """Those of imported names that are modules of tests."""
+    return {name for name in names if any(part.startswith("test_") for part in name.split("."))}
+
+
 def test_no_test_imports_from_another() -> None:
     """What tests share lies in modules of its own."""
-    assert [
-        path
-        for path, text in texts()
-        if path.endswith(".py") and re.search(r"^\s*(from|import) tests[\w.]*\.test_", text, re.MULTILINE)
-    ] == []
+    assert {
+        path: found for path, tree in modules("tests/", "bench/") if (found := of_tests(imported(tree)))
+    } == {}
+
+
+@pytest.mark.parametrize(
+    "line", ["from tests.unit.test_ci import run", "from tests.unit import test_ci", "from . import test_ci",
+             "import tests.unit.test_ci", "def late():\n    from .test_ci import run"]
+)  # fmt: skip
+def test_an_import_of_a_test_is_found(line: str) -> None:
+    assert of_tests(imported(ast.parse(line)))
+    assert not of_tests(imported(ast.parse("from tests.records import offered\nimport pytest")))
+
+
+def hidden_imports(path: str, tree: ast.Module) -> list[str]:
+    """Modules of ours that a module names in a string, and ways to import by name: no contract sees those.
+
+    Its own package it may name, for the files that lie in it.
+    """
+    own = path.removesuffix(".py").replace("/", ".")
+    found = sorted(imported(tree) & {"importlib", "importlib.import_module", "runpy", "pkgutil"})
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id == "__import__":
+            found.append(node.id)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named = re.fullmatch(r"(service|reporting|dicom_node|migrations)(\.\w+)+", node.value)
+            place = ROOT / node.value.replace(".", "/") if named else None
+            is_module = place is not None and (place.is_dir() or place.with_suffix(".py").is_file())
+            if is_module and not own.startswith(f"{node.value}."):
+                found.append(node.value)
+    return found
+
+
+def test_nothing_is_imported_by_name() -> None:
+    ours = modules("service/", "reporting/", "dicom_node/")
+    assert {path: found for path, tree in ours if (found := hidden_imports(path, tree))} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'load("service.commands.main")',
+        "import importlib",
+        "from importlib import import_module",
+        '__import__("service.commands")',
+    ],
+)
+def test_an_import_by_name_is_found(line: str) -> None:
+    assert hidden_imports("service/appraisal/change.py", ast.parse(line))
+    harmless = 'from importlib.resources import files\nfiles("service.appraisal")\n"service.tasks.appraise"'
+    assert not hidden_imports("service/appraisal/change.py", ast.parse(harmless))
+
+
+def statements(tree: ast.Module) -> list[str]:
+    """SQL statements on tables that a module holds."""
+    changing = r"INSERT\s+INTO\s|UPDATE\s+\w+\s+(?:\w+\s+)?SET\s|DELETE\s+FROM\s"
+    verbs = rf"\s*(?:SELECT\b.*\sFROM\s+\w|{changing}|WITH\s.*\sAS\s*\()"
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.match(verbs, node.value, re.DOTALL)
+    ]
+
+
+def test_sql_lies_with_its_owner() -> None:
+    """In folders named database; what makes the database itself has none yet."""
+    ours = [
+        (path, tree)
+        for path, tree in modules("service/", "reporting/", "dicom_node/")
+        if "/database/" not in path and path != "service/stack/servers.py"
+    ]
+    assert {path: found for path, tree in ours if (found := statements(tree))} == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT 1 AS one FROM instance", "\nINSERT INTO instance (a)", "UPDATE instance SET a = 1",
+     "DELETE FROM instance", "WITH x AS (SELECT 1)"],
+)  # fmt: skip
+def test_sql_is_found(statement: str) -> None:
+    assert statements(ast.parse(f"QUERY = {statement!r}")) == [statement]
+    assert statements(ast.parse("'SELECT 1'; 'Update the picture'; 'Selected from the archive'")) == []
 
 
 def test_every_function_and_class_has_a_user() -> None:

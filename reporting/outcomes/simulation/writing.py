@@ -12,7 +12,7 @@ from uuid import uuid5
 import numpy as np
 
 from reporting.identifiers import NAMESPACE, case_id, fhir_id
-from reporting.outcomes.database import cases, phases, queue
+from reporting.outcomes.database import cases, phases, queue, simulated
 from reporting.outcomes.following.follow import follow
 from reporting.outcomes.records import CaseSource, Laterality, ProcedureCase
 from reporting.outcomes.simulation.tables import in_force
@@ -30,31 +30,6 @@ _AUTHOR = "simulation"
 _BATCH = 200  # patients a transaction
 
 
-_INSTANCE = """
-INSERT INTO instance (sop_instance_uid, sop_class_uid, study_instance_uid, series_instance_uid,
-    transfer_syntax_uid, patient_id, issuer_of_patient_id, calling_ae_title, called_ae_title, peer_address,
-    sha256, size_bytes, state, received_at)
-VALUES (%(uid)s, '1.2.840.10008.5.1.4.1.1.77.1.4', %(study)s, %(study)s, '1.2.840.10008.1.2.4.50',
-    %(patient)s, %(issuer)s, 'SIMULATED', 'SIMULATED', '127.0.0.1', %(sha256)s, 0, 'delivered', %(received)s)
-ON CONFLICT DO NOTHING
-"""
-_FACTS = """
-INSERT INTO outcome_photograph
-    (instance_id, patient, acquired_on, acquired_at, born_on, site, hint, hint_source)
-SELECT instance_id, %(logical)s, %(taken)s, %(taken_at)s, %(born)s, %(site)s, NULL, ''
-FROM instance WHERE sop_instance_uid = %(uid)s ON CONFLICT DO NOTHING
-"""
-_APPRAISAL = """
-INSERT INTO appraisal (appraisal_id, instance_id, pixel_sha256, method_name, method_version, normaliser,
-    comparator, weights_sha256, config_sha256, calibration, status, reasons, score, rating, percentile,
-    regions, quality, warnings, heatmap_sha256, difference_map_sha256, created_at)
-SELECT %(appraisal)s, instance_id, %(sha256)s, %(name)s, %(version)s, %(normaliser)s, %(comparator)s,
-    %(weights_sha256)s, %(config_sha256)s, %(calibration)s, %(status)s, %(reasons)s, %(score)s, NULL, NULL,
-    %(regions)s::jsonb, %(quality)s::jsonb, '{}', '', '', %(made)s
-FROM instance WHERE sop_instance_uid = %(uid)s ON CONFLICT DO NOTHING
-"""
-
-
 def methods() -> tuple[MethodIdentity, MethodIdentity]:
     """The method before and the one after the change, as they are shipped."""
     old, new = ("symmetry-1.json", "default-1.json")
@@ -62,22 +37,6 @@ def methods() -> tuple[MethodIdentity, MethodIdentity]:
         load_repeatability(REPEATABILITY_DIR / old).method,
         load_repeatability(REPEATABILITY_DIR / new).method,
     )
-
-
-def refuse_real(connection: Connection) -> None:
-    """Refuse a database with anything of a real patient in it.
-
-    Raises:
-        OutcomeError: There is a photograph or an operation that is not simulated.
-    """
-    row = connection.execute(
-        "SELECT EXISTS (SELECT FROM instance WHERE issuer_of_patient_id <> %s) OR EXISTS (SELECT"
-        " FROM procedure_case WHERE author <> %s)"
-        " OR EXISTS (SELECT FROM fhir_resource WHERE type = 'Procedure') AS real",
-        (ISSUER, _AUTHOR),
-    ).fetchone()
-    if row is None or row["real"]:
-        raise OutcomeError("the database holds what is not simulated: simulate into an empty one")
 
 
 def write_world(connection: Connection, world: World) -> int:
@@ -93,17 +52,11 @@ def write_world(connection: Connection, world: World) -> int:
     Raises:
         OutcomeError: The database holds what is not simulated.
     """
-    refuse_real(connection)
+    if simulated.has_real(connection, ISSUER, _AUTHOR):
+        raise OutcomeError("the database holds what is not simulated: simulate into an empty one")
     photographs = list(_photographs(world))
-    with connection.cursor() as cursor:
-        cursor.executemany(_INSTANCE, photographs)
-        written = cursor.rowcount
-        cursor.executemany(_FACTS, photographs)
-        cursor.executemany(_APPRAISAL, [row for each in photographs for row in _results(world, each)])
-    # there are no bytes to index
-    connection.execute(
-        "DELETE FROM held_pending WHERE sop_instance_uid = ANY(%s)", ([each["uid"] for each in photographs],)
-    )
+    results = [row for each in photographs for row in _results(world, each)]
+    written = simulated.write(connection, photographs, results)
     _begin_phases(connection, world)
     operations = list(_cases(world))
     cases.add_new(connection, operations)
