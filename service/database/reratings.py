@@ -17,6 +17,8 @@ _SAME_METHOD = (
     "(a.method_name, a.method_version, a.normaliser, a.comparator, a.weights_sha256, a.config_sha256)"
     " = (c.method_name, c.method_version, c.normaliser, c.comparator, c.weights_sha256, c.config_sha256)"
 )
+# The method whose worker started last: results of any other do not compare with those of now.
+_CURRENT = "(SELECT * FROM calibration_in_force ORDER BY begun_at DESC, phase LIMIT 1)"
 # Those whose results were issued, or will never be by this photograph's own step: nobody else makes them now.
 _ISSUED = (
     "(i.state IN ('reported', 'delivered') OR (i.state = 'dead' AND NOT EXISTS"
@@ -45,7 +47,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class OtherMethod:
-    """Results that no calibration in force is for: they keep their ratings, and do not compare."""
+    """Results that the calibration in force is not for: they keep their ratings, and do not compare."""
 
     method: str  # name and version
     calibration: str  # "" when they were not rated
@@ -53,7 +55,7 @@ class OtherMethod:
 
 
 def put_in_force(connection: Connection, method: MethodIdentity) -> bool:
-    """Note by which calibration new photographs are rated; results by earlier ones are to be rated anew.
+    """Note by what new photographs are rated, when a worker starts; earlier results are to be rated so, too.
 
     Args:
         connection: In a transaction.
@@ -67,6 +69,9 @@ def put_in_force(connection: Connection, method: MethodIdentity) -> bool:
         "SELECT calibration FROM calibration_in_force WHERE phase = %s", (method.phase,)
     ).fetchone()
     if row is not None and row["calibration"] == method.calibration:
+        connection.execute(
+            "UPDATE calibration_in_force SET begun_at = now() WHERE phase = %s", (method.phase,)
+        )
         return False
     connection.execute(
         f"INSERT INTO calibration_in_force (phase, {_METHOD}, calibration, look_to)"  # noqa: S608 -- constant
@@ -121,8 +126,8 @@ def look(connection: Connection, most: int) -> int:
         How many results are to be rated anew.
     """
     row = connection.execute(
-        "SELECT phase, looked_to, look_to FROM calibration_in_force WHERE looked_to < look_to"
-        " ORDER BY begun_at LIMIT 1 FOR UPDATE SKIP LOCKED"
+        "SELECT phase, looked_to, look_to FROM calibration_in_force"  # noqa: S608 -- constant
+        f" WHERE phase = (SELECT phase FROM {_CURRENT} AS c) AND looked_to < look_to FOR UPDATE SKIP LOCKED"
     ).fetchone()
     if row is None:
         return 0
@@ -158,8 +163,9 @@ def due(connection: Connection, asked_before: timedelta, under_way: int) -> list
         "WITH busy AS (SELECT count(*) AS n FROM rerating"  # noqa: S608 -- constant
         " WHERE done_at IS NULL AND asked_at > now() - %(b)s),"
         " chosen AS (SELECT r.appraisal_id, r.calibration, i.instance_id FROM rerating r"
+        f" JOIN {_CURRENT} c USING (calibration)"
         " JOIN appraisal a USING (appraisal_id) JOIN instance i USING (instance_id)"
-        " WHERE r.done_at IS NULL AND (r.asked_at IS NULL OR r.asked_at <= now() - %(b)s)"
+        f" WHERE {_SAME_METHOD} AND r.done_at IS NULL AND (r.asked_at IS NULL OR r.asked_at <= now() - %(b)s)"
         f" AND NOT a.is_superseded AND {_ISSUED}"
         " ORDER BY r.asked_at NULLS FIRST, r.appraisal_id"
         " LIMIT greatest(0, %(most)s - (SELECT n FROM busy)) FOR UPDATE OF r SKIP LOCKED)"
@@ -239,16 +245,16 @@ def mark_reported(connection: Connection, appraisal_id: UUID, calibration: str) 
 
 
 def retry(connection: Connection) -> int:
-    """Take up again what was given up by the calibrations in force; returns how many results."""
+    """Take up again what was given up by the calibration in force; returns how many results."""
     return connection.execute(
         "UPDATE rerating r SET done_at = NULL, asked_at = NULL, attempts = 0, error = ''"  # noqa: S608
-        " FROM appraisal a, calibration_in_force c WHERE a.appraisal_id = r.appraisal_id"
+        f" FROM appraisal a, {_CURRENT} c WHERE a.appraisal_id = r.appraisal_id"
         f" AND {_SAME_METHOD} AND r.calibration = c.calibration AND r.error <> ''"
     ).rowcount
 
 
 def progress(connection: Connection) -> list[Progress]:
-    """How far re-rating is, by the calibrations in force that anything is rated anew by.
+    """How far re-rating by the calibration in force is; empty where nothing is rated anew.
 
     What was taken back waits for nobody, and is not counted.
     """
@@ -259,22 +265,22 @@ def progress(connection: Connection) -> list[Progress]:
         " count(*) FILTER (WHERE r.appraisal_id IS NOT NULL AND r.done_at IS NULL) AS waiting,"
         " count(*) FILTER (WHERE r.done_at IS NOT NULL AND r.error <> '') AS failed,"
         " c.looked_to < c.look_to AS looking"
-        " FROM calibration_in_force c LEFT JOIN (rerating r JOIN appraisal a USING (appraisal_id)"
+        f" FROM {_CURRENT} c LEFT JOIN (rerating r JOIN appraisal a USING (appraisal_id)"
         " JOIN instance i USING (instance_id)) ON r.calibration = c.calibration"
         f" AND {_SAME_METHOD} AND (r.done_at IS NOT NULL OR (i.state <> 'withdrawn' AND NOT a.is_superseded))"
-        " GROUP BY c.phase ORDER BY c.method_name, c.calibration"
+        " GROUP BY 1, 2, c.looked_to, c.look_to"
     )
     found = [Progress(**row) for row in rows]
     return [each for each in found if each.requested or each.looking]
 
 
 def not_comparable(connection: Connection) -> list[OtherMethod]:
-    """Results by methods, versions, weights or settings that no calibration in force is for."""
+    """Results by other methods, versions, weights or settings than those in force."""
     rows = connection.execute(
         "SELECT a.method_name || ' ' || a.method_version AS method, a.calibration,"  # noqa: S608 -- constant
         " count(*) AS results FROM appraisal a WHERE a.status = 'appraised' AND NOT a.is_superseded"
-        f" AND EXISTS (SELECT FROM calibration_in_force)"
-        f" AND NOT EXISTS (SELECT FROM calibration_in_force c WHERE {_SAME_METHOD})"
+        " AND EXISTS (SELECT FROM calibration_in_force)"
+        f" AND NOT EXISTS (SELECT FROM {_CURRENT} c WHERE {_SAME_METHOD})"
         " GROUP BY 1, 2 ORDER BY 1, 2"
     )
     return [OtherMethod(**row) for row in rows]

@@ -56,13 +56,17 @@ def rerate(context: Context, instance_id: int) -> None:
     calibration = rater.method.calibration
     with transaction(context.pool) as connection:
         instances.lock(connection, instance_id)
-        due = [
-            appraisal_id
+        found = [
+            appraisals.get(connection, appraisal_id).appraisal
             for appraisal_id in reratings.waiting(connection, instance_id, calibration)
-            if reratings.count_attempt(connection, appraisal_id, calibration, most)
         ]
-        for appraisal_id in due:
-            before = appraisals.get(connection, appraisal_id).appraisal
+        due = [
+            before
+            for before in found
+            if before.method.phase == rater.method.phase  # what another worker's method made is left to it
+            and reratings.count_attempt(connection, before.appraisal_id, calibration, most)
+        ]
+        for before in due:
             if before.method.calibration != calibration:
                 _rate(connection, instance_id, before, rated(before, rater))
         if due:

@@ -151,6 +151,12 @@ def progress(context: Context) -> reratings.Progress:
     return found
 
 
+def lost(context: Context) -> None:
+    """What was asked for counts as lost: so long ago that the relay asks again."""
+    with transaction(context.pool) as connection:
+        connection.execute("UPDATE rerating SET asked_at = asked_at - interval '1 day'")
+
+
 class RatingProcess:
     """A worker that rates one photograph's results anew, and may be killed while it does."""
 

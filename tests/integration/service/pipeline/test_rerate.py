@@ -9,6 +9,8 @@ import pytest
 
 from dicom_node.encoding.photographic import encode
 from reporting.report import report_again
+from service.appraisal.model_files.models import ModelStore
+from service.appraisal.rerating import rater_of
 from service.database import appraisals, instances, outbox, reratings
 from service.database.delivery import deliveries
 from service.database.pool import transaction
@@ -26,6 +28,7 @@ from tests.integration.service.pipeline.rerating import (
     calibrated,
     component,
     issued,
+    lost,
     messages,
     progress,
     rated_lines,
@@ -143,6 +146,33 @@ def test_other_methods_weights_and_settings_keep_their_rating_and_are_said(
     with transaction(now.pool) as connection:
         (found,) = reratings.not_comparable(connection)
     assert (found.calibration, found.results) == ("symmetry-site-1", 1)
+
+
+def test_after_a_change_of_method_what_waits_for_the_one_before_is_in_nobodys_way(
+    context: Context, site: Path
+) -> None:
+    """Its results are not comparable any more; should it come back, they are rated as they were to be."""
+    before = {"weights_sha256": "d" * 64, "calibration": "symmetry-site-1"}
+    older, newer = issued(context, "2.25.11", **before), issued(context, "2.25.12")
+    earlier = replace(rater_of("symmetry", ModelStore(site)).method, weights_sha256="d" * 64)
+    with transaction(context.pool) as connection:
+        assert reratings.put_in_force(connection, earlier)
+    ask_to_rerate(context.pool, context.settings)
+    assert messages(context) == [(RERATE.task, older)]
+    now = workers(context, site)
+    work(now)
+    rerate(now, older)  # a message that came late: of the same calibration, and another method
+    assert result(now, older).appraisal.method.calibration == "symmetry-site-1"
+    assert result(now, newer).appraisal.method.calibration == NEW
+    assert (progress(now).requested, progress(now).done) == (1, 1)
+    with transaction(now.pool) as connection:
+        (found,) = reratings.not_comparable(connection)
+        assert (found.calibration, found.results) == ("symmetry-site-1", 1)
+        reratings.put_in_force(connection, earlier)
+    assert (progress(now).requested, progress(now).waiting) == (1, 1)
+    lost(now)
+    ask_to_rerate(now.pool, now.settings)
+    assert messages(now) == [(RERATE.task, older)]
 
 
 def test_photographs_on_their_way_are_rated_once_they_are_reported(context: Context, site: Path) -> None:

@@ -28,6 +28,7 @@ from tests.integration.service.pipeline.rerating import (
     calibrated,
     component,
     issued,
+    lost,
     messages,
     progress,
     rated_lines,
@@ -98,12 +99,6 @@ def is_at_work(context: Context) -> bool:
             " AND state <> 'idle' AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
         ).fetchone()
     return bool(row and row["n"])
-
-
-def lost(context: Context) -> None:
-    """What was asked for counts as lost: so long ago that the relay asks again."""
-    with transaction(context.pool) as connection:
-        connection.execute("UPDATE rerating SET asked_at = asked_at - interval '1 day'")
 
 
 def test_a_report_that_was_lost_with_the_broker_is_asked_for_again(context: Context, site: Path) -> None:
