@@ -79,6 +79,7 @@ class KeptValues:
             return True
         return self._value(SPECIFIC_CHARACTER_SET) != b"" and (
             text.decode_strictly(value, self._encodings) is not None
+            and not text.is_windows(value, self._encodings)
         )
 
     def _value(self, tag: int) -> bytes:

@@ -17,6 +17,8 @@ from pydicom.charset import (
 # Each resets a code extension, PS3.5 section 6.1.2.5.3.
 DELIMITERS = frozenset(ord(c) for c in "\r\n\t\f\\^=")
 _FRAGMENTS = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
+_C1 = re.compile(rb"[\x80-\x9f]")  # no characters of ISO 8859-1, and letters of Windows-1252
+_LATIN_1 = frozenset({default_encoding, python_encoding["ISO_IR 100"]})
 _SINGLE = re.compile(r"ISO[^0-9A-Z]?IR[^0-9A-Z]?(\d+)")
 _EXTENSION = re.compile(r"ISO[^0-9A-Z]?2022[^0-9A-Z]?IR[^0-9A-Z]?(\d+)")
 
@@ -85,8 +87,13 @@ def decode(value: bytes, encodings: Sequence[str], delimiters: Collection[int] =
         encodings: Of ``encodings_of``.
         delimiters: Bytes that end a code extension.
     """
-    text = decode_strictly(value, encodings, delimiters)
+    text = None if is_windows(value, encodings) else decode_strictly(value, encodings, delimiters)
     return "".join(map(_WINDOWS_LATIN_1.__getitem__, value)) if text is None else text
+
+
+def is_windows(value: bytes, encodings: Sequence[str]) -> bool:
+    """Whether a text is said to be in Latin-1, or in nothing, and holds letters of Windows-1252."""
+    return encodings[0] in _LATIN_1 and b"\x1b" not in value and _C1.search(value) is not None
 
 
 def decode_strictly(

@@ -210,6 +210,8 @@ def test_an_error_nobody_foresaw_asks_for_no_retry(node: Node, pool: Pool) -> No
     [
         (b"M\xfcller", b"ISO_IR 192", "Müller", "patient_id is not in the character set declared"),
         (b"M\xfcller", b"", "Müller", "patient_id is not in the character set declared"),
+        (b"\x8a12", b"ISO_IR 100", "Š12", "patient_id is not in the character set declared"),
+        (b"\x8a12", b"", "Š12", "patient_id is not in the character set declared"),
         (b"M\xfcller", b"\0ISO_IR 100", "Müller", ""),
         ("山田\u3000太郎".encode(), b"ISO_IR 192", "山田\u3000太郎", ""),
         ("A\u00a0B\u00ad1".encode(), b"ISO_IR 192", "A\u00a0B\u00ad1", ""),
