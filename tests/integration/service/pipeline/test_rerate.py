@@ -11,7 +11,7 @@ from dicom_node.encoding.photographic import encode
 from reporting.report import report_again
 from service.appraisal.model_files.models import ModelStore
 from service.appraisal.rerating import rater_of
-from service.database import appraisals, instances, outbox, reratings
+from service.database import appraisals, dead_letters, instances, outbox, reratings
 from service.database.delivery import deliveries
 from service.database.pool import transaction
 from service.pipeline.appraise import appraise
@@ -21,7 +21,7 @@ from service.pipeline.context import Context
 from service.pipeline.rerate import put_in_force, rerate
 from service.pipeline.rerate_due import ask_to_rerate
 from service.records import InstanceState
-from service.steps import APPRAISE, REPORT, RERATE
+from service.steps import APPRAISE, DELIVER, REPORT, RERATE, Step
 from tests.integration.receiving import receive
 from tests.integration.service.pipeline.rerating import (
     SHIPPED,
@@ -187,6 +187,21 @@ def test_photographs_on_their_way_are_rated_once_they_are_reported(context: Cont
         instances.set_state(connection, instance_id, InstanceState.DELIVERED)
     work(now)
     assert result(now, instance_id).appraisal.method.calibration == NEW
+
+
+@pytest.mark.parametrize(("step", "calibration"), [(DELIVER, NEW), (REPORT, SHIPPED), (APPRAISE, SHIPPED)])
+def test_of_photographs_that_were_given_up_those_with_results_are_rated(
+    context: Context, site: Path, step: Step, calibration: str
+) -> None:
+    instance_id = issued(context)
+    with transaction(context.pool) as connection:
+        instances.set_state(connection, instance_id, InstanceState.DEAD)
+        dead_letters.add(connection, instance_id=instance_id, step=step.task, error="E", traceback="")
+    now = workers(context, site)
+    work(now)
+    assert result(now, instance_id).appraisal.method.calibration == calibration
+    with transaction(context.pool) as connection:
+        assert instances.get(connection, instance_id).state is InstanceState.DEAD
 
 
 def test_photographs_that_were_taken_back_are_left_alone(context: Context, site: Path) -> None:
