@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,6 +41,19 @@ def _time_zone(value: str) -> str:
     return value
 
 
+def _libpq_url(value: str) -> str:
+    """Refuse what libpq cannot read; its own message may quote the password and is not passed on."""
+    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.errors import ProgrammingError
+
+    try:
+        conninfo_to_dict(value)
+    except ProgrammingError:
+        raise ValueError("not a libpq URL such as postgresql://user@host:5432/database") from None
+    return value
+
+
+LibpqUrl = Annotated[str, AfterValidator(_libpq_url)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
@@ -51,7 +65,7 @@ class Settings(BaseSettings):
     )
 
     # --- where state is kept
-    database_url: str = Field(
+    database_url: LibpqUrl = Field(
         "postgresql://semblance@localhost/semblance", description="PostgreSQL 15 or later, as a libpq URL."
     )
     database_pool_size: int = Field(8, ge=1, description="Connections a process keeps at most.")
@@ -382,6 +396,8 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as exc:
         faults = "; ".join(_fault(error["loc"], error["type"], error["msg"]) for error in exc.errors())
         raise ConfigurationError(f"settings: {faults}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigurationError(f"settings: {path}: {exc}") from exc
     except (ValueError, OSError) as exc:
         raise ConfigurationError(f"settings: {exc}") from exc
 

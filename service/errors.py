@@ -46,6 +46,7 @@
     ├── DatabaseUnavailableError      PostgreSQL cannot be reached or ended the transaction; retried
     │   ├── TransactionConflictError      another transaction got in the way: deadlock, serialisation
     │   └── StatementTimeoutError         a statement or request took longer than it may
+    ├── SchemaError                   the database's schema is not that of this version
     ├── RecordNotFoundError           no such row
     └── UnknownStepError              no step of the pipeline has that name
 """
@@ -236,6 +237,10 @@ class TransactionConflictError(DatabaseUnavailableError):
 
 class StatementTimeoutError(DatabaseUnavailableError):
     """A statement or a request took longer than this process lets one take."""
+
+
+class SchemaError(SemblanceError):
+    """The database's schema is not that of this version: it was not migrated, or by another one."""
 
 
 class RecordNotFoundError(SemblanceError):

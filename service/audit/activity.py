@@ -17,7 +17,7 @@ from service.audit.message import AuditMessage, Participant
 from service.audit.trail import record
 from service.config import Settings
 from service.database.pool import Pool, transaction
-from service.errors import DatabaseUnavailableError
+from service.errors import DatabaseUnavailableError, SchemaError
 
 _log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class ApplicationActivity:
         try:
             with transaction(self._pool, _TIMEOUT_S) as connection:
                 record(connection, [message])
-        except DatabaseUnavailableError as exc:
+        except (DatabaseUnavailableError, SchemaError) as exc:
             _log.warning("audit-not-kept", event_id=message.event_id.code.meaning, error=str(exc))
             return False
         return True

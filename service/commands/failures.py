@@ -11,13 +11,12 @@ _DATABASE_HINT = "Is SEMBLANCE_DATABASE_URL right? `semblance up` runs a databas
 
 
 def tell(exc: SemblanceError | OSError) -> ExitCode:
-    """Say on standard error what went wrong; returns the exit code.
+    """Say on standard error, in one line, what went wrong; returns the exit code.
 
     Args:
         exc: What ended the command: an error of ours, or one of the operating system (a port that is
             taken, a file that cannot be written).
     """
-    sys.stderr.write(f"semblance: {exc}\n")
-    if isinstance(exc, DatabaseUnavailableError):
-        sys.stderr.write(f"{_DATABASE_HINT}\n")
+    hint = f" {_DATABASE_HINT}" if isinstance(exc, DatabaseUnavailableError) else ""
+    sys.stderr.write(f"semblance: {' '.join(str(exc).split())}{hint}\n")
     return code_of(exc)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,11 @@ from typing import Annotated
 import typer
 
 from reporting.fhir.database import subscriptions as fhir_subscriptions
+from reporting.fhir.database.subscriptions import DeadLetter, Standing
 from reporting.fhir.subscriptions.rules import revive
 from service.commands.options import DataDir, settings_of
 from service.database.pool import connect
+from service.errors import RecordNotFoundError
 
 
 def subscriptions_command(
@@ -36,9 +39,11 @@ def subscriptions_command(
             number = revive(connection, subscription, settings)
             sys.stdout.write(f"{number} notifications are on their way again\n")
             return
-        found = (
-            fhir_subscriptions.standings(connection)
-            if subscription is None
-            else fhir_subscriptions.dead_letters(connection, subscription)
-        )
+        standings = fhir_subscriptions.standings(connection)
+        if subscription is None:
+            found: Sequence[Standing | DeadLetter] = standings
+        elif subscription in {each.subscription_id for each in standings}:
+            found = fhir_subscriptions.dead_letters(connection, subscription)
+        else:
+            raise RecordNotFoundError(f"no Subscription {subscription}")
     sys.stdout.writelines(f"{json.dumps(asdict(each), default=str)}\n" for each in found)

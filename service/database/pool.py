@@ -15,12 +15,18 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from service.config import Settings
 from service.database.budget import TimedCursor, budget
-from service.errors import DatabaseUnavailableError, StatementTimeoutError, TransactionConflictError
+from service.errors import (
+    DatabaseUnavailableError,
+    SchemaError,
+    StatementTimeoutError,
+    TransactionConflictError,
+)
 
 Connection = psycopg.Connection[DictRow]
 Pool = ConnectionPool[Connection]
 Result = TypeVar("Result")
 
+_MISSING = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
 _ATTEMPTS = 6  # at a transaction that others get in the way of
 _PAUSE_S = 0.01  # before the second attempt at most twice this; doubles with each
 
@@ -79,18 +85,28 @@ def transaction(pool: Pool, timeout_s: float | None = None) -> Iterator[Connecti
         DatabaseUnavailableError: PostgreSQL cannot be reached, or ended the transaction for a
             reason that passes: ``TransactionConflictError`` for a deadlock or a failed serialisation,
             ``StatementTimeoutError`` for a statement that took too long, else a restart or the like.
+        SchemaError: A table, column or function that this version works with is not there.
     """
     try:
         with pool.connection(timeout_s) as connection:
             yield connection
     except psycopg.errors.ProgramLimitExceeded:
         raise  # a value too long for an index: the database is there, and will say so again
+    except _MISSING as exc:
+        raise _other_schema(exc) from exc
     except (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable) as exc:
         raise TransactionConflictError(f"PostgreSQL: {exc}") from exc
     except errors.QueryCanceled as exc:
         raise StatementTimeoutError(f"PostgreSQL: {exc}") from exc
     except (PoolTimeout, psycopg.OperationalError) as exc:
         raise DatabaseUnavailableError(f"PostgreSQL: {exc}") from exc
+
+
+def _other_schema(exc: psycopg.Error) -> SchemaError:
+    return SchemaError(
+        f"the database's schema is not that of this version ({exc.diag.message_primary});"
+        " `semblance migrate` brings it up to date"
+    )
 
 
 def in_transaction(pool: Pool, work: Callable[[Connection], Result]) -> Result:
@@ -120,10 +136,13 @@ def connect(settings: Settings) -> Iterator[Connection]:
 
     Raises:
         DatabaseUnavailableError: See ``transaction``; does not wait for the server to come up.
+        SchemaError: See ``transaction``.
     """
     try:
         with psycopg.connect(settings.database_url, row_factory=dict_row, connect_timeout=5) as connection:
             yield connection
+    except _MISSING as exc:
+        raise _other_schema(exc) from exc
     except psycopg.OperationalError as exc:
         raise DatabaseUnavailableError(f"PostgreSQL: {exc}") from exc
 

@@ -72,6 +72,53 @@ def test_an_api_without_a_database_says_so(free_port: Callable[[], int], tmp_pat
     assert "Is SEMBLANCE_DATABASE_URL right?" in done.stderr
 
 
+def said_in_one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command said when it ended in an error."""
+    assert "Traceback" not in done.stderr, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]  # a log's are JSON
+    assert line.startswith("semblance: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",),
+        ("destinations",),
+        ("audit", "verify"),
+        ("export", "1.2.3", "there"),
+        ("outcomes", "status"),
+        ("api",),
+        ("relay",),
+    ],
+    ids=" ".join,
+)
+def test_a_database_that_was_not_migrated_is_said(
+    command: tuple[str, ...], empty_database_url: str, broker_url: str, tmp_path: Path
+) -> None:
+    done = run(
+        command,
+        SEMBLANCE_DATABASE_URL=empty_database_url,
+        SEMBLANCE_BROKER_URL=broker_url,
+        SEMBLANCE_STORAGE_DIR=str(tmp_path / "store"),
+        SEMBLANCE_API_PORT="0",
+    )
+    assert done.returncode == ExitCode.FAILED, done.stderr
+    assert "`semblance migrate` brings it up to date" in said_in_one_line(done)
+
+
+def test_a_command_without_a_database_says_so_in_one_line(free_port: Callable[[], int]) -> None:
+    done = run(("status",), SEMBLANCE_DATABASE_URL=f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+    assert done.returncode == ExitCode.UNAVAILABLE, done.stderr
+    assert "Is SEMBLANCE_DATABASE_URL right?" in said_in_one_line(done)
+
+
+def test_a_subscription_that_is_not_there_is_said(database_url: str) -> None:
+    done = run(("subscriptions", "3f0c"), SEMBLANCE_DATABASE_URL=database_url)
+    assert done.returncode == ExitCode.FAILED, done.stderr
+    assert said_in_one_line(done) == "semblance: no Subscription 3f0c"
+
+
 def test_a_port_that_is_taken_is_said(database_url: str, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -47,6 +47,26 @@ def test_every_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
 
+@pytest.mark.parametrize(
+    "url", ["nonsense", "mysql://semblance:secret@host/db", "postgresql://a:secret@h/d?colour=red"]
+)
+def test_a_database_url_that_is_none_is_refused_without_its_password(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEMBLANCE_DATABASE_URL", url)
+    with pytest.raises(ConfigurationError, match=r"database_url: .*not a libpq URL") as refused:
+        load_settings()
+    assert "secret" not in str(refused.value)
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "semblance.toml"
+    path.write_text("method = [\n")
+    monkeypatch.setenv("SEMBLANCE_CONFIG", str(path))
+    with pytest.raises(ConfigurationError, match=r"semblance\.toml: "):
+        load_settings()
+
+
 def test_what_is_right_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEMBLANCE_FHIR_IDENTIFIER_SYSTEMS__HOSPITAL", "urn:oid:1.2.3")
     monkeypatch.setenv("SEMBLANCE_METHOD", "symmetry")
