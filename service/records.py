@@ -232,7 +232,7 @@ class Appraisal:
     method: MethodIdentity
     status: AppraisalStatus
     reasons: tuple[RejectionReason, ...]  # empty when appraised
-    score: float | None  # s(D), eq. (3) of paper 000; higher = more normal
+    score: float | None  # of the whole face, eq. (3) of paper 000 or more; higher = more normal
     rating: float | None  # calibrated 1 (least) .. 7 (most normal)
     percentile: float | None  # 0..100 against the normal cohort
     regions: tuple[RegionScore, ...]

@@ -14,7 +14,7 @@ from service.errors import OutcomeError, RecordNotFoundError
 
 def change_by_uid(
     connection: Connection, before_uid: str, after_uid: str, settings: Settings
-) -> tuple[str, tuple[RegionOutcome, ...]]:
+) -> tuple[str, tuple[RegionOutcome, ...], str]:
     """Judge the change between two photographs by the newest method that judged both.
 
     Args:
@@ -24,7 +24,8 @@ def change_by_uid(
         settings: Uses ``model_dir``, where a site's own repeatability lies.
 
     Returns:
-        Name and version of the method, and the change of every region.
+        Name and version of the method, the change of every region, and what the repeatability it is
+        judged by was measured on; "" where there is none.
 
     Raises:
         RecordNotFoundError: No such photograph, or it has no result yet.
@@ -38,7 +39,8 @@ def change_by_uid(
     before, after = max(((earlier[p], later[p]) for p in common), key=lambda pair: pair[1].made_at)
     method = after.appraisal.method
     known = find_repeatability(method, *repeatability_places(settings.model_dir))
-    return f"{method.name} {method.version}", change_of(before, after, known)
+    changes = change_of(before, after, known)
+    return f"{method.name} {method.version}", changes, "" if known is None else known.basis
 
 
 def _results(connection: Connection, uid: str) -> dict[str, ResultSide]:

@@ -38,11 +38,13 @@ from service.appraisal.score import region_scores, score
 from service.appraisal.settings import AppraisalSettings
 from service.appraisal.site import at_site, calibration_of, with_calibration
 from service.appraisal.tables import (
+    Compared,
     LayeredComparator,
     Normalised,
     Normaliser,
     Progress,
     Workplace,
+    compare_all,
     lookup,
     unwatched,
 )
@@ -307,9 +309,9 @@ class Appraiser:
         waiting = self._uncovered(waiting, results)
         faces_in = [accepted.bare for _, accepted in waiting]
         normalised = self._normaliser.normalise(faces_in) if faces_in else []
-        differences = self._comparator.compare(faces_in, normalised) if faces_in else []
-        for (index, accepted), other, difference in zip(waiting, normalised, differences, strict=True):
-            results[index] = self._conclude(accepted, other, difference, with_maps=with_maps)
+        compared = compare_all(self._comparator, faces_in, normalised) if faces_in else []
+        for (index, accepted), other, found_there in zip(waiting, normalised, compared, strict=True):
+            results[index] = self._conclude(accepted, other, found_there, with_maps=with_maps)
         return [result for result in results if result is not None]
 
     def _uncovered(
@@ -337,15 +339,16 @@ class Appraiser:
         return Appraised(appraisal=rejected, maps=None)
 
     def _conclude(
-        self, accepted: _Accepted, other: Normalised, difference: NDArray[np.float32], *, with_maps: bool
+        self, accepted: _Accepted, other: Normalised, compared: Compared, *, with_maps: bool
     ) -> Appraised:
         face, photograph = accepted.face, accepted.face.photograph
         masks = region_masks(face.landmarks, (face.size, face.size))
         seen = masks[Region.FACE] & accepted.bare.inside
-        judged = seen & other.valid & np.isfinite(difference)
+        judged = seen & other.valid & np.isfinite(compared.difference)
         excluded = excluded_regions(masks, face.inside, accepted.occlusion)
-        aligned_map = np.where(judged, difference, np.float32(np.nan)).astype(np.float32)
-        value = score(aligned_map, masks[Region.FACE])
+        aligned_map = np.where(judged, compared.difference, np.float32(np.nan)).astype(np.float32)
+        by_map = compared.whole is None or not judged.any()
+        value = score(aligned_map, masks[Region.FACE]) if by_map else compared.whole
         calibration = self._calibration
         rated = value if calibration is not None else None
         appraisal = Appraisal(
@@ -362,6 +365,7 @@ class Appraiser:
                 aligned_map,
                 masks,
                 calibration,
+                whole=compared.whole,
                 excluded=excluded,
                 occluded=accepted.occlusion.shares if accepted.occlusion else None,
             ),

@@ -57,11 +57,11 @@ METHODS: Mapping[str, Method] = table(
     (
         Method(
             name="default",
-            version="2",
+            version="3",
             normaliser="restoration",
             comparator="localised",
             size=256,
-            calibration="default-1",
+            calibration="default-2",
             summary="A network trained to undo and localise synthetic anomalies; research weights.",
             fine=True,
             occlusion="occlusion-1",

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from service.errors import ConfigurationError
 from service.records import MethodIdentity
 
 REPEATABILITY_DIR = Path(__file__).resolve().parent / "calibrations" / "repeatability"
+
+
+ALTERED = "single photographs altered by a computer"  # the basis where nobody was photographed twice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,8 @@ class Repeatability:
         str, float
     ]  # condition -> mean change of the face's score, in within-subject SDs; none if all rejected
     rejected: Mapping[str, int]  # condition -> photographs no longer judged
+    basis: str = ALTERED  # what was photographed, in words
+    apart: Mapping[str, Mapping[str, RegionRepeatability]] = field(default_factory=dict)  # by kind of chance
 
     def holds_for(self, method: MethodIdentity) -> bool:
         """Whether a method's scores are the same; calibrations change ratings only."""
@@ -61,12 +67,18 @@ def load_repeatability(path: Path) -> Repeatability:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return Repeatability(
             method=MethodIdentity(**raw["method"]),
-            regions={name: RegionRepeatability(**values) for name, values in raw["regions"].items()},
+            regions=_by_region(raw["regions"]),
             shift=dict(raw["shift"]),
             rejected=dict(raw["rejected"]),
+            basis=str(raw.get("basis", ALTERED)),
+            apart={kind: _by_region(regions) for kind, regions in raw.get("apart", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise ConfigurationError(f"repeatability {path}: {exc!r}") from exc
+
+
+def _by_region(raw: Mapping[str, Mapping[str, Any]]) -> Mapping[str, RegionRepeatability]:
+    return {name: RegionRepeatability(**values) for name, values in raw.items()}
 
 
 def repeatability_places(model_dir: Path | None) -> tuple[Path, ...]:
@@ -77,6 +89,8 @@ def repeatability_places(model_dir: Path | None) -> tuple[Path, ...]:
 def find_repeatability(method: MethodIdentity, *directories: Path) -> Repeatability | None:
     """Return the repeatability stored for exactly this method and weights, if there is one.
 
+    Of several in one directory, one of real second photographs comes first.
+
     Args:
         method: Of the scores.
         directories: Where to look, the first first; none looks at what is shipped.
@@ -85,8 +99,8 @@ def find_repeatability(method: MethodIdentity, *directories: Path) -> Repeatabil
         ConfigurationError: A stored one is malformed.
     """
     for directory in directories or (REPEATABILITY_DIR,):
-        for path in sorted(directory.glob("*.json")):
-            found = load_repeatability(path)
-            if found.holds_for(method):
-                return found
+        stored = [load_repeatability(path) for path in sorted(directory.glob("*.json"))]
+        held = [found for found in stored if found.holds_for(method)]
+        if held:
+            return min(held, key=lambda found: found.basis == ALTERED)
     return None

@@ -1,4 +1,8 @@
-"""From a difference map to scores: eq. (3) of paper 000, for the face and for each region."""
+"""From a difference map to scores: eq. (3) of paper 000, for the face and for each region.
+
+A method may know more of the whole face than its map tells; then the face has the method's own score, and
+each region that of what the map shows in it.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,7 @@ def region_scores(
     masks: Mapping[Region, NDArray[np.bool_]],
     calibration: Calibration | None,
     *,
+    whole: float | None = None,
     excluded: Mapping[Region, ExclusionReason] | None = None,
     occluded: Mapping[Region, float] | None = None,
 ) -> tuple[RegionScore, ...]:
@@ -44,6 +49,7 @@ def region_scores(
         difference: (H, W) float32; NaN where nothing was judged.
         masks: Region -> (H, W) bool.
         calibration: Of the method; None leaves z out.
+        whole: Score of the whole face where it is not eq. (3) of the map.
         excluded: Regions that get no score, and why.
         occluded: Fraction of each region that something lies before.
     """
@@ -51,7 +57,9 @@ def region_scores(
     scores = []
     for region, mask in masks.items():
         judged = _judged(difference, mask)
-        value = score(difference, mask) if judged >= MIN_JUDGED and region not in reasons else None
+        value = None
+        if judged >= MIN_JUDGED and region not in reasons:
+            value = whole if whole is not None and region is Region.FACE else score(difference, mask)
         scores.append(
             RegionScore(
                 region=region,

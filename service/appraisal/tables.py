@@ -64,6 +64,35 @@ class Comparator(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Compared:
+    """A face against its counterpart: where it differs, and how it scores as a whole."""
+
+    difference: NDArray[np.float32]  # (S, S) float32, >= 0, higher = more anomalous
+    whole: float | None  # score of the whole face, higher = more normal; None: eq. (3) of the map
+
+
+@runtime_checkable
+class WholeFaceComparator(Comparator, Protocol):
+    """A comparator that knows more of the whole face than its map tells."""
+
+    def compare_whole(
+        self, faces: Sequence[AlignedFace], normalised: Sequence[Normalised]
+    ) -> Sequence[Compared]:
+        """Return what ``compare`` does, with the score of each whole face."""
+        ...
+
+
+def compare_all(
+    comparator: Comparator, faces: Sequence[AlignedFace], normalised: Sequence[Normalised]
+) -> Sequence[Compared]:
+    """Compare faces by any comparator, with the scores of the whole faces where it knows them."""
+    if isinstance(comparator, WholeFaceComparator):
+        return comparator.compare_whole(faces, normalised)
+    maps = comparator.compare(faces, normalised)
+    return [Compared(difference=difference, whole=None) for difference in maps]
+
+
 @runtime_checkable
 class LayeredComparator(Comparator, Protocol):
     """A comparator that can tell differences by their scale, one map a layer of its network."""

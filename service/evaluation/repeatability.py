@@ -1,5 +1,6 @@
-"""Measures how much a score varies when nothing about the face has changed.
+"""Measures how much a score varies when a photograph is altered and nothing about the face has changed.
 
+That is less than what varies between two photographs of a person (``service.evaluation.exposures``).
 Each photograph is taken again in the computer: JPEG quality, scale, roll, small perspective (pose),
 brightness, light from one side, white balance, and all together with noise and blur
 (re-photography). From the scores come the within-subject standard deviation (the standard error
@@ -90,7 +91,7 @@ def _summarise(
     regions = {
         region.value: found
         for region, table in tables.items()
-        if (found := _region_repeatability(table, people)) is not None
+        if (found := region_repeatability(table, people)) is not None
     }
     if Region.FACE.value not in regions:
         raise ConfigurationError(f"photographs of fewer than {LEAST_PEOPLE} people could be judged")
@@ -110,7 +111,16 @@ def _summarise(
     )
 
 
-def _region_repeatability(table: NDArray[np.float64], people: NDArray[np.str_]) -> RegionRepeatability | None:
+def region_repeatability(table: NDArray[np.float64], people: NDArray[np.str_]) -> RegionRepeatability | None:
+    """Repeatability of one region.
+
+    Args:
+        table: (rows, columns) float64, scores of one unchanged face a row; NaN where there is none.
+        people: Who each row is of.
+
+    Returns:
+        None where fewer than LEAST_PEOPLE were judged twice.
+    """
     judged = np.isfinite(table).sum(1) >= 2
     kept = table[judged]
     # more photographs of somebody say more of what varies within one, not of how people differ

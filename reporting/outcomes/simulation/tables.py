@@ -17,7 +17,7 @@ from reporting.outcomes.simulation.world import (
     World,
 )
 
-METHODS = ("symmetry 1", "default 2")  # before and after the change of method
+METHODS = ("symmetry 1", "default 3")  # before and after the change of method
 
 
 def in_force(world: World, days: NDArray[np.datetime64]) -> NDArray[np.bool_]:

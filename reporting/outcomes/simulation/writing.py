@@ -32,7 +32,7 @@ _BATCH = 200  # patients a transaction
 
 def methods() -> tuple[MethodIdentity, MethodIdentity]:
     """The method before and the one after the change, as they are shipped."""
-    old, new = ("symmetry-1.json", "default-1.json")
+    old, new = ("symmetry-1-pairs.json", "default-2-pairs.json")
     return (
         load_repeatability(REPEATABILITY_DIR / old).method,
         load_repeatability(REPEATABILITY_DIR / new).method,

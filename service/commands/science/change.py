@@ -18,6 +18,7 @@ from service.appraisal.photograph.decode import read_photograph
 from service.appraisal.repeatability import find_repeatability, repeatability_places
 from service.commands.failures import tell
 from service.commands.options import DataDir, settings_of
+from service.commands.science.caution import caution
 from service.commands.science.progress import QuietFinder, step_progress, steps_shown
 from service.config import load_settings
 from service.database.pool import connect
@@ -66,6 +67,7 @@ def change(
             face_finder=QuietFinder(),
             progress=steps_shown(progress),
         )
+        caution(method or settings.method, errors)
         with progress:
             found = appraiser.appraise_batch(photographs, with_maps=False)
         known = find_repeatability(appraiser.identity, *repeatability_places(settings.model_dir))
@@ -79,7 +81,7 @@ def change(
         raise typer.Exit(ExitCode.REJECTED)
     if known is None:
         errors.print("no repeatability is stored for this method and weights: run semblance repeatability")
-    _show(appraiser.identity.name, changes)
+    _show(appraiser.identity.name, changes, "" if known is None else known.basis)
 
 
 def _is_uid(given: Path) -> bool:
@@ -91,7 +93,7 @@ def _stored(before: str, after: str, data_dir: Path) -> None:
     """Compare the stored results of two photographs."""
     settings = settings_of(data_dir)
     with connect(settings) as connection:
-        method, outcomes = change_by_uid(connection, before, after, settings)
+        method, outcomes, basis = change_by_uid(connection, before, after, settings)
     changes = tuple(
         RegionChange(
             region=each.region,
@@ -102,11 +104,15 @@ def _stored(before: str, after: str, data_dir: Path) -> None:
         )
         for each in outcomes
     )
-    _show(method, changes)
+    _show(method, changes, basis)
 
 
-def _show(method: str, changes: tuple[RegionChange, ...]) -> None:
-    table = Table(title=f"Change by {method}; scores, higher = more normal")
+def _show(method: str, changes: tuple[RegionChange, ...], basis: str) -> None:
+    """The table, and what it takes chance to be."""
+    table = Table(
+        title=f"Change by {method}; scores, higher = more normal",
+        caption=f"assumes that photographs of an unchanged face vary as did {basis}" if basis else None,
+    )
     for column in ("region", "before", "after", "change", "smallest detectable", "verdict"):
         table.add_column(column, justify="left" if column in ("region", "verdict") else "right")
     for row in changes:

@@ -11,7 +11,7 @@ from service.appraisal.face.regions import region_masks
 from service.appraisal.methods.localised.fusion import Fusion
 from service.appraisal.pictures.colour_scale import measure_scale
 from service.appraisal.registry import METHODS
-from service.appraisal.score import region_scores, score
+from service.appraisal.score import region_scores
 from service.errors import ConfigurationError
 from service.records import Region
 from service.training.localised.calibrate import Sample
@@ -37,18 +37,18 @@ def cohort(samples: Sequence[Sample], fusion: Fusion, *, version: str, basis: st
     regions: dict[Region, list[float]] = {}
     maps = []
     for sample in samples:
-        difference = np.where(sample.seen.face, fusion.difference(sample.seen), np.nan).astype(np.float32)
-        value = score(difference, sample.seen.face)
-        if value is None:
+        if not sample.seen.face.any():
             continue
+        value = -fusion.total(sample.seen)
         if sample.severity >= _SEVERE:
             severe.append(value)
         if sample.severity > 0:
             continue
         normal.append(value)
+        difference = np.where(sample.seen.face, fusion.difference(sample.seen), np.nan).astype(np.float32)
         maps.append(difference[::4, ::4])
         masks = region_masks(sample.seen.landmarks, (sample.seen.size, sample.seen.size))
-        for region in region_scores(difference, masks, None):
+        for region in region_scores(difference, masks, None, whole=value):
             if region.score is not None:
                 regions.setdefault(region.region, []).append(region.score)
     if len(normal) < _FEWEST or len(severe) < _FEWEST:

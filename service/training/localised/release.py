@@ -33,7 +33,7 @@ from service.training.schedule import save_halves
 
 FEWEST_FACES = 10
 _STRONG = 0.5
-CALIBRATION = "default-1"
+CALIBRATION = "default-2"
 _RESEARCH_LICENCE = "Non-commercial research use only; includes CC-BY-NC-SA-4.0 material"
 _LINES = ("research", SITE_LINE)
 

@@ -11,6 +11,7 @@ from service.appraisal.model_files.models import ModelStore
 from service.appraisal.photograph.decode import photograph_from_rgb
 from service.appraisal.registry import METHODS, identify
 from service.appraisal.repeatability import (
+    ALTERED,
     REPEATABILITY_DIR,
     find_repeatability,
     load_repeatability,
@@ -21,7 +22,7 @@ from service.appraisal.settings import AppraisalSettings
 from service.commands.science.repeatability import repeatability
 from service.errors import ConfigurationError
 from service.evaluation.benchmark.subjects import people_of, photographs_in
-from service.evaluation.repeatability import CONDITIONS, _region_repeatability, measure_repeatability
+from service.evaluation.repeatability import CONDITIONS, measure_repeatability, region_repeatability
 from service.exit_codes import ExitCode
 from service.records import Region
 from tests.unit.appraisal.photographs import portrait
@@ -30,23 +31,23 @@ from tests.unit.appraisal.photographs import portrait
 def test_known_variances_are_recovered():
     rng = np.random.default_rng(0)
     table = rng.normal(0, 2.0, (400, 1)) + rng.normal(0, 0.5, (400, 13))
-    found = _region_repeatability(table, np.arange(400).astype(str))
+    found = region_repeatability(table, np.arange(400).astype(str))
     assert found.within_sd == pytest.approx(0.5, rel=0.05)
     assert found.smallest_detectable_change == pytest.approx(1.386, rel=0.05)
     assert found.icc == pytest.approx(4 / 4.25, abs=0.02)
     assert (found.photographs, found.people) == (400, 400)
-    assert _region_repeatability(table[:3], np.array(["a", "b", "c"])) is None
+    assert region_repeatability(table[:3], np.array(["a", "b", "c"])) is None
 
 
 def test_people_are_counted_and_not_photographs():
     rng = np.random.default_rng(1)
     who = np.repeat([f"person {number}" for number in range(40)], 10)
     table = rng.normal(0, 2.0, (40, 1)).repeat(10, 0) + rng.normal(0, 0.5, (400, 13))
-    found = _region_repeatability(table, who)
+    found = region_repeatability(table, who)
     assert (found.photographs, found.people) == (400, 40)
     assert found.within_sd == pytest.approx(0.5, rel=0.05)
-    assert found.icc == _region_repeatability(table[::10], who[::10]).icc
-    assert _region_repeatability(table[:40], who[:40]) is None
+    assert found.icc == region_repeatability(table[::10], who[::10]).icc
+    assert region_repeatability(table[:40], who[:40]) is None
 
 
 def test_folders_say_who_is_who(tmp_path):
@@ -133,13 +134,15 @@ def test_the_command_stores_and_explains(tmp_path):
     assert failed.exit_code == ExitCode.FAILED
 
 
-@pytest.mark.parametrize("words", [[], ["a.png", "--data", "."], ["--data", "nowhere"]])
+@pytest.mark.parametrize(
+    "words", [[], ["a.png", "--data", "."], ["--pairs", ".", "--data", "."], ["--data", "nowhere"]]
+)
 def test_photographs_or_archives_but_not_both_or_neither(words):
     app = typer.Typer()
     app.command()(repeatability)
     refused = CliRunner().invoke(app, [*words, "--method", "symmetry"])
     assert refused.exit_code == ExitCode.USAGE
-    assert "photographs or --data" in refused.stderr or "no faces_" in refused.stderr
+    assert "photographs, --data or --pairs" in refused.stderr or "no faces_" in refused.stderr
 
 
 def test_the_sites_own_place_comes_before_what_is_shipped(tmp_path):
@@ -150,12 +153,13 @@ def test_the_sites_own_place_comes_before_what_is_shipped(tmp_path):
 def test_what_is_shipped_holds_for_the_methods_as_they_are_and_for_every_region():
     """A change of weights, gates or mesh makes what was measured before it stale: measure anew."""
     stored = {path.stem: load_repeatability(path) for path in REPEATABILITY_DIR.glob("*.json")}
-    assert "symmetry-1" in stored
+    assert {"default-2", "default-2-pairs", "symmetry-1", "symmetry-1-pairs"} == set(stored)
     for name, found in stored.items():
         method = METHODS[found.method.name]
         now = identify(method, AppraisalSettings(), ModelStore())
         assert found.holds_for(now), f"{name}: run semblance repeatability --method {method.name}"
-        assert find_repeatability(now) == found
+        assert name.endswith("-pairs") == (found.basis != ALTERED)
+        assert find_repeatability(now).basis != ALTERED, "real second photographs come first"
         assert set(found.regions) == {region.value for region in Region}
         assert all(part.photographs >= 20 for part in found.regions.values())
         assert all(0 < part.within_sd < part.smallest_detectable_change for part in found.regions.values())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.appraisal.score import MIN_JUDGED, region_scores, score
-from service.records import Region
+from service.records import ExclusionReason, Region
 
 
 def test_equation_3_by_hand():
@@ -24,6 +24,19 @@ def test_a_larger_difference_scores_lower():
 def test_nothing_judged_has_no_score():
     assert score(np.full((3, 3), np.nan, np.float32), np.ones((3, 3), bool)) is None
     assert score(np.ones((3, 3), np.float32), np.zeros((3, 3), bool)) is None
+
+
+def test_the_whole_face_may_have_a_score_of_its_own():
+    difference, everywhere = np.full((4, 4), 0.5, np.float32), np.ones((4, 4), bool)
+    masks = {Region.FACE: everywhere, Region.NOSE: everywhere}
+    face, nose = region_scores(difference, masks, None, whole=-3.0)
+    assert face.score == -3.0
+    assert nose.score == pytest.approx(-np.log(0.5))
+    covered = {Region.FACE: ExclusionReason.OCCLUDED}
+    (left_out, _) = region_scores(difference, masks, None, whole=-3.0, excluded=covered)
+    assert left_out.score is None
+    nothing, _ = region_scores(np.full((4, 4), np.nan, np.float32), masks, None, whole=-3.0)
+    assert nothing.score is None
 
 
 def test_a_region_hardly_judged_has_no_score():

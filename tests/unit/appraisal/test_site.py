@@ -149,7 +149,7 @@ def test_any_stored_calibration_can_be_chosen_and_an_unknown_one_lists_them(dire
     for version in ("older-1", "default-site-1", DEFAULT.calibration):
         row, found = with_calibration(DEFAULT, version, store)
         assert (row.version, row.calibration, found.version) == (DEFAULT.version, version, version)
-    with pytest.raises(ConfigurationError, match="default-1, default-site-1, older-1"):
+    with pytest.raises(ConfigurationError, match="default-2, default-site-1, older-1"):
         with_calibration(DEFAULT, "beauty-1", store)
     with pytest.raises(ConfigurationError, match="there are: symmetry-1"):
         with_calibration(METHODS["symmetry"], "older-1", store)

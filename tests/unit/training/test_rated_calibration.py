@@ -238,7 +238,7 @@ def test_a_calibration_takes_the_sites_weights_along_and_none_is_lost(tmp_path):
     put_rows([row], site)
     store = ModelStore(site)
     weights = store.sha256(("default-face", "default-fusion"))
-    made = replace(load_calibration("default-1"), version="default-ratings-linear-1", weights_sha256=weights)
+    made = replace(load_calibration("default-2"), version="default-ratings-linear-1", weights_sha256=weights)
     install_calibration(replace(made, version="default-site-1"), site)
     store = ModelStore(site)
     carry_site("default", store, elsewhere)

@@ -17,4 +17,4 @@ def _build(workplace: Workplace) -> Comparator:
     return LocalisedComparator(reader, fusion_from(workplace.store.tensors(FUSION_MODEL)))
 
 
-ROW = ComparatorRow(name="localised", version="1", models=(MODEL, FUSION_MODEL), build=_build)
+ROW = ComparatorRow(name="localised", version="2", models=(MODEL, FUSION_MODEL), build=_build)

@@ -1,19 +1,19 @@
-"""From a reading to one difference map: where by the local planes, how much by all the evidence.
+"""From a reading to a difference map, of the local evidence, and to a score, of all of it.
 
 The network's local planes (logit of an anomaly, size of the displacement that would undo it,
 colour out of place) are turned into standard deviations over what is usual at that place in normal
-faces. The local share m(x) is how far the logit so calibrated exceeds the usual (a softplus: without
-an upper end, so that a plain anomaly stands out from what surrounds it), raised near landmarks
-whose measure is not what the rest of the face lets one expect.
+faces. The logarithm of the map D(x) is how far the logit so calibrated exceeds the usual (without an
+upper end, so that a plain anomaly stands out from what surrounds it), raised near landmarks whose
+measure is not what the rest of the face lets one expect. Nothing from elsewhere in the face enters
+it: a region's score, -log(mean D) by eq. (3) of paper 000, tells of that region.
 
-The total g is the logarithm of a mixture of likelihood ratios: an anomaly shows in the picture, in
-the close-up of mouth and nose, or in the shape of one part of the face (eyes, brows, nose, mouth,
-jaw), and any one of them is enough. The picture's ratio is a logistic regression with weights >= 0
-on summaries of the planes, of anomalous against sham faces; the close-up's is one on its evidence
-and severity, of faces whose mouth or nose was displaced; a part's is one on how far its measures
-are from the expected, of faces in which that part was displaced against sham faces. The map is
-D(x) = exp(g) m(x) / mean(m), so that eq. (3) of paper 000 gives s(D) = -log(mean D) = -g, while
-regions share the total by what was seen in them.
+The whole face's score is -g. g is the logarithm of a mixture of likelihood ratios: an anomaly shows
+in the picture, in the close-up of mouth and nose, or in the shape of one part of the face (eyes,
+brows, nose, mouth, jaw), and any one of them is enough. The picture's ratio is a logistic
+regression with weights >= 0 on summaries of the planes, of anomalous against sham faces; the
+close-up's is one on its evidence and severity, of faces whose mouth or nose was displaced; a part's
+is one on how far its measures are from the expected, of faces in which that part was displaced
+against sham faces.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from service.appraisal.methods.localised.shape import MEASURES, PART_MEASURES, P
 from service.appraisal.methods.localised.views import LANDMARKS
 from service.errors import ModelIntegrityError
 
-Z_CENTRE = 2.0  # standard deviations from which a pixel's excess counts in full
+_LOG_PER_DEVIATION = 0.3  # of the map: more lets single pixels decide over a region, less its whole area
 USUAL = 2.0  # standard deviations up to which a measure of shape adds nothing to the map
 MOST = 8.0  # standard deviations above which a measure of shape adds no more evidence
 PICTURE_SHARE = 0.5  # of the mixture
 CLOSE_UP_SHARE = 0.2  # of the mixture; the parts of the face share the rest evenly
-_SPREAD = 0.05  # of a measure around its points, fraction of the side
+_SPREAD = 0.03  # of a measure around its points, fraction of the side
 _OWN_SHARE = 1 / 3  # of the position's own calibration in the map; the rest is the face-wide one
 PLANES = ("logit", "displacement", "colour")
 FEATURES = (
@@ -162,9 +162,7 @@ class Fusion:
         z = cv2.GaussianBlur(_OWN_SHARE * own + (1 - _OWN_SHARE) * wide, (0, 0), 1.0)
         z = cv2.resize(z, seen.face.shape[::-1], interpolation=cv2.INTER_CUBIC)
         z = z + paint(oddities(self.shape, seen) - USUAL, seen.found(), seen.size, _SPREAD)
-        local = np.logaddexp(0, z - Z_CENTRE)
-        mean = max(float(local[seen.face].mean()), 1e-9) if seen.face.any() else 1.0
-        return np.asarray(np.exp(self.total(seen)) * local / mean, np.float32)
+        return np.asarray(np.exp(_LOG_PER_DEVIATION * z), np.float32)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """As stored."""

@@ -1,6 +1,6 @@
-"""The default method's comparator: calibrated localisation, scaled by the evidence of the whole face.
+"""The default method's comparator: a map of calibrated local evidence, and a score of the whole face.
 
-See service/appraisal/methods/localised/fusion.py for how local logits and evidence become one difference map.
+See service/appraisal/methods/localised/fusion.py for what each is made of.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from service.appraisal.face.alignment import AlignedFace
 from service.appraisal.face.regions import face_mask
 from service.appraisal.methods.localised.fusion import FaceReading, Fusion
 from service.appraisal.methods.localised.reading import NetworkReader, Reading, Restored
-from service.appraisal.tables import Normalised
+from service.appraisal.tables import Compared, Normalised
 
 
 class LocalisedComparator:
-    """Fuses what the network says of a face into one difference map."""
+    """Fuses what the network says of a face into a difference map and a score of the whole."""
 
     def __init__(self, reader: NetworkReader, fusion: Fusion) -> None:
         self._reader = reader
@@ -28,10 +28,17 @@ class LocalisedComparator:
         self, faces: Sequence[AlignedFace], normalised: Sequence[Normalised]
     ) -> Sequence[NDArray[np.float32]]:
         """Return one difference map a face: (S, S) float32, > 0, higher = more anomalous."""
+        return [each.difference for each in self.compare_whole(faces, normalised)]
+
+    def compare_whole(
+        self, faces: Sequence[AlignedFace], normalised: Sequence[Normalised]
+    ) -> Sequence[Compared]:
+        """Return one difference map a face, with the score of the whole face by all evidence."""
         readings = self._readings(faces, normalised)
+        seen = [face_reading(face, reading) for reading, face in zip(readings, faces, strict=True)]
         return [
-            self._fusion.difference(face_reading(face, reading))
-            for reading, face in zip(readings, faces, strict=True)
+            Compared(difference=self._fusion.difference(each), whole=-self._fusion.total(each))
+            for each in seen
         ]
 
     def _readings(self, faces: Sequence[AlignedFace], normalised: Sequence[Normalised]) -> Sequence[Reading]:

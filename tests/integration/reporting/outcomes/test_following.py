@@ -29,7 +29,7 @@ def clinic(settings: Settings, pool: Pool, store: InstanceStore) -> Clinic:
     return Clinic(Context(settings=settings, pool=pool, store=store))
 
 
-def _pair(clinic: Clinic, patient: str = "P-001", gain: float = 0.5) -> tuple[int, int]:
+def _pair(clinic: Clinic, patient: str = "P-001", gain: float = 0.75) -> tuple[int, int]:
     before = clinic.photograph(patient, OPERATED - days(10), 1.0)
     after = clinic.photograph(patient, OPERATED + days(365), 1.0 + gain)
     return before, after
@@ -41,7 +41,7 @@ def test_a_photograph_on_either_side_of_an_operation_makes_a_change(clinic: Clin
     clinic.settle()
     (face,) = clinic.faces()
     assert face["window_name"] == "12 months"
-    assert face["change"] == pytest.approx(0.5)
+    assert face["change"] == pytest.approx(0.75)
     assert (face["verdict"], face["is_primary"]) == ("better", True)
     assert face["change_id"] == change_id(face["before_appraisal"], face["after_appraisal"])
     assert face["surgeon"] == "Practitioner/s1"
@@ -62,7 +62,7 @@ def test_its_observation_is_derived_from_both_and_part_of_the_procedure(clinic: 
         {"reference": f"Observation/{observation_id_of(str(face[side]))}"}
         for side in ("before_appraisal", "after_appraisal")
     ]
-    assert float(found["valueQuantity"]["value"]) == pytest.approx(0.5)
+    assert float(found["valueQuantity"]["value"]) == pytest.approx(0.75)
     assert found["interpretation"][0]["coding"][0]["code"] == "B"
     assert {c["code"]["coding"][0]["code"] for c in found["component"]} == {"c-nose", "c-upper-lip"}
 
@@ -272,7 +272,8 @@ def _uid(clinic: Clinic, instance_id: int) -> str:
 def _by_uid(clinic: Clinic, before: int, after: int) -> str:
     with transaction(clinic.context.pool) as connection:
         uids = (_uid(clinic, before), _uid(clinic, after))
-        _, found = change_by_uid(connection, *uids, clinic.context.settings)
+        _, found, basis = change_by_uid(connection, *uids, clinic.context.settings)
+    assert "photographs" in basis
     return next(each.verdict.value for each in found if each.region is Region.FACE)
 
 

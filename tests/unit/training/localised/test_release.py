@@ -185,7 +185,7 @@ def test_a_release_for_research_is_rows_for_the_products_manifest(tmp_path, weig
     rows = tomllib.loads((tmp_path / "out" / "manifest-rows.toml").read_text())["model"]
     assert [row["line"] for row in rows] == ["research", "research"]
     assert {row["file"] for row in rows} <= {path.name for path in made}
-    assert (tmp_path / "out" / "default-1.json").exists()
+    assert (tmp_path / "out" / "default-2.json").exists()
 
 
 def test_a_close_up_of_its_own_takes_the_place_of_the_one_in_the_weights(tmp_path, weights):
