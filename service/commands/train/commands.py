@@ -236,6 +236,14 @@ def calibrate(
     ] = None,
     faces: Annotated[int, typer.Option(min=10, help="Faces to calibrate on at most.")] = 400,
     line: Annotated[str, typer.Option(help="Line of the weights: research or site.")] = "research",
+    leave_one_kind_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-one-kind-out",
+            help="Also hold out each kind of anomaly in turn, and write held-out-kinds.csv: AUROC of what "
+            "the calibration has not seen, on faces it has not seen.",
+        ),
+    ] = False,
     seed: _Seed = 5,
 ) -> None:
     """Calibrate a trained network on faces it was not trained on.
@@ -245,7 +253,9 @@ def calibrate(
 
     Example: semblance train calibrate --weights run/network.safetensors --data faces/ --out run/
     """
-    for path in stages.calibrated(weights, close_up, data, out, faces, line, seed):
+    for path in stages.calibrated(
+        weights, close_up, data, out, faces, line, seed, leave_one_kind_out=leave_one_kind_out
+    ):
         _console.print(path)
 
 

@@ -172,6 +172,7 @@ def calibrated(  # noqa: PLR0917
     *,
     everyone: bool = False,
     started_from: str = "",
+    leave_one_kind_out: bool = False,
 ) -> tuple[Path, ...]:
     """Calibrate both networks; see ``release``."""
     from service.appraisal.face.finder import MediapipeFaceFinder
@@ -194,5 +195,6 @@ def calibrated(  # noqa: PLR0917
             seed=seed,
             everyone=everyone,
             started_from=started_from,
+            leave_one_kind_out=leave_one_kind_out,
             tell=tell,
         )

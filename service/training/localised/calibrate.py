@@ -48,6 +48,7 @@ class Sample:
     severity: float  # 0 for a sham
     kind: str  # "sham" or the anomaly type
     moved: NDArray[np.float32]  # (len(LANDMARKS), 2) float32, true displacement, fractions of the square
+    face: int = 0  # number of the face it was made of
 
 
 def collect(
@@ -76,7 +77,8 @@ def collect(
     samples: list[Sample] = []
     for done, number in enumerate(chosen):
         face = pool.face(int(number), INPUT_SIZE)
-        samples.extend(_samples(face, makers, reader, finder, rng))
+        made = _samples(face, makers, reader, finder, rng)
+        samples.extend(replace(sample, face=done) for sample in made)
         tell(done + 1, len(chosen))
     return samples
 

@@ -26,6 +26,8 @@ from service.evaluation.benchmark.measures import auroc
 from service.training.faces import FacePool, Split, open_pool
 from service.training.localised.calibrate import Sample, collect, fit
 from service.training.localised.cohort import cohort
+from service.training.localised.kinds import leave_one_kind_out as held_out_kinds
+from service.training.localised.kinds import write_kinds
 from service.training.localised.provenance import licence_of
 from service.training.localised.shape import FEWEST, fit_shape
 from service.training.model_card import as_toml, card, entry_of, put_rows
@@ -50,6 +52,7 @@ def release(
     seed: int,
     everyone: bool = False,
     started_from: str = "",
+    leave_one_kind_out: bool = False,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Path, ...]:
     """Calibrate a network and write everything the product needs of it.
@@ -69,6 +72,7 @@ def release(
         seed: of all chance.
         everyone: use every face, where the network was trained on none of them.
         started_from: licence of the weights the training began with; "" where it began from free ones.
+        leave_one_kind_out: also hold out each kind of anomaly in turn, and write what it comes to.
         tell: told how many of how many faces are done.
 
     Returns:
@@ -109,6 +113,8 @@ def release(
         rows.write_text(as_toml(entries), encoding="utf-8")
         calibration = cohort(samples, fusion, version=CALIBRATION, basis=_basis(samples, "calibration split"))
         made = (rows, save_calibration(calibration, out))
+    if leave_one_kind_out:
+        made = (*made, write_kinds(held_out_kinds(samples, shape), out / "held-out-kinds.csv"))
     return network, fused, *made
 
 

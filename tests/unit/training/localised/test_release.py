@@ -17,6 +17,7 @@ from service.appraisal.site import at_site
 from service.errors import ConfigurationError
 from service.training.localised.calibrate import Sample, fit
 from service.training.localised.cohort import cohort
+from service.training.localised.kinds import leave_one_kind_out, write_kinds
 from service.training.localised.provenance import OWN, licence_of
 from service.training.localised.release import release
 from tests.unit.appraisal.drawn_face import drawn_mesh
@@ -92,6 +93,37 @@ def test_the_cohort_rates_normal_high_and_severe_low():
     assert calibration.rating(-fusion.total(worst)) < 3
     assert calibration.map_range[1] > calibration.map_range[0]
     assert "oronasal" in calibration.regions
+
+
+def test_each_kind_is_held_out_in_turn(tmp_path):
+    """Two kinds the picture's evidence tells, and one that only the close-up sees."""
+    made = []
+    for number, sample in enumerate(samples(120)):
+        kind = "sham" if sample.severity == 0 else ("chin", "cheek", "near")[number // 2 % 3]
+        reading = sample.seen.reading
+        if kind == "near":
+            calm = replace(
+                reading, evidence=0.0, severity=0.0, localisation=np.full((64, 64), -3.0, np.float32)
+            )
+            reading = replace(calm, close_evidence=6.0, landmarks=made[1].seen.reading.landmarks)
+        seen = replace(sample.seen, reading=reading)
+        moved = sample.moved.copy()
+        if kind == "near":
+            moved[:] = 0.0
+            moved[CLOSE_UP.chosen[0], 1] = 0.05
+        made.append(replace(sample, seen=seen, kind=kind, moved=moved, face=number // 2))
+    found = {one.kind: one for one in leave_one_kind_out(made, flat_shape())}
+    assert set(found) == {"chin", "cheek", "near"}
+    assert found["chin"].images == 20
+    assert found["chin"].seen > 0.95
+    assert found["chin"].unseen > 0.95, "cheeks show in the same evidence"
+    assert found["near"].seen > 0.95
+    assert found["near"].unseen < found["near"].seen - 0.2, "nobody taught what the close-up means"
+    rows = write_kinds(tuple(found.values()), tmp_path / "kinds.csv").read_text().splitlines()
+    assert rows[0] == "kind,images,seen,unseen"
+    assert len(rows) == 4
+    with pytest.raises(ConfigurationError, match="two kinds"):
+        leave_one_kind_out([one for one in made if one.kind in {"sham", "chin"}], flat_shape())
 
 
 def test_too_few_faces_are_no_cohort():
@@ -181,7 +213,17 @@ def test_a_network_of_nothing_shipped_is_the_sites_own():
 
 def test_a_release_for_research_is_rows_for_the_products_manifest(tmp_path, weights):
     write_archive(tmp_path, 256, ["one"] * 120)
-    made = release(weights, tmp_path, tmp_path / "out", Mesh(), faces=12, line="research", seed=0)
+    made = release(
+        weights,
+        tmp_path,
+        tmp_path / "out",
+        Mesh(),
+        faces=8,
+        line="research",
+        seed=0,
+        leave_one_kind_out=True,
+    )
+    assert made[-1].name == "held-out-kinds.csv"
     rows = tomllib.loads((tmp_path / "out" / "manifest-rows.toml").read_text())["model"]
     assert [row["line"] for row in rows] == ["research", "research"]
     assert {row["file"] for row in rows} <= {path.name for path in made}
