@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from service.codecs.frame import CAMERA_BITS
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DEPTH = 16
-_CAMERA_BITS = 12
 _WHITE = 255.0
 
 
@@ -54,7 +55,9 @@ def _bits(significant: bytes, largest: float) -> int:
 
     A correct file spreads its samples over all sixteen, whatever sBIT says.
     """
-    said = max(significant[:3], default=_CAMERA_BITS)
+    if not significant:
+        return next((bits for bits in CAMERA_BITS if largest < 1 << bits), _DEPTH)
+    said = max(significant[:3])
     return said if 0 < said < _DEPTH and largest < 1 << said else _DEPTH
 
 

@@ -13,6 +13,7 @@ from service.errors import UndecodablePhotographError, UnsupportedPhotographErro
 if TYPE_CHECKING:  # the child imports this module, and is to stay small
     from pydicom.dataset import Dataset
 
+CAMERA_BITS = (8, 10, 12, 14)  # that a camera fills of samples said to be of 16, the first that holds them
 MAX_PIXELS = 150_000_000  # of a frame; larger than any camera in clinical use
 
 

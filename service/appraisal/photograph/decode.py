@@ -32,7 +32,7 @@ from service.appraisal.photograph.showing import showing_of
 from service.appraisal.photograph.stream import StreamInfo, stream_info
 from service.codecs.decode import decode_frame, read_picture, reduction_of, to_srgb
 from service.codecs.deflated import is_deflated
-from service.codecs.frame import MAX_PIXELS, geometry_of
+from service.codecs.frame import CAMERA_BITS, MAX_PIXELS, geometry_of
 from service.dicom.grey import windowed
 from service.dicom.part10 import READ_ERRORS, Header, UnreadablePart10Error, read_header, read_whole
 from service.dicom.pixels import described, frame_at, photometric_of
@@ -40,7 +40,6 @@ from service.dicom.progressive import PROGRESSIVE_JPEG
 from service.errors import UndecodablePhotographError, UnsupportedPhotographError
 
 MIN_SIDE = 16  # px
-_CAMERA_BITS = (8, 10, 12, 14)
 _JPEG = (*JPEGTransferSyntaxes, PROGRESSIVE_JPEG)
 _DECODER_ERRORS = (*READ_ERRORS, ArithmeticError, RuntimeError, SyntaxError)
 
@@ -288,7 +287,7 @@ def _bits_used(pixels: NDArray[np.generic], dataset: Dataset) -> int:
     """Bits of a sample; cameras of 8 to 14 bits are sent as of 16, and would be shown too dark."""
     bits = int(dataset.BitsStored)
     highest = int(pixels.max())
-    return next((used for used in _CAMERA_BITS if bits == 16 and highest < 1 << used), bits)
+    return next((used for used in CAMERA_BITS if bits == 16 and highest < 1 << used), bits)
 
 
 def _grey_to_rgb(pixels: NDArray[np.generic], dataset: Dataset, photometric: str) -> NDArray[np.uint8]:

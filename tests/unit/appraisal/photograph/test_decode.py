@@ -334,7 +334,9 @@ def png(pixels: np.ndarray, significant: int | None) -> bytes:
 
 
 @pytest.mark.parametrize("channels", [slice(None), 1])
-@pytest.mark.parametrize(("scale", "significant"), [(257, None), (257, 12), (16, 12), (16, None), (64, 14)])
+@pytest.mark.parametrize(
+    ("scale", "significant"), [(257, None), (257, 12), (16, 12), (16, None), (64, 14), (64, None), (4, None)]
+)
 def test_a_png_of_sixteen_bits_is_as_bright_as_it_was(channels, scale, significant):
     pixels = portrait()[..., channels]
     rgb = photograph_from_bytes(png(pixels.astype(np.uint16) * scale, significant)).rgb
