@@ -29,6 +29,7 @@ from service.peers import AdmittedPeer, AeTitle, Destination, Network
 CONFIG_VARIABLE = "SEMBLANCE_CONFIG"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")  # hosts that only this machine reaches
 _PREFIX = "SEMBLANCE_"
+_BROKERS = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp", "memory")
 _TEST_PREFIX = "SEMBLANCE_TEST_"
 # What is no setting and may be set: the file, and what the node's processes tell their children.
 _OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "SEMBLANCE_NODE_LIFELINE", "SEMBLANCE_NODE_RATES"})
@@ -53,7 +54,16 @@ def _libpq_url(value: str) -> str:
     return value
 
 
+def _broker_url(value: str) -> str:
+    """Refuse what names no broker that we have a transport for; it may hold a password and is not quoted."""
+    scheme, separator, _ = value.partition("://")
+    if not separator or scheme not in _BROKERS:
+        raise ValueError(f"not a URL that begins with one of {', '.join(f'{each}://' for each in _BROKERS)}")
+    return value
+
+
 LibpqUrl = Annotated[str, AfterValidator(_libpq_url)]
+BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
@@ -70,7 +80,7 @@ class Settings(BaseSettings):
     )
     database_pool_size: int = Field(8, ge=1, description="Connections a process keeps at most.")
     database_timeout_s: float = Field(10.0, gt=0, description="Longest wait for a connection to PostgreSQL.")
-    broker_url: str = Field(
+    broker_url: BrokerUrl = Field(
         "redis://localhost:6379/0", description="Celery broker: redis:// or amqp:// (quorum queues)."
     )
     storage_dir: Path = Field(

@@ -435,9 +435,17 @@ def _occlusion_gate(version: str, place: Workplace) -> OcclusionFinder:
 
 
 def pick_device(wanted: str) -> str:
-    """Return "cuda" or "cpu"; "auto" takes the GPU when there is one."""
-    if wanted != "auto":
+    """Return "cuda" or "cpu"; "auto" takes the GPU when there is one.
+
+    Raises:
+        ConfigurationError: "cuda" is wanted, and there is no GPU that PyTorch can use.
+    """
+    if wanted == "cpu":
         return wanted
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise ConfigurationError("device: PyTorch finds no GPU to use here; `cpu` or `auto` do without")
+    return "cpu"

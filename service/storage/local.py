@@ -137,7 +137,7 @@ class LocalStore:
         try:
             return path_of(self._root, sha256).open("rb")
         except FileNotFoundError as exc:
-            raise InstanceNotStoredError(sha256) from exc
+            raise InstanceNotStoredError(f"no bytes under SHA-256 {sha256} in {self._root}") from exc
         except OSError as exc:
             raise StorageError(f"{sha256}: {exc}") from exc
 

@@ -140,3 +140,10 @@ def run(process: tuple[str, ...], **settings: str) -> subprocess.CompletedProces
     return subprocess.run(
         [*PROGRAM, *process], env=os.environ | settings, capture_output=True, text=True, check=False
     )
+
+
+def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    done = run(("score", str(tmp_path / "photo.jpg")), SEMBLANCE_DEVICE="cuda", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == ExitCode.USAGE, done.stderr
+    assert said_in_one_line(done).startswith("semblance: device: ")

@@ -59,6 +59,14 @@ def test_a_database_url_that_is_none_is_refused_without_its_password(
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["nonsense", "kafka://user:secret@host", "redis:/host"])
+def test_a_broker_that_we_have_no_transport_for_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEMBLANCE_BROKER_URL", url)
+    with pytest.raises(ConfigurationError, match=r"broker_url: .*redis://.*amqp://") as refused:
+        load_settings()
+    assert "secret" not in str(refused.value)
+
+
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "semblance.toml"
     path.write_text("method = [\n")
