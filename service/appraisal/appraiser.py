@@ -32,7 +32,7 @@ from service.appraisal.photograph.decode import Photograph, photograph_from_byte
 from service.appraisal.pictures.colour_scale import ColourScale
 from service.appraisal.pictures.compose import LONG_SIDE, Judged, heatmap, triptych
 from service.appraisal.pictures.layout import Label
-from service.appraisal.pictures.placing import photograph_map
+from service.appraisal.pictures.placing import photograph_map, to_sent
 from service.appraisal.registry import COMPARATORS, NORMALISERS, find_method, identify
 from service.appraisal.score import region_scores, score
 from service.appraisal.settings import AppraisalSettings
@@ -87,7 +87,7 @@ class AppraisalMaps:
         photograph = self.face.photograph
         rows, columns = photograph.sent_height, photograph.sent_width
         back = way_back(photograph.quarters, rows, columns)[:2]
-        to_turned = np.vstack([_to_sent(self.face.to_photograph, photograph.reduction), [0.0, 0.0, 1.0]])
+        to_turned = np.vstack([to_sent(self.face.to_photograph, photograph.reduction), [0.0, 0.0, 1.0]])
         if photograph.quarters % 2:
             rows, columns = columns, rows
         return NativeMap(
@@ -413,13 +413,6 @@ class Appraiser:
 def _large_enough(faces: Sequence[Face]) -> bool:
     """Whether a face holds more than methods see, which is 92 px between the irises."""
     return bool(faces) and faces[0].inter_ocular_px >= LEAST_DECODED_IOD_PX
-
-
-def _to_sent(matrix: NDArray[np.float64], reduction: int) -> NDArray[np.float64]:
-    """A transform to pixels of the photograph as decoded, made one to those of the photograph as sent."""
-    sent = matrix * reduction
-    sent[:, 2] += 0.5 * reduction - 0.5
-    return sent
 
 
 def _version_label(method: MethodIdentity) -> str:

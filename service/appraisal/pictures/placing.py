@@ -69,3 +69,15 @@ def place(values: NDArray[np.float32], matrix: NDArray[np.float64], shape: tuple
     with np.errstate(invalid="ignore", divide="ignore"):
         placed = np.where(weight >= 0.5, mapped / weight, np.float32(np.nan)).astype(np.float32)
     return Placed(top=top, left=left, values=placed)
+
+
+def to_sent(matrix: NDArray[np.float64], reduction: int) -> NDArray[np.float64]:
+    """A transform to pixels of the photograph as decoded, made one to those of the photograph as sent.
+
+    Args:
+        matrix: (2, 3) float64.
+        reduction: Side of the photograph as sent over that as decoded.
+    """
+    sent = matrix * reduction
+    sent[:, 2] += 0.5 * reduction - 0.5
+    return sent
