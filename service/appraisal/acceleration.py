@@ -15,6 +15,8 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
+from service.errors import ConfigurationError
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -65,3 +67,18 @@ def for_optimising(device: str) -> Acceleration:
 def for_comparing(device: str) -> Acceleration:
     """For single forward passes of frozen networks."""
     return COMPARING_ON_GPU if device == "cuda" else PLAIN
+
+
+def pick_device(wanted: str) -> str:
+    """Return "cuda" or "cpu"; "auto" takes the GPU when there is one.
+
+    Raises:
+        ConfigurationError: "cuda" is wanted, and there is no GPU that PyTorch can use.
+    """
+    if wanted == "cpu":
+        return wanted
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise ConfigurationError("device: PyTorch finds no GPU to use here; `cpu` or `auto` do without")
+    return "cpu"

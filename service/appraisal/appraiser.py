@@ -205,7 +205,7 @@ class Appraiser:
         first = lookup(NORMALISERS, row.normaliser, "normaliser")
         second = lookup(COMPARATORS, row.comparator, "comparator")
         needs_models = bool(first.models or second.models or row.occlusion)
-        picked = pick_device(device) if needs_models else "cpu"
+        picked = _picked(device) if needs_models else "cpu"
         place = Workplace(
             store=store,
             device=picked,
@@ -427,18 +427,7 @@ def _occlusion_gate(version: str, place: Workplace) -> OcclusionFinder:
     return OcclusionGate(place.store.tensors(calibration.model), calibration, place.device, place.batching)
 
 
-def pick_device(wanted: str) -> str:
-    """Return "cuda" or "cpu"; "auto" takes the GPU when there is one.
+def _picked(device: str) -> str:
+    from service.appraisal.acceleration import pick_device
 
-    Raises:
-        ConfigurationError: "cuda" is wanted, and there is no GPU that PyTorch can use.
-    """
-    if wanted == "cpu":
-        return wanted
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if wanted == "cuda":
-        raise ConfigurationError("device: PyTorch finds no GPU to use here; `cpu` or `auto` do without")
-    return "cpu"
+    return pick_device(device)

@@ -15,7 +15,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from service.appraisal.appraiser import BATCH, Appraiser, pick_device
+from service.appraisal.appraiser import BATCH, Appraiser
 from service.appraisal.calibration import LEAST_RATING, MOST_RATING
 from service.appraisal.face.finder import FaceFinder, MediapipeFaceFinder, RememberingFaceFinder
 from service.appraisal.methods.features.backbones import BACKBONES
@@ -245,6 +245,8 @@ class _Panel:
 def _normaliser(
     name: str, size: int, *, store: ModelStore, device: str, steps: Progress
 ) -> RememberingNormaliser:
+    from service.appraisal.acceleration import pick_device
+
     row = lookup(NORMALISERS, name, "normaliser")
     place = pick_device(device) if row.models else "cpu"
     return RememberingNormaliser(row.build(Workplace(store=store, device=place, size=size, progress=steps)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
-from service.appraisal.appraiser import GPU_BATCH, Appraiser, pick_device
+from service.appraisal.appraiser import GPU_BATCH, Appraiser
 from service.appraisal.batching import Batching
 from service.appraisal.face.finder import MediapipeFaceFinder
 from service.appraisal.face.pooled import PooledFaceFinder
@@ -43,6 +43,8 @@ class _Crew:
 
 @cache
 def _appraiser(method: str, model_dir: Path | None, device: str, crew: _Crew) -> Appraiser:
+    from service.appraisal.acceleration import pick_device
+
     picked = pick_device(device)
     size = crew.batch or (GPU_BATCH if picked == "cuda" else 1)
     _share_cores(crew.threads)
