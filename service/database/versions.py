@@ -37,6 +37,7 @@ class Quarantined:
     calling_ae_title: str
     peer_address: str
     received_at: datetime
+    is_earlier: bool  # an earlier version of the photograph, which names another patient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,8 @@ class Version:
 
 _SELECT = (
     "SELECT quarantine_id, instance_id, sop_instance_uid, sha256, size_bytes, calling_ae_title,"
-    " peer_address, received_at FROM quarantine WHERE resolution IS NULL"
+    " peer_address, received_at, EXISTS (SELECT FROM instance_version v WHERE v.sha256 = quarantine.sha256"
+    " AND v.instance_id = quarantine.instance_id) AS is_earlier FROM quarantine WHERE resolution IS NULL"
 )
 
 

@@ -197,6 +197,7 @@ def test_other_pixels_are_quarantined_until_somebody_decides(
     assert semblance("quarantine", "list", "--output", "json") == 0
     listed = json.loads(capsys.readouterr().out)
     assert [each["sop_instance_uid"] for each in listed] == [ds.SOPInstanceUID] * 2
+    assert not any(each["is_earlier"] for each in listed)
     numbers = [str(each["quarantine_id"]) for each in listed]
     assert semblance("quarantine", "discard", numbers[0], "--reason", "test", "--by", "ann") == 0
     assert semblance("quarantine", "accept", numbers[1], "--reason", "right", "--by", "ann") == 0
@@ -256,6 +257,8 @@ def test_an_earlier_patient_again_is_a_question(
         assert (found.patient_id, found.version) == (patient, version_now)
     assert send(ds) == 200
     (number,) = quarantine(pool)
+    with transaction(pool) as connection:
+        assert [each.is_earlier for each in versions.quarantined(connection)] == [True]
     assert semblance("quarantine", "discard", number, "--reason", "an old copy") == 0
     assert send(ds) == 200
     assert quarantine(pool) == []
