@@ -1,7 +1,6 @@
 """Every command, each loaded only when it is called.
 
-So `--help` answers at once, a process loads no more than it needs, and `migrate` and `status` go on working
-where the science cannot be loaded.
+So `--help` answers at once, a process loads no more than it needs, and `status` works without the science.
 """
 
 from __future__ import annotations
@@ -427,7 +426,17 @@ def loaded(name: str) -> ClickCommand:
         family.command(name)(found)
     group = typer.main.get_command(family)
     assert isinstance(group, TyperGroup)  # noqa: S101 -- typer makes a group of what has a callback
-    return group.commands[name]
+    command = group.commands[name]
+    _let_flow(command)
+    return command
+
+
+def _let_flow(command: ClickCommand) -> None:
+    """Let paragraphs of the help be as wide as the terminal, not as the docstring they come from."""
+    paragraphs = (command.help or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+    for within in getattr(command, "commands", {}).values():
+        _let_flow(within)
 
 
 def announce(app: typer.Typer) -> None:

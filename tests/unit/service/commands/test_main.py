@@ -65,6 +65,15 @@ def test_version(run: Run) -> None:
     assert run("--version") == (0, f"semblance {__version__}\n")
 
 
+def test_paragraphs_of_help_fill_the_line() -> None:
+    ours = [loaded(name) for name in COMMANDS]
+    told = [each for one in ours for each in (one, *getattr(one, "commands", {}).values())]
+    assert len(told) > len(ours)
+    for command in told:
+        assert command.help
+        assert "\n" not in command.help.replace("\n\n", "")
+
+
 def test_every_command_explains_itself_and_is_documented() -> None:
     text = DOCS.read_text()
     runner = CliRunner()
