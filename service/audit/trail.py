@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from service.audit.from_ledger import messages
 from service.audit.message import AuditMessage
 from service.config import Settings
-from service.database import audit_messages, seals
+from service.database import audit_messages, sealed_rows, seals
 from service.database.audit_messages import NewAuditMessage
 from service.database.pool import Connection, Pool, transaction
 from service.database.sealed_rows import RowRef
@@ -114,6 +114,7 @@ def verify(connection: Connection, checkpoint: Head | None = None) -> Verdict:
             Fault(source="seal", row_id=checkpoint.position, what="the chain ends before the checkpoint")
         )
     faults += [_fault(row, "never sealed") for row in seals.strays(connection)]
+    faults += [_fault(row, "not as its operation says") for row in sealed_rows.disagreeing(connection)]
     late = f"not sealed for over {OVERDUE_S / 60:.0f} minutes: does the relay run?"
     faults += [_fault(row, late) for row in seals.overdue(connection, OVERDUE_S)]
     return Verdict(head=head, waiting=seals.waiting(connection), faults=tuple(faults))

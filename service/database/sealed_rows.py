@@ -70,6 +70,30 @@ _CONTENT: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
     }
 )
+# Tables that are sealed by all their columns but some: how a row is found, and the columns left out.
+_WHOLE: Mapping[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "access_reason": ("access_reason_id", "''", ()),
+        "annotation": ("annotation_id", "''", ()),
+        # What is said of the operation follows the newest version of the case, which is sealed.
+        "outcome_change": (
+            "outcome_change_id",
+            "''",
+            ("valid", "why_not", "case_version", "patient", "procedure_code", "performed_on", "site",
+             "surgeon", "phenotype", "syndrome", "laterality", "age_years"),
+        ),
+        "outcome_validity": ("outcome_validity_id", "''", ()),
+        "outcome_window": ("0", "t.code || ' ' || t.version || ' ' || t.name", ()),
+        "pairing_conflict": ("0", "t.conflict_id::text", ()),
+        "pairing_decision": ("pairing_decision_id", "''", ()),
+        "phase": ("phase_id", "''", ()),
+        "photograph_role": ("photograph_role_id", "''", ()),
+        "procedure_case": ("0", "t.case_id || ' ' || t.version", ()),
+        "risk_model": ("risk_model_id", "''", ()),
+        "signal": ("0", "t.signal_id::text", ()),
+        "signal_acknowledgement": ("signal_acknowledgement_id", "''", ()),
+    }
+)  # fmt: skip
 _MOMENT = "to_char({}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US') || '+00:00'"
 _FORMER_CONTENT: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -88,8 +112,11 @@ _FORMER_CONTENT: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
     }
 )
-# Everything that must have a seal, as (source, row_id, row_key).
-EVERY_ROW = (
+_WHOLLY = " UNION ALL ".join(
+    f"SELECT '{table}', {number}, {key.replace('t.', '')} FROM {table}"  # noqa: S608 - names of this module
+    for table, (number, key, _) in _WHOLE.items()
+)
+_IN_PARTS = (
     "SELECT 'ledger' AS source, ledger_id AS row_id, '' AS row_key FROM ledger"
     " UNION ALL SELECT 'audit', audit_id, '' FROM audit_message"
     " UNION ALL SELECT 'resource', resource_id, version_id::text FROM fhir_resource"
@@ -102,6 +129,8 @@ EVERY_ROW = (
     " UNION ALL SELECT 'instance', instance_id, version::text FROM instance_version"
     " UNION ALL SELECT 'delivery', delivery_id, '' FROM delivery"
 )
+# Everything that must have a seal, as (source, row_id, row_key).
+EVERY_ROW = f"{_IN_PARTS} UNION ALL {_WHOLLY}"
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -132,10 +161,13 @@ def contents(
         by_source.setdefault(row.source, []).append(row)
     found: dict[RowRef, bytes] = {}
     for source, wanted in by_source.items():
-        if source not in sources:  # no program of ours wrote that
+        if source in sources:
+            columns, joined = sources[source]
+            columns = columns if is_ours else f"jsonb_build_array({columns})::text"
+        elif source in _WHOLE:
+            columns, joined = _whole(source)
+        else:  # no program of ours wrote that
             continue
-        columns, joined = sources[source]
-        columns = columns if is_ours else f"jsonb_build_array({columns})::text"
         statement = (
             f"SELECT w.id, w.key, {columns}"  # noqa: S608 - constants of this module
             f" FROM unnest(%(ids)s::bigint[], %(keys)s::text[]) AS w(id, key) {joined}"
@@ -145,6 +177,28 @@ def contents(
             ref = RowRef(source=source, row_id=row_id, row_key=key)
             found[ref] = _formerly(source, values) if is_ours else _written(ref, values)
     return found
+
+
+def disagreeing(connection: Connection) -> list[RowRef]:
+    """Changes that say something else of their operation than its case, which is sealed."""
+    rows = connection.execute(
+        "SELECT c.outcome_change_id FROM outcome_change c"
+        " LEFT JOIN procedure_case p ON p.case_id = c.case_id AND p.version = c.case_version"
+        " WHERE p.case_id IS NULL OR"
+        " (c.procedure_code, c.performed_on, c.site, c.surgeon, c.phenotype, c.syndrome, c.laterality)"
+        " IS DISTINCT FROM"
+        " (p.code, p.performed_on, p.site, p.surgeon, p.phenotype, p.syndrome, p.laterality)"
+        " ORDER BY c.outcome_change_id"
+    )
+    return [RowRef(source="outcome_change", row_id=row["outcome_change_id"]) for row in rows]
+
+
+def _whole(table: str) -> tuple[str, str]:
+    """The content of a whole row, and where it is."""
+    number, key, left_out = _WHOLE[table]
+    names = ", ".join(f"'{name}'" for name in left_out)
+    found = f"{key} = w.key" if number == "0" else f"t.{number} = w.id"
+    return f"(to_jsonb(t) - ARRAY[{names}]::text[])::text", f"JOIN {table} t ON {found}"
 
 
 def _written(ref: RowRef, values: list[Any]) -> bytes:
