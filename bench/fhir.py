@@ -4,8 +4,8 @@
     python -m bench.fhir --rows 1000000   # 100 k and 1 M
     python -m bench.fhir --keep DIR       # fills once, measures the same databases each time
 
-Starts a PostgreSQL of its own with a database of each size (``bench.fhir_fill``), serves each by
-``semblance api`` and asks it over one kept-alive connection (``bench.fhir_requests``). The sizes take
+Starts a PostgreSQL of its own with a database of each size (``bench.parts.fhir_fill``), serves each by
+``semblance api`` and asks it over one kept-alive connection (``bench.parts.fhir_requests``). The sizes take
 turns request by request, so that what else the machine does falls on both; percentiles are over all rounds.
 CPU is of the API's process. The last line is JSON.
 """
@@ -24,8 +24,8 @@ from pathlib import Path
 if not __package__:  # run as a file: its folder would hide the package fhir
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench import fhir_fill
-from bench.fhir_requests import Served, measure
+from bench.parts import fhir_fill
+from bench.parts.fhir_requests import Served, measure
 from service.database.migrate import migrate
 from service.stack.servers import EmbeddedPostgres
 

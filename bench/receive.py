@@ -37,7 +37,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
 if not __package__:  # run as a file: its folder would hide the package fhir
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench.receive_targets import Target, orthanc, our_node, pynetdicom, sink
+from bench.parts.receive_targets import Target, orthanc, our_node, pynetdicom, sink
 from service.database.migrate import migrate
 from service.stack.servers import EmbeddedPostgres
 from tests.dicom_objects import photograph, save

@@ -6,9 +6,10 @@ Starts a PostgreSQL of its own and a node, and sends files in which one to three
 as real senders change them: another VR, a wrong length, bytes of another character set, numbers that are
 none, sequences of rubbish, strays, padding. Each is then asked for by C-FIND, QIDO-RS and WADO-RS, and
 decoded as for an appraisal. After every fourth file comes a story of several objects
-(``bench.sender_stories``): a rejection note that is right, damaged, early or lifted, or two patients in one
-study. The seed is printed. Ends with 1 when anything crashed, was left in a queue, was answered with a status
-that asks for a retry or with a 5xx, or when a query finds what a story says it must not, or misses something.
+(``bench.parts.sender_stories``): a rejection note that is right, damaged, early or lifted, or two patients in
+one study. The seed is printed. Ends with 1 when anything crashed, was left in a queue, was answered with a
+status that asks for a retry or with a 5xx, or when a query finds what a story says it must not, or misses
+something.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from starlette.routing import Mount
 if not __package__:  # run as a file: its folder would hide the package fhir
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench.sender_stories import Expected, Stage, tell
+from bench.parts.sender_stories import Expected, Stage, tell
 from dicom_node.acceptor.scp import Node
 from reporting.dicomweb.app import dicomweb_app
 from reporting.holdings.database import holdings

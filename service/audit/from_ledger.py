@@ -22,7 +22,7 @@ from service.audit.message import (
     SopClassCount,
 )
 from service.config import Settings
-from service.database.seals import LedgerRow
+from service.database.sealing.seals import LedgerRow
 from service.peers import Destination
 from service.records import LedgerEvent
 

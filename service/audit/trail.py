@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from service.audit.from_ledger import messages
 from service.audit.message import AuditMessage
 from service.config import Settings
-from service.database import audit_messages, sealed_rows, seals
+from service.database import audit_messages
 from service.database.audit_messages import NewAuditMessage
 from service.database.pool import Connection, Pool, transaction
-from service.database.sealed_rows import RowRef
-from service.database.seals import Head
+from service.database.sealing import sealed_rows, seals
+from service.database.sealing.sealed_rows import RowRef
+from service.database.sealing.seals import Head
 
 _BATCH = 500
 OVERDUE_S = 600.0  # after which a row without its seal is a fault; the relay seals several times a minute

@@ -27,7 +27,7 @@ from service.config import Settings
 from service.database import audit_messages
 from service.database.audit_messages import KeptAuditMessage
 from service.database.pool import Connection, connect
-from service.database.seals import Head
+from service.database.sealing.seals import Head
 from service.exit_codes import ExitCode
 
 _CHECKPOINT = re.compile(r"(\d{1,18}):([0-9a-f]{64})")

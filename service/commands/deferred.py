@@ -116,13 +116,13 @@ def _destinations() -> _Loaded:
 
 
 def _withdraw() -> _Loaded:
-    from service.commands.withdraw import withdraw_command
+    from service.commands.corrections.withdraw import withdraw_command
 
     return withdraw_command
 
 
 def _rerating() -> _Loaded:
-    from service.commands.rerating import rerating_command
+    from service.commands.corrections.rerating import rerating_command
 
     return rerating_command
 
@@ -194,13 +194,13 @@ def _train() -> _Loaded:
 
 
 def _quarantine() -> _Loaded:
-    from service.commands.quarantine import quarantine_app
+    from service.commands.corrections.quarantine import quarantine_app
 
     return quarantine_app
 
 
 def _rejections() -> _Loaded:
-    from service.commands.rejections import rejections_app
+    from service.commands.corrections.rejections import rejections_app
 
     return rejections_app
 

@@ -23,7 +23,7 @@ from service.database.pool import Connection, connect
 from service.database.studies import Study
 from service.errors import ConfigurationError, UnknownStepError
 from service.exit_codes import ExitCode
-from service.pipeline.retry import dead_instances, retry_instance
+from service.pipeline.again.retry import dead_instances, retry_instance
 from service.records import Instance, LedgerEntry
 
 _NEWEST = 10

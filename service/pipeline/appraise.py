@@ -15,13 +15,13 @@ from service.database.delivery import deliveries
 from service.database.pool import Connection, transaction
 from service.pictures.encode import encode_jpeg, encode_png
 from service.pictures.native_map import encode_map
+from service.pipeline.again.rerate import put_in_force
 from service.pipeline.celery_app import task
 from service.pipeline.context import Context
 from service.pipeline.deadline import still_wanted
 from service.pipeline.gpu import appraiser_of, memory_budget, needed_bytes
 from service.pipeline.origin import kept_reason
 from service.pipeline.progress import appraised, kept
-from service.pipeline.rerate import put_in_force
 from service.records import AppraisalStatus, InstanceState, LedgerEvent, PictureEncoding
 from service.steps import APPRAISE
 from service.storage.local import InstanceStore

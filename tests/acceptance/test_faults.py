@@ -14,7 +14,7 @@ from dicom_node.demo.pacs import AE_TITLE, DemoPacs
 from service.database import outbox
 from service.database.pool import transaction
 from service.peers import Destination
-from service.pipeline.retry import retry_instance
+from service.pipeline.again.retry import retry_instance
 from service.records import InstanceState, LedgerEvent
 from tests.photographs import photograph
 from tests.stack import RunningStack, run_stack

@@ -23,9 +23,10 @@ from service.audit.from_ledger import MAKERS
 from service.audit.trail import Fault, seal_pending, verify
 from service.audit.transfers import record_begin
 from service.config import Settings
-from service.database import instances, ledger, seals
+from service.database import instances, ledger
 from service.database.pool import Pool, transaction
-from service.database.seals import Head
+from service.database.sealing import seals
+from service.database.sealing.seals import Head
 from service.peers import AdmittedPeer, Destination
 from service.records import Delivery, DeliveryState, LedgerEvent
 from service.stack.waiting import wait_until

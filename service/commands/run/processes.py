@@ -52,9 +52,9 @@ def relay() -> None:
     from service.audit.processes import AuditThreads
     from service.database.pool import open_pool
     from service.logs import announce_ready, configure_logging
+    from service.pipeline.again.rerate_due import ask_to_rerate
     from service.pipeline.celery_app import CeleryPublisher, make_app
     from service.pipeline.relay import Relay
-    from service.pipeline.rerate_due import ask_to_rerate
 
     settings = load_settings()
     configure_logging(settings)
@@ -136,7 +136,8 @@ def worker(
 def declare_tasks(queues: list[Queue]) -> None:
     """Import the modules that declare the tasks of these queues, and no others: only ``gpu`` needs torch."""
     if Queue.GPU in queues:
-        from service.pipeline import appraise, reappraise, rerate  # noqa: F401
+        from service.pipeline import appraise, reappraise  # noqa: F401
+        from service.pipeline.again import rerate  # noqa: F401
     if Queue.REPORT in queues:
         from reporting import report  # noqa: F401
         from reporting.outcomes.following import follow, publish  # noqa: F401

@@ -18,9 +18,10 @@ from reporting.identifiers import fhir_id, observation_id_of
 from reporting.report import report, report_again
 from service.audit.from_ledger import messages
 from service.config import Settings
-from service.database import ledger, outbox, seals
+from service.database import ledger, outbox
 from service.database.delivery import deliveries
 from service.database.pool import Pool, transaction
+from service.database.sealing import seals
 from service.errors import RecordNotFoundError
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.context import Context

@@ -15,9 +15,9 @@ from service.database import instances, ledger
 from service.database.delivery import deliveries
 from service.database.pool import Pool, transaction
 from service.errors import RecordNotFoundError
+from service.pipeline.again.retry import retry_instance
 from service.pipeline.appraise import appraise
 from service.pipeline.context import Context
-from service.pipeline.retry import retry_instance
 from service.records import DeliveryState, InstanceState, LedgerEvent
 from service.storage.local import InstanceStore
 from tests import dicom_objects

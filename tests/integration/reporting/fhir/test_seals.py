@@ -11,8 +11,8 @@ import pytest
 
 from reporting.fhir.http import Api
 from service.audit.trail import Fault, seal_pending, verify
-from service.database import seals
 from service.database.pool import transaction
+from service.database.sealing import seals
 from tests.integration.reporting.fhir.conftest import Client, Save, appraised, keep_appraisal
 from tests.seals import ANOTHER, EXEMPT, UNSEALED, columns_of, tampered, unnoticed
 

@@ -20,10 +20,10 @@ from service.appraisal.rerating import rater_of
 from service.config import Settings
 from service.database import appraisals, instances, ledger, outbox, reratings
 from service.database.pool import open_pool, transaction
+from service.pipeline.again.rerate import put_in_force, rerate
+from service.pipeline.again.rerate_due import ask_to_rerate
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.context import Context
-from service.pipeline.rerate import put_in_force, rerate
-from service.pipeline.rerate_due import ask_to_rerate
 from service.records import LedgerEvent, NewInstance, SavedAppraisal
 from service.steps import REPORT, REPORT_AGAIN, RERATE
 from service.storage.local import open_store

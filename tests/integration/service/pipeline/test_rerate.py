@@ -14,12 +14,12 @@ from service.appraisal.rerating import rater_of
 from service.database import appraisals, dead_letters, instances, outbox, reratings
 from service.database.delivery import deliveries
 from service.database.pool import transaction
+from service.pipeline.again.rerate import put_in_force, rerate
+from service.pipeline.again.rerate_due import ask_to_rerate
 from service.pipeline.appraise import appraise
 from service.pipeline.attempt import Outcome, attempt
 from service.pipeline.celery_app import make_app, prepare_tasks
 from service.pipeline.context import Context
-from service.pipeline.rerate import put_in_force, rerate
-from service.pipeline.rerate_due import ask_to_rerate
 from service.records import InstanceState
 from service.steps import APPRAISE, DELIVER, REPORT, RERATE, Step
 from tests.integration.receiving import receive

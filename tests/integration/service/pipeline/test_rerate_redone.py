@@ -17,9 +17,9 @@ from reporting.report import report_again
 from service.commands.main import app
 from service.database import instances
 from service.database.pool import transaction
+from service.pipeline.again.rerate import rerate
+from service.pipeline.again.rerate_due import ask_to_rerate
 from service.pipeline.context import Context
-from service.pipeline.rerate import rerate
-from service.pipeline.rerate_due import ask_to_rerate
 from service.steps import REPORT_AGAIN, RERATE
 from service.storage.local import InstanceStore
 from tests.integration.service.pipeline.rerating import (

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 import psycopg
 
-from bench.fhir_fill import MEASURED, key, patients
+from bench.parts.fhir_fill import MEASURED, key, patients
 from reporting.terminology import SCORE
 from service.commands.program import PROGRAM
 

@@ -17,7 +17,7 @@ from typing import Any
 from psycopg.rows import DictRow
 
 from service.database.pool import Connection
-from service.database.sealed_rows import EVERY_ROW, WRITTEN_BY_POSTGRESQL, RowRef, contents
+from service.database.sealing.sealed_rows import EVERY_ROW, WRITTEN_BY_POSTGRESQL, RowRef, contents
 
 GENESIS = bytes(32)  # what the first digest is over
 # Arbitrary and fixed: of several relays one seals at a time.

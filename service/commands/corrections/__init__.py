@@ -1,0 +1,1 @@
+"""Commands that set right what came or was said wrong."""

@@ -1,0 +1,1 @@
+"""What is done once more: ratings by a new calibration, steps that were given up."""
