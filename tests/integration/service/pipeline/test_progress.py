@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from weakref import WeakSet
 
 import pytest
 from celery.contrib.testing.worker import start_worker
@@ -242,8 +243,10 @@ def test_an_instance_with_nothing_to_deliver_is_delivered_when_reported(context:
 def test_relay_and_worker_carry_a_photograph_on(
     context: Context, app: SemblanceApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Shared tasks are kept for the whole process: the one declared here must not meet the real one.
+    # Shared tasks are kept for the whole process, and given to every app that is still about: the one
+    # declared here must not meet the real one.
     monkeypatch.setattr("celery._state._on_app_finalizers", set())
+    monkeypatch.setattr("celery._state._apps", WeakSet([app]))
     done = threading.Event()
 
     @task(APPRAISE)
