@@ -8,6 +8,8 @@ import json
 
 import pytest
 
+from reporting.fhir.http import Api
+from service.database.pool import transaction
 from tests.integration.reporting.fhir.conftest import Client, Save
 from tests.integration.reporting.fhir.hostile import patient, put, refused
 
@@ -233,15 +235,13 @@ def test_parameters_that_contradict_each_other(client: Client) -> None:
     refused(answer, 400, "Parameters.parameter[1]", odd)
 
 
-def test_a_failure_of_ours_is_recorded_too(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reporting.fhir.database import resources as fhir_resources
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("a fault of ours")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fhir_resources, "read", fail)
-        answer = client.get("Patient/p1")
+def test_a_failure_of_ours_is_recorded_too(api: Api, client: Client) -> None:
+    """Provoked by a table that is not there for as long as one request lasts."""
+    with transaction(api.pool) as connection:
+        connection.execute("ALTER TABLE fhir_template RENAME TO fhir_template_elsewhere")
+    answer = client.get("Patient/p1")
+    with transaction(api.pool) as connection:
+        connection.execute("ALTER TABLE fhir_template_elsewhere RENAME TO fhir_template")
     assert (answer.status, answer.json()["issue"][0]["code"]) == (500, "exception")
     event = client.get("AuditEvent?outcome=8").json()["entry"][0]["resource"]
     assert event["outcomeDesc"] == "HTTP 500"
