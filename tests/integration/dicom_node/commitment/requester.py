@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
@@ -34,41 +33,15 @@ def ask(port: int, action: Dataset, reports: Reports | None = None) -> tuple[int
     return status.Status, association
 
 
-def ask_and_hear(
-    port: int, action: Callable[[], Dataset], reports: Reports
-) -> tuple[Dataset, Association, tuple[int, Dataset]]:
-    """Ask for commitment, and once more if no report comes, as senders do.
-
-    pynetdicom as a sender now and then loses a report that follows hard upon the response.
-
-    Args:
-        port: Of the node.
-        action: Makes a request of its own Transaction UID.
-        reports: Where they come.
-
-    Returns:
-        The request that was reported on, its association, and the report: event type and information.
-    """
-    for timeout in (20, 60):
-        asked = action()
-        status, association = ask(port, asked, reports)
-        assert status == 0x0000
-        try:
-            return asked, association, reports.get(timeout=timeout)
-        except queue.Empty:
-            association.abort()
-    raise AssertionError("no report came")
-
-
 def release_when_reported(association: Association, pool: Pool) -> None:
     """Release only once the node has its answer: who releases first may not answer any more (PS3.8 9.2)."""
 
     def reported() -> bool:
         with transaction(pool) as connection:
             row = connection.execute(
-                "SELECT reported_at FROM commitment_request ORDER BY commitment_id DESC LIMIT 1"
+                "SELECT count(*) AS waiting FROM commitment_request WHERE reported_at IS NULL"
             ).fetchone()
-        return row is not None and row["reported_at"] is not None
+        return row is not None and row["waiting"] == 0
 
     wait_until(reported, timeout_s=60, what="the answer to the report")
     association.release()

@@ -17,7 +17,7 @@ from service.database.pool import Pool
 from service.errors import InvalidIdentifierError
 from tests import dicom_objects
 from tests.dicom_objects import photograph
-from tests.integration.dicom_node.commitment.requester import Reports, ask_and_hear, release_when_reported
+from tests.integration.dicom_node.commitment.requester import Reports, ask, release_when_reported
 
 _MOST = 10_000
 _MALFORMED = "1.2.no.uid"
@@ -43,8 +43,9 @@ def test_ten_thousand_references_of_which_one_is_no_uid(node: Node, pool: Pool) 
     assert dicom_objects.store(node.port, kept).Status == 0x0000
     others = [f"1.2.3.{number}" for number in range(_MOST - 2)]
     reports: Reports = queue.Queue()
-    references = [_MALFORMED, *others, str(kept.SOPInstanceUID)]
-    _, association, (event_type, report) = ask_and_hear(node.port, lambda: request(references), reports)
+    status, association = ask(node.port, request([_MALFORMED, *others, str(kept.SOPInstanceUID)]), reports)
+    assert status == 0x0000
+    event_type, report = reports.get(timeout=60)
     release_when_reported(association, pool)
     assert event_type == 2
     assert [i.ReferencedSOPInstanceUID for i in report.ReferencedSOPSequence] == [kept.SOPInstanceUID]

@@ -26,13 +26,7 @@ from service.stack.waiting import wait_until
 from service.storage.local import InstanceStore
 from tests import dicom_objects
 from tests.dicom_objects import photograph
-from tests.integration.dicom_node.commitment.requester import (
-    Reports,
-    ask,
-    ask_and_hear,
-    note,
-    release_when_reported,
-)
+from tests.integration.dicom_node.commitment.requester import Reports, ask, note, release_when_reported
 from tests.orthanc import Orthanc
 
 
@@ -83,12 +77,13 @@ def test_report_on_the_same_association(node: Node, pool: Pool) -> None:
     kept, never = photograph(), photograph()
     assert dicom_objects.store(node.port, kept).Status == 0x0000
     reports: Reports = queue.Queue()
-    asked, association, (event_type, report) = ask_and_hear(
-        node.port, lambda: information(kept, never), reports
-    )
+    action = information(kept, never)
+    status, association = ask(node.port, action, reports)
+    assert status == 0x0000
+    event_type, report = reports.get(timeout=60)
     release_when_reported(association, pool)
     assert event_type == 2
-    assert report.TransactionUID == asked.TransactionUID
+    assert report.TransactionUID == action.TransactionUID
     assert [i.ReferencedSOPInstanceUID for i in report.ReferencedSOPSequence] == [kept.SOPInstanceUID]
     (failed,) = report.FailedSOPSequence
     assert (failed.ReferencedSOPInstanceUID, failed.FailureReason) == (never.SOPInstanceUID, 0x0112)
@@ -140,7 +135,8 @@ def test_bytes_that_rotted_are_not_committed(node: Node, pool: Pool, store: Inst
     assert row is not None
     store.path_of(row["sha256"]).write_bytes(b"rot")  # type: ignore[attr-defined]
     reports: Reports = queue.Queue()
-    _, association, (event_type, report) = ask_and_hear(node.port, lambda: information(kept), reports)
+    _, association = ask(node.port, information(kept), reports)
+    event_type, report = reports.get(timeout=60)
     release_when_reported(association, pool)
     assert (event_type, report.FailedSOPSequence[0].FailureReason) == (2, 0x0110)
 
