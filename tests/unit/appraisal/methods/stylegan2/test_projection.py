@@ -173,15 +173,28 @@ def test_each_picture_of_a_batch_stops_by_itself(generator):
     assert made.losses[-1] == pytest.approx((1 + 0.9**29) / 2)
 
 
-def test_the_noise_on_w_is_of_the_size_of_its_spread_and_decays(generator, loss, known, monkeypatch):
+class Watched:
+    """A generator that notes the latents it makes pictures of."""
+
+    def __init__(self, generator):
+        self.generator = generator
+        self.seen = []
+
+    def __getattr__(self, name):
+        return getattr(self.generator, name)
+
+    def synthesise(self, w, noise):
+        self.seen.append(w)
+        return self.generator.synthesise(w, noise)
+
+
+def test_the_noise_on_w_is_of_the_size_of_its_spread_and_decays(generator, loss, known):
     """N(0, .05 sigma_w t^2) on each component, sigma_w^2 the mean squared distance from the mean latent."""
-    seen = []
-    original = generator.synthesise
-    monkeypatch.setattr(generator, "synthesise", lambda w, noise: seen.append(w) or original(w, noise))
+    watched = Watched(generator)
     settings = replace(SETTINGS, learning_rate=0.0, steps=40, window=40)
-    project(generator, loss, known[1], settings)
+    project(watched, loss, known[1], settings)
     mean, spread = generator.mean_latent(settings.mean_draws, settings.seed)
-    moved = torch.stack([w.detach() for w in seen[:40]]) - mean
+    moved = torch.stack([w.detach() for w in watched.seen[:40]]) - mean
     assert torch.equal(moved[:, 0], moved[:, 1])  # none of a batch depends on the others
     assert float(moved[:10].square().mean().sqrt()) == pytest.approx(
         0.05 * spread * float(np.sqrt(np.mean([(1 - t / 30) ** 4 for t in range(10)]))), rel=0.2
