@@ -278,6 +278,14 @@ class Settings(BaseSettings):
         "empty one where its resources have the same ids here. References below them are understood.",
     )
 
+    # --- operations
+    operations_host: str = Field(
+        "127.0.0.1", description="Address of the door for metrics and probes of each process."
+    )
+    operations_port: int = Field(
+        0, ge=0, le=65535, description="Port of that door (/metrics, /healthz, /readyz); 0: closed."
+    )
+
     # --- audit messages (DICOM PS3.15 annex A.5)
     audit_syslog_host: str = Field(
         "", description="Syslog server that audit messages are sent to by TLS (RFC 5425); empty: none."

@@ -239,6 +239,10 @@ class StatementTimeoutError(DatabaseUnavailableError):
     """A statement or a request took longer than this process lets one take."""
 
 
+class SchemaLockedError(DatabaseUnavailableError):
+    """Other sessions keep tables busy that a migration has to change; it can be run again."""
+
+
 class SchemaError(SemblanceError):
     """The database's schema is not that of this version: it was not migrated, or by another one."""
 

@@ -40,6 +40,8 @@ from dicom_node.sockets import BorderSocket
 from reporting.holdings.index import Indexer
 from service.config import Settings
 from service.database.pool import Pool
+from service.errors import StackError
+from service.meters import REFUSED_ASSOCIATIONS
 from service.records import LedgerEvent
 from service.storage.local import InstanceStore
 
@@ -281,6 +283,15 @@ class Node:
         """The port listened on."""
         return int(self._server.server_address[1])
 
+    def require_listening(self) -> None:
+        """Do nothing while associations are accepted.
+
+        Raises:
+            StackError: The listener has ended.
+        """
+        if not self._thread.is_alive():
+            raise StackError("the listener has ended")
+
     def stop(self) -> None:
         """Accept nothing more, let the objects under way end, abort what is left."""
         self._server.shutdown()
@@ -375,6 +386,7 @@ class Node:
     def _rejected(self, event: Event) -> None:
         answer = event.assoc.acceptor.primitive
         reason = f"{answer.reason_str}" if answer is not None else "association rejected"
+        REFUSED_ASSOCIATIONS.inc()
         self._ingest.record_refusal("", sender_of(event.assoc), {"reason": f"association rejected: {reason}"})
 
 

@@ -19,6 +19,9 @@ from service.audit.activity import ApplicationActivity
 from service.config import Settings
 from service.database.pool import open_pool
 from service.logs import announce_ready, configure_logging
+from service.operations.door import Facts, counting_together, operations_door
+from service.operations.readiness import Check, database_check, port_check, store_check
+from service.operations.standing import StoreSpace
 from service.storage.local import LocalStore, open_store
 
 _log = structlog.get_logger(__name__)
@@ -57,14 +60,29 @@ def _run(settings: Settings, stopped: threading.Event, *, reuse_port: bool) -> N
         node = Node(settings, pool, store, reuse_port=reuse_port, rates=shared_rates())
         gc.collect()
         gc.freeze()  # modules and tables stay; to look through them again and again took a quarter of the CPU
-        announce_ready("node", port=node.port, ae_title=settings.dicom_ae_title)
-        stopped.wait()
-        _log.info("stopping")
-        node.stop()
+        checks = [
+            database_check(settings),
+            store_check(settings),
+            Check(name="listener", ask=node.require_listening),
+        ]
+        own = settings.model_copy(update={"operations_port": 0}) if reuse_port else settings
+        with operations_door(own, _facts(settings, checks)):
+            announce_ready("node", port=node.port, ae_title=settings.dicom_ae_title)
+            stopped.wait()
+            _log.info("stopping")
+            node.stop()
 
 
 def _run_children(settings: Settings, command: Sequence[str], stopped: threading.Event) -> None:
-    with NodeProcesses(settings, command, stopped) as children:
-        announce_ready("node", port=children.port, ae_title=settings.dicom_ae_title)
-        children.watch()
-        _log.info("stopping")
+    with counting_together(settings), NodeProcesses(settings, command, stopped) as children:
+        listening = port_check("listener", settings.dicom_host, children.port)
+        checks = [database_check(settings), store_check(settings), listening]
+        with operations_door(settings, _facts(settings, checks)):
+            announce_ready("node", port=children.port, ae_title=settings.dicom_ae_title)
+            children.watch()
+            _log.info("stopping")
+
+
+def _facts(settings: Settings, checks: Sequence[Check]) -> Facts:
+    """What the node's door tells."""
+    return Facts(process="node", checks=checks, collectors=[StoreSpace(settings.storage_dir)])

@@ -42,6 +42,7 @@ from service.errors import (
     StorageFullError,
     UnsupportedInstanceError,
 )
+from service.meters import count_received
 from service.pipeline.attempt import describe
 from service.records import LedgerEvent, NewInstance, Receipt
 from service.storage.local import InstanceStore, StoreWriter
@@ -123,7 +124,9 @@ class InstanceReception:
                 self._guarded(self._accept)
         finally:
             self._close()
-        return self._answer()
+        status, comment = self._answer()
+        count_received(self._sender.calling_ae_title, status)
+        return status, comment
 
     def abandon(self, reason: str) -> None:
         """Keep nothing of it; the ledger says why."""

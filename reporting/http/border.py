@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reporting.http.refusals import Record, record_nothing
 from service.config import Settings
+from service.meters import count_request
 
 _log = structlog.get_logger(__name__)
 
@@ -59,9 +60,13 @@ class Border:
             return
         body = _TimedBody(receive, self._limits)
 
+        begun_s = time.monotonic()
+
         async def send_and_close(message: Message) -> None:
-            if message["type"] == "http.response.start" and not body.is_whole:
-                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            if message["type"] == "http.response.start":
+                count_request(scope["path"], scope["method"], message["status"], time.monotonic() - begun_s)
+                if not body.is_whole:
+                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             await send(message)
 
         if self._hosts is not None and _host(scope) not in self._hosts:

@@ -10,7 +10,7 @@ from reporting.fhir.outcome import FhirProblemError
 from reporting.http.refusals import Record, headers_of, record_nothing
 from service.config import Settings
 
-_OF_FHIR = ("/fhir", "/healthz")  # which answers for itself
+_OF_FHIR = ("/fhir", "/healthz", "/readyz")  # which answers for itself
 
 
 class Callers:

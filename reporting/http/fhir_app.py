@@ -39,9 +39,11 @@ from reporting.fhir.render import dumps, loads
 from reporting.http.body import MOST_OPEN_BYTES, Bodies, Body
 from reporting.http.fhir_routes import check_scope, handle, refused, route_of
 from reporting.http.refusals import headers_of, refused_request
+from service.config import Settings
 from service.database.budget import budget
 from service.database.pool import connect
 from service.errors import DatabaseUnavailableError, FhirError
+from service.operations.readiness import Check, Readiness, database_check, store_check
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -51,11 +53,18 @@ _LEAST_GZIP_BYTES = 1400
 _GZIP_LEVEL = 1
 _OWN_FORMATS = (("Binary",), ("auth",), (".well-known",), ("openapi.json",), ("$export-file",))
 
+_HEALTH = ("/healthz", "/readyz")
+
 log = structlog.get_logger(__name__)
 
 
+def readiness_checks(settings: Settings) -> list[Check]:
+    """What the API needs."""
+    return [database_check(settings), store_check(settings)]
+
+
 class FhirApp:
-    """ASGI application of the FHIR API, at ``/fhir``, with ``/healthz`` beside it.
+    """ASGI application of the FHIR API, at ``/fhir``, with ``/healthz`` and ``/readyz`` beside it.
 
     Args:
         api: What the handlers work with.
@@ -67,6 +76,7 @@ class FhirApp:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="fhir")
         self._health_thread = ThreadPoolExecutor(1, thread_name_prefix="health")
         self._bodies = Bodies()
+        self._readiness = Readiness(readiness_checks(api.settings))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -74,9 +84,10 @@ class FhirApp:
             await self._lifespan(receive, send)
             return
         request_id = str(uuid4())
-        if scope["path"] == "/healthz":
+        if scope["path"] in _HEALTH:
             loop = asyncio.get_running_loop()
-            response = await loop.run_in_executor(self._health_thread, self._health)
+            answer = self._health if scope["path"] == "/healthz" else self._ready
+            response = await loop.run_in_executor(self._health_thread, answer)
             await self._send(scope, response, request_id, receive, send)
             return
         with self._bodies.holding((scope.get("client") or ("", 0))[0]) as body:
@@ -196,6 +207,12 @@ class FhirApp:
         except DatabaseUnavailableError:
             return Response(status=503, body=b'{"status":"database unavailable"}', content_type=PLAIN_JSON)
         return Response(body=b'{"status":"ok"}', content_type=PLAIN_JSON)
+
+    def _ready(self) -> Response:
+        """Without the reasons: this door is open to everybody."""
+        if self._readiness.failures():
+            return Response(status=503, body=b'{"status":"not ready"}', content_type=PLAIN_JSON)
+        return Response(body=b'{"status":"ready"}', content_type=PLAIN_JSON)
 
     async def _send(
         self, scope: Scope, response: Response, request_id: str, receive: Receive, send: Send

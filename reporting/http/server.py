@@ -22,13 +22,14 @@ from reporting.fhir.write.reindex import lay_out_days
 from reporting.http.border import Border, served_hosts
 from reporting.http.callers import Callers
 from reporting.http.doors import DoorLimits, Doors, protocol_of
-from reporting.http.fhir_app import FhirApp
+from reporting.http.fhir_app import FhirApp, readiness_checks
 from reporting.http.refusals import recorder
 from service.audit.activity import ApplicationActivity
 from service.config import LOOPBACK, Settings
 from service.database.pool import open_pool, transaction
 from service.errors import ConfigurationError
 from service.logs import configure_logging
+from service.operations.door import Facts, operations_door
 from service.storage.local import open_store
 from service.storage.renditions import open_renditions
 
@@ -129,7 +130,8 @@ def serve(settings: Settings, beside: Sequence[MakeMount]) -> None:
                 lifespan="on",
                 timeout_graceful_shutdown=30,
             )
-            with ApplicationActivity(settings, api.pool, "api"):
+            facts = Facts(process="api", checks=readiness_checks(settings))
+            with ApplicationActivity(settings, api.pool, "api"), operations_door(settings, facts):
                 _Announcing(config, settings.fhir_base_url()).run(sockets=[listener])
         finally:
             api.close()

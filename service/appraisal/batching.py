@@ -26,6 +26,7 @@ class Batching:
 
     size: int = 1  # faces in every pass
     longest_wait_s: float = 0.0  # for others, before a pass with fewer
+    note: Callable[[int], None] | None = None  # told the faces of each pass
 
 
 ALONE = Batching()
@@ -59,6 +60,8 @@ class Batches(Generic[Result]):
     def __call__(self, items: Sequence[NDArray[np.uint8]]) -> list[Result]:
         """Run items of one shape with those that other threads bring meanwhile; results keep their order."""
         if self._batching.size == 1:
+            for _ in items:
+                self._noted(1)
             return [self._run(item[None])[0] for item in items]
         entries: list[_Entry[Result]] = [_Entry(item) for item in items]
         with self._turn:
@@ -94,6 +97,7 @@ class Batches(Generic[Result]):
                 entry.is_taken = True
             self._is_led = False
             self._turn.notify_all()
+        self._noted(len(batch))
         try:
             results = self._run(_filled([entry.item for entry in batch], size))
             for entry, result in zip(batch, results, strict=False):  # what filled it up has none
@@ -105,6 +109,10 @@ class Batches(Generic[Result]):
             for entry in batch:
                 entry.is_done = True
             self._turn.notify_all()
+
+    def _noted(self, faces: int) -> None:
+        if self._batching.note is not None:
+            self._batching.note(faces)
 
     @staticmethod
     def _given(entry: _Entry[Result]) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -13,6 +14,7 @@ from service.config import Settings
 from service.database import appraisals, instances, pictures, rejections, reratings
 from service.database.delivery import deliveries
 from service.database.pool import Connection, transaction
+from service.meters import APPRAISED_AFTER_SECONDS
 from service.pictures.encode import encode_jpeg, encode_png
 from service.pictures.native_map import encode_map
 from service.pipeline.again.rerate import put_in_force
@@ -73,6 +75,7 @@ def appraise(context: Context, instance_id: int) -> None:
         if instance.version > 1:
             appraisals.supersede_others(connection, instance_id, outcome.appraisal.pixel_sha256)
         appraised(connection, instance_id, _event(outcome), _detail(outcome, appraisal_id))
+    APPRAISED_AFTER_SECONDS.observe(max(0.0, time.time() - now.received_at.timestamp()))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

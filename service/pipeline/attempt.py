@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 from enum import StrEnum
@@ -20,6 +21,7 @@ from service.errors import (
     SemblanceError,
     StepTimeoutError,
 )
+from service.meters import STEP_SECONDS
 from service.pipeline.backoff import delay_s, full_jitter_s
 from service.pipeline.context import Context
 from service.pipeline.deadline import within
@@ -85,7 +87,9 @@ def attempt(
     number = _claim(context, step, subject_id, gate)
     if number is None:
         return Outcome.NOT_DUE
+    begun_s = time.monotonic()
     outcome, error = _run(context, step, function, subject_id, number)
+    STEP_SECONDS.labels(step=step.task, outcome=outcome.value).observe(time.monotonic() - begun_s)
     if gate is not None:
         _release(context, gate, subject_id, error)
     return outcome

@@ -19,6 +19,7 @@ from kombu.exceptions import OperationalError
 from service.config import Settings
 from service.database.outbox import OutboxMessage
 from service.errors import BrokerUnavailableError, DatabaseUnavailableError
+from service.operations.readiness import Check
 from service.pipeline.attempt import Gate, StepFunction, attempt
 from service.pipeline.context import Context, open_context
 from service.steps import Errand, Queue, Step, names_of
@@ -171,6 +172,18 @@ class CeleryPublisher:
         except _BROKER_ERRORS as exc:
             raise BrokerUnavailableError(f"broker: {exc}") from exc
 
+    def require_answer(self) -> None:
+        """Do nothing while the broker answers.
+
+        Raises:
+            BrokerUnavailableError: It does not.
+        """
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=_CONNECTION_TIMEOUT_S)
+        except _BROKER_ERRORS as exc:
+            raise BrokerUnavailableError(f"broker: {type(exc).__name__}") from exc
+
     def depth(self, queue: Queue) -> int:
         """See Publisher."""
         try:
@@ -182,3 +195,9 @@ class CeleryPublisher:
                     return 0
         except _BROKER_ERRORS as exc:
             raise BrokerUnavailableError(f"broker: {exc}") from exc
+
+
+def broker_check(app: SemblanceApp) -> Check:
+    """The broker answers."""
+    publisher = CeleryPublisher(app)
+    return Check(name="broker", ask=publisher.require_answer)

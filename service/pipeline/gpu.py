@@ -20,6 +20,7 @@ from service.appraisal.face.finder import MediapipeFaceFinder
 from service.appraisal.face.pooled import PooledFaceFinder
 from service.appraisal.model_files.models import ModelStore
 from service.config import Settings
+from service.meters import BATCH_FACES
 
 _BYTES_A_PIXEL = 12  # RGB as it comes and as it is kept, and luminance of the face
 _PART_OF_UNKNOWN = 4  # a photograph whose size cannot be read counts for so much of the budget
@@ -53,7 +54,7 @@ def _appraiser(method: str, model_dir: Path | None, device: str, crew: _Crew) ->
         store=ModelStore(model_dir),
         device=picked,
         face_finder=PooledFaceFinder(MediapipeFaceFinder, crew.threads),
-        batching=Batching(size=size, longest_wait_s=crew.longest_wait_s),
+        batching=Batching(size=size, longest_wait_s=crew.longest_wait_s, note=BATCH_FACES.observe),
     )
 
 

@@ -41,6 +41,7 @@ class Relay:
         *,
         sweeps: Sequence[Sweep] = (),
         chores: Sequence[Chore] = (),
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         """Nothing runs before ``run``.
 
@@ -50,12 +51,14 @@ class Relay:
             publisher: Hands messages to the broker.
             sweeps: Work that may stall, beside the pipeline's own.
             chores: What is done before each sweep.
+            heartbeat: Called whenever the loop goes round.
         """
         self._settings = settings
         self._pool = pool
         self._publisher = publisher
         self._sweeps = (*SWEEPS, *sweeps)
         self._chores = tuple(chores)
+        self._beat = heartbeat
         self._stopped = threading.Event()
         self._next_sweep = 0.0
 
@@ -70,6 +73,7 @@ class Relay:
                 self._listen()
             except (DatabaseUnavailableError, BrokerUnavailableError, psycopg.OperationalError) as exc:
                 _log.warning("relay waits", error=str(exc))
+                self._beat()
                 self._stopped.wait(_PAUSE_AFTER_FAULT_S)
 
     def _listen(self) -> None:
@@ -78,6 +82,7 @@ class Relay:
             listener.execute(f"LISTEN {outbox.CHANNEL}")
             while not self._stopped.is_set():
                 self.turn()
+                self._beat()
                 self._sleep(listener)
 
     def _sleep(self, listener: psycopg.Connection[TupleRow]) -> None:

@@ -12,7 +12,9 @@ from celery import signals
 from service.audit.activity import ApplicationActivity
 from service.config import Settings
 from service.logs import announce_ready, configure_logging
-from service.pipeline.celery_app import make_app, prepare_tasks
+from service.operations.door import Facts, operations_door
+from service.operations.readiness import database_check, store_check
+from service.pipeline.celery_app import broker_check, make_app, prepare_tasks
 from service.steps import Queue
 
 
@@ -40,6 +42,8 @@ def serve(settings: Settings, queues: list[Queue], concurrency: int) -> None:
     def ready(**_: object) -> None:
         prepare_tasks(app)
         running.enter_context(ApplicationActivity(settings, app.context.pool, f"worker-{names}"))
+        checks = [database_check(settings), store_check(settings), broker_check(app)]
+        running.enter_context(operations_door(settings, Facts(process=f"worker-{names}", checks=checks)))
         announce_ready("worker", queues=names)
 
     signals.worker_ready.connect(ready, weak=False)

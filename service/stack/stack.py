@@ -175,7 +175,15 @@ class Stack:
             "worker-gpu": ("worker", "gpu"),
             "worker-io": ("worker", "report", "io", "--concurrency", "2"),
         }
-        return [ChildSpec(name=name, command=(*self._program, *of)) for name, of in started.items()]
+        first = self._settings.operations_port  # each process has a door of its own
+        return [
+            ChildSpec(
+                name=name,
+                command=(*self._program, *of),
+                environment={"SEMBLANCE_OPERATIONS_PORT": str(first + number)} if first else {},
+            )
+            for number, (name, of) in enumerate(started.items())
+        ]
 
     def _take_lock(self) -> None:
         # PostgreSQL does not run as root: its own user has to pass through

@@ -35,6 +35,7 @@ class ChildSpec:
     name: str  # unique; names its log file
     command: tuple[str, ...]  # program and arguments
     pass_fds: tuple[int, ...] = ()  # descriptors it inherits
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside that of all
 
 
 @dataclass(slots=True)
@@ -151,7 +152,7 @@ class Supervisor:
         with self._log(spec.name) as log:
             process = subprocess.Popen(
                 spec.command,
-                env=self._environment,
+                env=self._environment | dict(spec.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from service.commands.failures import tell
 from service.database.migrate import current, head, migrate
-from service.errors import DatabaseUnavailableError
+from service.errors import DatabaseUnavailableError, SchemaLockedError, StatementTimeoutError
+from service.exit_codes import ExitCode
 
 EXPECTED = Path(__file__).with_name("schema.txt")
 _SCHEMA = """
@@ -78,12 +81,32 @@ def test_each_migration_can_be_taken_alone(empty_database_url: str) -> None:
 def test_a_table_in_use_is_not_waited_for_long(empty_database_url: str) -> None:
     """The lock time-out ends the migration, which then can be run again; nothing is half done."""
     migrate(empty_database_url, "0001")
-    with psycopg.connect(empty_database_url) as busy:
+    with psycopg.connect(empty_database_url, application_name="a report") as busy:
         busy.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(DatabaseUnavailableError, match="lock timeout"):
-            migrate(empty_database_url)
+        with pytest.raises(
+            SchemaLockedError, match=r"lock timeout.*a report, idle in transaction, for \d+ s"
+        ):
+            migrate(empty_database_url, patience_s=0)
     migrate(empty_database_url)
     assert current(empty_database_url) == head()
+
+
+def test_a_reader_that_ends_meanwhile_does_not_end_the_migration(empty_database_url: str) -> None:
+    migrate(empty_database_url, "0001")
+    with psycopg.connect(empty_database_url) as busy:
+        busy.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        release = threading.Timer(6, busy.rollback)
+        release.start()
+        migrate(empty_database_url)
+        release.join()
+    assert current(empty_database_url) == head()
+
+
+def test_a_lock_is_told_as_such_and_not_as_a_wrong_address(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tell(SchemaLockedError("tables are kept busy by process 7")) is ExitCode.UNAVAILABLE
+    assert "SEMBLANCE_DATABASE_URL" not in capsys.readouterr().err
+    tell(DatabaseUnavailableError("PostgreSQL: connection refused"))
+    assert "SEMBLANCE_DATABASE_URL" in capsys.readouterr().err
 
 
 def _slow(tag: str, body: str = "PERFORM pg_sleep(.3);") -> str:
@@ -122,7 +145,7 @@ def test_another_migration_is_stopped_and_nothing_of_it_is_done(empty_database_u
     migrate(empty_database_url, "0072")
     with psycopg.connect(empty_database_url) as connection:
         connection.execute(_slow("ALTER TABLE").encode())
-    with pytest.raises(DatabaseUnavailableError, match="statement timeout"):
+    with pytest.raises(StatementTimeoutError, match="statement timeout"):
         migrate(empty_database_url, statement_timeout="200ms")
     assert current(empty_database_url) == "0073"
     migrate(empty_database_url)
@@ -136,8 +159,8 @@ def test_a_migration_that_rewrites_rows_gives_way_before_it_has_begun(empty_data
         busy.execute(_slow("CREATE TABLE", "RAISE EXCEPTION 'work was begun';").encode())
         busy.commit()
         busy.execute("SELECT FROM fhir_component")
-        with pytest.raises(DatabaseUnavailableError, match="lock timeout"):
-            migrate(empty_database_url)
+        with pytest.raises(SchemaLockedError, match="lock timeout"):
+            migrate(empty_database_url, patience_s=0)
     assert current(empty_database_url) == "0071"
 
 

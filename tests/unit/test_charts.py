@@ -9,6 +9,7 @@ import helm_python
 import kubernetes_validate
 import psycopg
 import pytest
+import yaml
 from helm_python.chart import Chart, lint
 
 from service.config import Settings
@@ -59,7 +60,24 @@ ON_ONE_MACHINE = {
     "networkPolicy": {"enabled": False},
     "serviceAccount": {"create": False},
 }
-VALUES = {"default": {}, "production": PRODUCTION, "autoscaled": AUTOSCALED, "one machine": ON_ONE_MACHINE}
+WATCHED: dict[str, Any] = {
+    "image": {"digest": "sha256:" + "0f" * 32},
+    "settings": {"dicom_users_file": "/etc/semblance/users/users"},
+    "extraVolumes": [
+        {"name": "users", "mountPath": "/etc/semblance/users", "secret": {"secretName": "dicom-users"}},
+        {"name": "syslog", "mountPath": "/etc/semblance/syslog", "configMap": {"name": "syslog-ca"}},
+    ],
+    "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+    "networkPolicy": {"monitoringFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
+}
+VALUES = {
+    "default": {},
+    "production": PRODUCTION,
+    "autoscaled": AUTOSCALED,
+    "one machine": ON_ONE_MACHINE,
+    "watched": WATCHED,
+}
+OF_OPERATORS = ("keda.sh/", "monitoring.coreos.com/")  # kinds that are not Kubernetes' own
 
 
 def of_kind(manifests: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
@@ -78,7 +96,7 @@ def test_it_lints_strictly(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize("version", KUBERNETES)
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_every_object_is_valid_kubernetes(values: dict[str, Any], version: str) -> None:
-    manifests = [each for each in rendered(values) if not each["apiVersion"].startswith("keda.sh/")]
+    manifests = [each for each in rendered(values) if not each["apiVersion"].startswith(OF_OPERATORS)]
 
     for manifest in manifests:
         kubernetes_validate.validate(manifest, version, strict=True)
@@ -264,6 +282,57 @@ def test_an_autoscaled_worker_leaves_its_replicas_to_keda(database_url: str) -> 
 def test_wrong_values_are_refused(values: dict[str, Any]) -> None:
     with Chart.load(CHART) as chart, pytest.raises(helm_python.HelmValuesError):
         chart.validate_schema(values)
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_every_process_is_probed_at_its_door_and_none_by_an_ae_title(values: dict[str, Any]) -> None:
+    manifests = rendered(values)
+    port = of_kind(manifests, "ConfigMap")["demo-semblance"]["data"]["SEMBLANCE_OPERATIONS_PORT"]
+    for name, deployment in of_kind(manifests, "Deployment").items():
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+        assert ports["operations"] == int(port), name
+        for probe, path in (("startup", "/readyz"), ("readiness", "/readyz"), ("liveness", "/healthz")):
+            assert container[f"{probe}Probe"]["httpGet"] == {"path": path, "port": "operations"}
+    assert "echoscu" not in json.dumps(manifests)
+
+
+def test_files_that_settings_name_reach_every_process() -> None:
+    for spec in pod_specs(
+        [each for each in rendered(WATCHED) if each["kind"] == "Deployment"],
+    ).values():
+        mounts = {each["name"]: each for each in spec["containers"][0]["volumeMounts"]}
+        volumes = {each["name"]: each for each in spec["volumes"]}
+        assert mounts["users"] == {"name": "users", "mountPath": "/etc/semblance/users", "readOnly": True}
+        assert volumes["users"] == {"name": "users", "secret": {"secretName": "dicom-users"}}
+        assert volumes["syslog"] == {"name": "syslog", "configMap": {"name": "syslog-ca"}}
+
+
+def test_an_image_named_by_digest_is_that_image() -> None:
+    images = {spec["containers"][0]["image"] for spec in pod_specs(rendered(WATCHED)).values()}
+    assert images == {"semblance@sha256:" + "0f" * 32}
+
+
+def test_the_operator_gets_monitor_rules_and_dashboard() -> None:
+    manifests = rendered(WATCHED)
+    (rules,) = of_kind(manifests, "PrometheusRule").values()
+    (monitor,) = of_kind(manifests, "PodMonitor").values()
+
+    assert rules["spec"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    assert rules["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "operations", "interval": "30s"}]
+    dashboard = of_kind(manifests, "ConfigMap")["demo-semblance-dashboard"]["data"]["semblance.json"]
+    assert json.loads(dashboard) == json.loads((CHART / "files" / "dashboard.json").read_text())
+    assert of_kind(rendered({}), "PodMonitor") == of_kind(rendered({}), "PrometheusRule") == {}
+
+
+def test_metrics_are_for_those_who_watch_alone() -> None:
+    policies = of_kind(rendered(WATCHED), "NetworkPolicy")
+    (opening,) = policies["demo-semblance-operations"]["spec"]["ingress"]
+
+    assert opening["ports"] == [{"port": "operations", "protocol": "TCP"}]
+    assert opening["from"] == WATCHED["networkPolicy"]["monitoringFrom"]
+    assert "demo-semblance-operations" not in of_kind(rendered({}), "NetworkPolicy")
 
 
 def test_an_ingress_needs_a_host() -> None:

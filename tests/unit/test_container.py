@@ -112,3 +112,10 @@ def test_the_image_holds_every_package_of_the_distribution() -> None:
     assert set(re.findall(r'"(\w+)"', packages[1])) <= set(
         re.findall(r"^COPY (\w+) \w+$", DOCKERFILE, re.MULTILINE)
     )
+
+
+def test_every_service_of_ours_is_watched_and_none_by_an_ae_title() -> None:
+    for name, service in OURS.items():
+        assert "echoscu" not in str(service.get("healthcheck"))
+        if name != "migrate":
+            assert "9464/readyz" in " ".join(service["healthcheck"]["test"]), name

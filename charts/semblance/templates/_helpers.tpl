@@ -33,7 +33,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{- define "semblance.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "semblance.claim" -}}
@@ -88,7 +92,7 @@ SEMBLANCE_DICOM_TLS_AUTHORITIES: /etc/semblance/dicom-tls/ca.crt
 {{- end -}}
 
 {{/* One Deployment. Takes: root, component, values (of the component), command, and optionally image,
-     runtimeClassName, gpus, environment, port, portName, probes, and mounts: a list of read-only
+     runtimeClassName, gpus, environment, port, portName, and mounts: a list of read-only
      volumes, each a dict of name, path and source (a volume source). */}}
 {{- define "semblance.deployment" -}}
 {{- $root := .root -}}
@@ -152,15 +156,30 @@ spec:
             - name: {{ $name }}
               value: {{ $value | quote }}
             {{- end }}
-          {{- if .port }}
           ports:
+            {{- if .port }}
             - name: {{ .portName }}
               containerPort: {{ .port }}
               protocol: TCP
-          {{- end }}
-          {{- with .probes }}
-          {{- toYaml . | nindent 10 }}
-          {{- end }}
+            {{- end }}
+            - name: operations
+              containerPort: 9464
+              protocol: TCP
+          startupProbe:
+            httpGet: {path: /readyz, port: operations}
+            periodSeconds: 2
+            timeoutSeconds: 10
+            failureThreshold: 90
+          readinessProbe:
+            httpGet: {path: /readyz, port: operations}
+            periodSeconds: 10
+            timeoutSeconds: 10
+            failureThreshold: 2
+          livenessProbe:
+            httpGet: {path: /healthz, port: operations}
+            periodSeconds: 30
+            timeoutSeconds: 10
+            failureThreshold: 4
           securityContext:
             {{- toYaml $root.Values.securityContext | nindent 12 }}
           resources:
@@ -179,10 +198,19 @@ spec:
               mountPath: {{ .path }}
               readOnly: true
             {{- end }}
+            {{- range $root.Values.extraVolumes }}
+            - name: {{ .name }}
+              mountPath: {{ .mountPath }}
+              readOnly: true
+            {{- end }}
       volumes:
         {{- range .mounts }}
         - name: {{ .name }}
           {{- toYaml .source | nindent 10 }}
+        {{- end }}
+        {{- range $root.Values.extraVolumes }}
+        - name: {{ .name }}
+          {{- toYaml (omit . "name" "mountPath") | nindent 10 }}
         {{- end }}
         - name: store
           persistentVolumeClaim:

@@ -16,6 +16,8 @@ from service.config import load_settings
 from service.exit_codes import ExitCode
 from service.steps import Queue
 
+_RELAY_SILENT_S = 120.0  # of its loop, after which it counts as stuck
+
 
 def node() -> None:
     """Run the DICOM node: receives photographs and sends nothing.
@@ -52,6 +54,9 @@ def relay() -> None:
     from service.audit.processes import AuditThreads
     from service.database.pool import open_pool
     from service.logs import announce_ready, configure_logging
+    from service.operations.door import Facts, operations_door
+    from service.operations.readiness import Check, Heartbeat, database_check
+    from service.operations.standing import Standing
     from service.pipeline.again.rerate_due import ask_to_rerate
     from service.pipeline.celery_app import CeleryPublisher, make_app
     from service.pipeline.relay import Relay
@@ -60,8 +65,20 @@ def relay() -> None:
     configure_logging(settings)
     with open_pool(settings) as pool:
         publisher = CeleryPublisher(make_app(settings))
+        heartbeat = Heartbeat(_RELAY_SILENT_S + settings.sweep_interval_s)
         moving = Relay(
-            settings, pool, publisher, sweeps=(SWEEP,), chores=(forget_received, ask, ask_to_rerate)
+            settings,
+            pool,
+            publisher,
+            sweeps=(SWEEP,),
+            chores=(forget_received, ask, ask_to_rerate),
+            heartbeat=heartbeat.beat,
+        )
+        facts = Facts(
+            process="relay",
+            checks=[database_check(settings), Check(name="broker", ask=publisher.require_answer)],
+            heartbeat=heartbeat,
+            collectors=[Standing(pool)],
         )
         audit = AuditThreads(settings, pool)
 
@@ -70,7 +87,7 @@ def relay() -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
-        with ApplicationActivity(settings, pool, "relay"):
+        with ApplicationActivity(settings, pool, "relay"), operations_door(settings, facts):
             audit.start()
             announce_ready("relay")
             try:
@@ -90,6 +107,8 @@ def hl7() -> None:
     from service.audit.activity import ApplicationActivity
     from service.database.pool import open_pool
     from service.logs import announce_ready, configure_logging
+    from service.operations.door import Facts, operations_door
+    from service.operations.readiness import database_check
 
     settings = load_settings()
     configure_logging(settings)
@@ -102,7 +121,12 @@ def hl7() -> None:
         await stopped.wait()
         await listener.stop()
 
-    with open_pool(settings) as pool, ApplicationActivity(settings, pool, "hl7"):
+    facts = Facts(process="hl7", checks=[database_check(settings)])
+    with (
+        open_pool(settings) as pool,
+        ApplicationActivity(settings, pool, "hl7"),
+        operations_door(settings, facts),
+    ):
         asyncio.run(run(Listener(settings, pool)))
 
 
