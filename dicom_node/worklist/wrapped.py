@@ -96,6 +96,8 @@ def _photometric(found: Announced) -> str:
     """PS3.3 section C.7.6.3.1.2: what the samples are, by the markers JPEG readers go by."""
     if found.components == 1:
         return "MONOCHROME2"
+    if found.components != 3:
+        raise UnsupportedPhotographError(f"{found.components} components a pixel are no DICOM photograph's")
     if found.adobe_transform == 0 or (found.adobe_transform is None and found.component_ids == _RGB_IDS):
         raise UnsupportedPhotographError(
             "its samples are RGB, which no DICOM object holds as JPEG; save it again"

@@ -91,7 +91,9 @@ def _decompress(ds: FileDataset) -> None:
         colours = photometric
         if pixels.shape[:2] == (ds.Columns, ds.Rows):  # the data set has them exchanged
             ds.Rows, ds.Columns = pixels.shape[:2]
+        ds.SamplesPerPixel = 1 if pixels.ndim == 2 else pixels.shape[2]  # by its own word, if a JPEG
         frames += pixels.astype(wanted, copy=False).tobytes()
+    frame_bytes = int(ds.Rows) * int(ds.Columns) * int(ds.SamplesPerPixel) * (int(ds.BitsAllocated) // 8)
     if len(frames) != frame_bytes * count:
         raise ResultError(f"{count} frames are announced, and not all are there")
     ds.PixelData = bytes(frames) + b"\0" * (len(frames) % 2)

@@ -78,11 +78,19 @@ def check_complete(codestream: bytes) -> None:
         raise UndecodablePhotographError("the compressed frame is cut short: it has no end marker")
 
 
+def is_own_word(found: Announced) -> bool:
+    """Whether a stream says by itself what its components are: a JPEG of 8 bits, as any viewer shows it."""
+    return found.family is Family.JPEG and found.precision == 8
+
+
 def check(found: Announced, geometry: FrameGeometry) -> None:
     """Refuse a code stream that would decode to something else than the data set says.
 
+    Senders take a JPEG file's frame over and write a header of their own: three samples for a grey one or
+    for printers' four colours. The JPEG itself decides then.
+
     Raises:
-        UnsupportedPhotographError: Neither grey nor three colours, as printers' four.
+        UnsupportedPhotographError: Neither grey nor three colours, and no JPEG in printers' four.
         UndecodablePhotographError: Another size, other components, or 8 bits for more or the other way.
     """
     if (found.rows, found.columns) != (geometry.rows, geometry.columns):
@@ -90,9 +98,9 @@ def check(found: Announced, geometry: FrameGeometry) -> None:
             f"the compressed frame has {found.columns} x {found.rows} pixels,"
             f" Columns and Rows say {geometry.columns} x {geometry.rows}"
         )
-    if found.components not in (1, 3):
+    if found.components not in ((1, 3, 4) if is_own_word(found) else (1, 3)):
         raise UnsupportedPhotographError(f"{found.components} components a pixel are no photograph's")
-    if found.components != geometry.samples_per_pixel:
+    if found.components != geometry.samples_per_pixel and not is_own_word(found):
         raise UndecodablePhotographError(
             f"the compressed frame has {found.components} components,"
             f" Samples per Pixel says {geometry.samples_per_pixel}"

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.pixels.processing import convert_color_space
 
-from service.codecs.codestream import Family, announced, check, check_complete
+from service.codecs.codestream import Family, announced, check, check_complete, is_own_word
 from service.codecs.frame import MAX_PIXELS, DecodedFrame, DecodedPicture, FrameGeometry
 from service.codecs.pool import CodecPool, shared_pool
 from service.errors import UndecodablePhotographError
 
+_ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _YBR = ("YBR_FULL", "YBR_FULL_422")
 
 
@@ -26,7 +27,7 @@ def decode_frame(codestream: bytes, geometry: FrameGeometry, pool: CodecPool | N
         pool: Who decodes; None for the process's own.
 
     Returns:
-        (H, W) or (H, W, C) samples; three components that were YBR are RGB.
+        (H, W) or (H, W, 3) samples; three components that were YBR, and four of printers, are RGB.
 
     Raises:
         UndecodablePhotographError: It is damaged, needs more memory than is allowed, or is not what the
@@ -39,17 +40,23 @@ def decode_frame(codestream: bytes, geometry: FrameGeometry, pool: CodecPool | N
         # The sender wrote the data set for the picture as its EXIF orientation turns it.
         geometry = replace(geometry, rows=found.rows, columns=found.columns)
     check(found, geometry)
+    components = 1 if found.components == 1 else 3
+    if is_own_word(found):
+        colours = geometry.photometric_interpretation
+        if (components == 1) != (colours in _ONE_SAMPLE):
+            colours = "MONOCHROME2" if components == 1 else "YBR_FULL"  # unless its markers say otherwise
+        geometry = replace(geometry, samples_per_pixel=components, photometric_interpretation=colours)
     check_complete(codestream)
     if found.family is not Family.JPEG or found.precision != 8:
         geometry = replace(geometry, reduction=1)
-    samples = geometry.rows * geometry.columns * found.components
+    samples = geometry.rows * geometry.columns * components
     answer = (pool or shared_pool()).ask(
         {"what": "frame", "geometry": asdict(geometry)},
         codestream,
         samples * (1 if found.precision <= 8 else 2),
     )
     shape = (-(-geometry.rows // geometry.reduction), -(-geometry.columns // geometry.reduction))
-    if answer.pixels.shape != (shape if found.components == 1 else (*shape, found.components)):
+    if answer.pixels.shape != (shape if components == 1 else (*shape, components)):
         raise UndecodablePhotographError("the compressed frame decodes to another size than it says")
     return _as_rgb(answer.pixels, answer.photometric_interpretation, found.precision)
 

@@ -75,6 +75,9 @@ def _jpeg(codestream: bytes, geometry: FrameGeometry) -> Decoded:
         if image.mode == "L":
             image.load()
             return Decoded(pixels=image, photometric_interpretation=geometry.photometric_interpretation)
+        if image.mode == "CMYK":
+            image.load()
+            return _converted(image, image.info.get("icc_profile") or b"")
         if image.mode != _RGB:
             raise UnsupportedPhotographError(f"JPEG colour mode {image.mode} is not a photograph's")
         image.load()

@@ -62,7 +62,6 @@ def observation(stack: RunningStack, appraisal: Appraisal) -> dict[str, object]:
         (photographs.faceless, RejectionReason.NO_FACE),
         (photographs.three_faces, RejectionReason.SEVERAL_FACES),
         (photographs.twelve_bit_in_name_only, RejectionReason.UNDECODABLE),
-        (photographs.printers_colours, RejectionReason.UNSUPPORTED),
     ],
 )
 def test_a_photograph_that_cannot_be_judged_is_a_result(
@@ -82,7 +81,10 @@ def test_a_photograph_that_cannot_be_judged_is_a_result(
     assert SecondaryCaptureImageStorage not in {each.SOPClassUID for each in results_in_pacs(stack, sent)}
 
 
-@pytest.mark.parametrize("make", [photographs.sixteen_bit, photographs.palette, photographs.monochrome])
+@pytest.mark.parametrize(
+    "make",
+    [photographs.sixteen_bit, photographs.palette, photographs.monochrome, photographs.printers_colours],
+)
 def test_pixels_of_another_kind_are_appraised(stack: RunningStack, make: Callable[[], FileDataset]) -> None:
     """Nearly as the same face in 8-bit colour is."""
     plain = carried_through(stack, photographs.photograph(), LedgerEvent.APPRAISED)

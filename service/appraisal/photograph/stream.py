@@ -18,14 +18,16 @@ class StreamInfo:
     rows: int
     columns: int
     orientation: int  # EXIF's, 1..8; 1 where nothing says
-    icc_profile: bytes  # empty where there is none
+    icc_profile: (
+        bytes  # empty where there is none, and of printers' colours, which the decoder converts by it
+    )
 
 
 def stream_info(codestream: bytes) -> StreamInfo | None:
     """Read the header of a JPEG stream; None for what is none. No pixel is decoded."""
     try:
         with Image.open(io.BytesIO(codestream), formats=("JPEG",)) as image:
-            profile = image.info.get("icc_profile") or b""
+            profile = b"" if image.mode == "CMYK" else image.info.get("icc_profile") or b""
             return StreamInfo(
                 rows=image.height,
                 columns=image.width,

@@ -67,24 +67,6 @@ def test_a_file_cut_short_is_an_error(syntax):
         photograph_from_bytes(data[: len(data) * 2 // 3])
 
 
-@pytest.mark.parametrize("declared", ["RGB", "YBR_FULL", "YBR_FULL_422"])
-def test_a_jpegs_own_colour_space_wins_over_a_wrong_attribute(declared):
-    ds = with_frames(native(portrait()), [jpeg(portrait())], JPEGBaseline8Bit, declared)
-    assert np.abs(photograph_from_dicom(ds).rgb.astype(int) - portrait()).mean() < 4
-
-
-def test_a_jpeg_that_does_not_say_follows_the_attribute():
-    # Components as they are, without JFIF or Adobe marker: the attribute says they are RGB.
-    raw = Image.frombytes("YCbCr", portrait().shape[1::-1], portrait().tobytes())
-    out = io.BytesIO()
-    raw.save(out, "JPEG", quality=95, subsampling=0)
-    data = out.getvalue()
-    length = int.from_bytes(data[4:6], "big")
-    silent = data[:2] + data[4 + length :]
-    ds = with_frames(native(portrait()), [silent], JPEGBaseline8Bit, "RGB")
-    assert np.abs(photograph_from_dicom(ds).rgb.astype(int) - portrait()).mean() < 4
-
-
 def test_native_ybr_full_becomes_rgb():
     ybr = np.asarray(Image.fromarray(portrait()).convert("YCbCr"))
     rgb = photograph_from_dicom(native(ybr, "YBR_FULL")).rgb

@@ -46,7 +46,10 @@ def test_every_family_comes_through(pool, family):
 def test_a_stream_of_another_size_never_reaches_a_decoder(family):
     codestream, described = stream(family)
     unused = CodecPool(1)
-    for change in ({"rows": 8}, {"columns": described.columns + 1}, {"samples_per_pixel": 1}):
+    changes = [{"rows": 8}, {"columns": described.columns + 1}]
+    if family not in ("jpeg", "progressive"):  # which say by themselves what their components are
+        changes.append({"samples_per_pixel": 1})
+    for change in changes:
         with pytest.raises(UndecodablePhotographError):
             decode_frame(codestream, replace(described, **change), unused)
     assert unused.pids() == []
