@@ -6,17 +6,20 @@ What is changed against pynetdicom 3.0, and why:
 - a PDU that has begun must arrive within the idle time-out, and an idle connection is closed;
 - C-STORE data sets stream to a sink fragment by fragment and are answered on the spot, in the
   thread that reads: one operation is outstanding on an association (no asynchronous window);
+- messages go out whole: an answer to a C-STORE waits for the end of a message that another thread sends;
 - timers do not follow the time of day, which may jump;
 - both threads of an association wait for work instead of polling a thousand times a second.
 """
 
 from __future__ import annotations
 
+import collections
 import queue
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -95,6 +98,8 @@ class StreamingDul(DULServiceProvider):
         self._pending: list[tuple[int, bytes]] = []  # PDVs of a message that is not (yet) a C-STORE
         self._pending_bytes = 0
         self._store: tuple[int, command.StoreCommand, Reception] | None = None
+        self._message = threading.Lock()  # held while a message of several parts is queued
+        self._answers: collections.deque[bytes] = collections.deque()  # that wait for the end of one
         self._own_ids: dict[int, int] = {}  # context ids of the peer's -> ours, where they differ
         self._told = False  # of a request that cannot be read
         self.note_unreadable: Callable[[str], None] = lambda _reason: None
@@ -117,6 +122,18 @@ class StreamingDul(DULServiceProvider):
         """Queue a primitive for sending, and have it sent now."""
         super().send_pdu(primitive)
         self.wake()
+
+    @contextmanager
+    def whole_message(self) -> Iterator[None]:
+        """Queue all parts of a message in the body, with nothing of another message between them.
+
+        A command set and its data set are one message (PS3.7 section 6.3.1), and nothing in them says to
+        which message a fragment belongs: the peer would take the one for the other's.
+        """
+        with self._message:
+            yield
+        if self._answers:
+            self.wake()
 
     def silent_since_s(self) -> float | None:
         """When the peer was heard last, by the monotonic clock; None while an object is under way."""
@@ -186,6 +203,7 @@ class StreamingDul(DULServiceProvider):
 
         While events wait nothing new is looked for: a look may take as long as the peer is silent.
         """
+        self._send_answers()
         if self.artim_timer.expired:
             if self.state_machine.current_state == _AWAITING_REQUEST:
                 self._unreadable("no association request in time")
@@ -397,6 +415,16 @@ class StreamingDul(DULServiceProvider):
         self._pending, self._pending_bytes, self._dimse_context = [], 0, None
 
     def _respond(self, context_id: int, request: command.StoreCommand, status: int, comment: str) -> None:
-        if self.socket is not None:
-            encoded = command.store_response(request, status, comment)
-            self.socket.send(command.p_data_tf(context_id, encoded, command=True))
+        encoded = command.store_response(request, status, comment)
+        self._answers.append(command.p_data_tf(context_id, encoded, command=True))
+        self._send_answers()
+
+    def _send_answers(self) -> None:
+        """Send the answers to C-STOREs, unless some part of another message is still to be sent."""
+        if not self._answers or not self._message.acquire(blocking=False):
+            return
+        try:
+            while self._answers and self.socket is not None and self.to_provider_queue.empty():
+                self.socket.send(self._answers.popleft())
+        finally:
+            self._message.release()

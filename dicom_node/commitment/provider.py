@@ -7,6 +7,7 @@ while that lasts, else on a new one to the requester, and is tried until the req
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import structlog
@@ -318,9 +319,11 @@ def _send(association: Association, event_type: int, information: Dataset, reque
         DestinationRefusedError: The requester answered with a failure.
     """
     try:
-        response, _ = association.send_n_event_report(
-            information, event_type, STORAGE_COMMITMENT_PUSH_MODEL, WELL_KNOWN_INSTANCE
-        )
+        # On an association that the peer opened, its own requests may come meanwhile.
+        with getattr(association, "asking", nullcontext)():
+            response, _ = association.send_n_event_report(
+                information, event_type, STORAGE_COMMITMENT_PUSH_MODEL, WELL_KNOWN_INSTANCE
+            )
     except (RuntimeError, ValueError) as exc:
         raise DestinationUnreachableError(f"{requester}: {exc}") from exc
     status = response.get("Status")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -139,12 +139,14 @@ def _send(association: Association, context_id: int, source: BinaryIO, encoded_r
         bytes((1 | (start + size >= len(encoded_request)) << 1,)) + encoded_request[start : start + size]
         for start in starts
     ]
-    for value in values:
-        association.dul.send_pdu(_p_data(context_id, value))
-    for fragment, is_last in _fragments(source, size):
-        if not _has_room(association):
-            return False
-        association.dul.send_pdu(_p_data(context_id, bytes((is_last << 1,)) + fragment))
+    dul = association.dul
+    with getattr(dul, "whole_message", nullcontext)():  # of an association of the node's
+        for value in values:
+            dul.send_pdu(_p_data(context_id, value))
+        for fragment, is_last in _fragments(source, size):
+            if not _has_room(association):
+                return False
+            dul.send_pdu(_p_data(context_id, bytes((is_last << 1,)) + fragment))
     return True
 
 
