@@ -296,3 +296,14 @@ OWN_CONCEPTS: tuple[Concept, ...] = (
     *ASYMMETRIES.values(),
     *REGION_CHANGES.values(),
 )
+
+# Why a patient's record is opened: value set v3-PurposeOfUse of HL7 (R4, code system v3-ActReason of
+# 2018-08-12), those that fit a service for clinical photographs, each with its display there.
+PURPOSE_OF_USE = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+PURPOSES = {
+    "TREAT": "treatment",
+    "ETREAT": "Emergency Treatment",
+    "HQUALIMP": "health quality improvement",
+    "HRESCH": "healthcare research",
+    "PATRQT": "patient requested",
+}

@@ -286,6 +286,22 @@ class Settings(BaseSettings):
         0, ge=0, le=65535, description="Port of that door (/metrics, /healthz, /readyz); 0: closed."
     )
 
+    # --- dashboard
+    web_enabled: bool = Field(
+        True, description="Whether the dashboard is served, at /ui beside the FHIR API."
+    )
+    web_login: Literal["none", "passcode"] = Field(
+        "none",
+        description="How people log in to the dashboard: by passcode (`semblance users`); none: it is for"
+        " this machine alone, and says so.",
+    )
+    web_session_idle_s: float = Field(
+        900.0, gt=0, description="Time without a page after which a session of the dashboard ends."
+    )
+    web_session_s: float = Field(
+        36_000.0, gt=0, description="Time after its login at which a session ends, whatever is done."
+    )
+
     # --- audit messages (DICOM PS3.15 annex A.5)
     audit_syslog_host: str = Field(
         "", description="Syslog server that audit messages are sent to by TLS (RFC 5425); empty: none."

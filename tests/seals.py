@@ -82,6 +82,10 @@ EXEMPT: Mapping[str, str] = {
          "outcome_patient", "outcome_photograph", "outcome_state", "outcome_touched", "outcome_unpublished"),
         _DERIVED,
     ),
+    "web_login_failure": "counts tries; each is a line of the ledger",
+    "web_purpose": "of a session; each is a line of the ledger",
+    "web_session": "ends with its browser; logins are lines of the ledger",
+    "web_user": "every change of it is a line of the ledger",
     "expected": "follows from the risk model and the change",
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -77,7 +77,17 @@ class AuditLog:
         """
         now = datetime.now(UTC)
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
-        event = audit_event(request, interaction, status, response, now)
+        self.keep(audit_event(request, interaction, status, response, now))
+
+    def keep(self, event: Mapping[str, Any]) -> None:
+        """Keep an AuditEvent; returns when it is kept.
+
+        Args:
+            event: A valid resource with an id of its own.
+
+        Raises:
+            DatabaseUnavailableError: It cannot be kept.
+        """
         mine = _Waiting(NewEvent(draft=draft_of(event, site=self._site)))
         self._waiting.append(mine)
         with self._turn:

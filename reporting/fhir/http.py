@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
@@ -46,6 +47,9 @@ class Audit(Protocol):
     def record(self, request: Request, interaction: str, status: int, response: Response | None) -> None:
         """Keep the event of an access."""
 
+    def keep(self, event: Mapping[str, Any]) -> None:
+        """Keep an AuditEvent that was made elsewhere."""
+
     def close(self) -> None:
         """Keep what waits and end."""
 
@@ -62,6 +66,7 @@ class Api:
     page_key: bytes  # signs page links
     audit: Audit
     authorizer: Authorizer | None = None  # None: no authorisation is configured
+    stopping: threading.Event = field(default_factory=threading.Event)  # set when long answers are to end
 
     @property
     def base_url(self) -> str:

@@ -6,7 +6,9 @@ import json
 import secrets
 import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -73,9 +75,15 @@ def _authorizer(settings: Settings, token_key: bytes) -> Authorizer | None:
 class _Announcing(uvicorn.Server):
     """A server that says on its standard output where it listens, when it does."""
 
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, url: str, stopping: threading.Event) -> None:
         super().__init__(config)
         self._url = url
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End: long answers first."""
+        self._stopping.set()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then announce."""
@@ -132,6 +140,6 @@ def serve(settings: Settings, beside: Sequence[MakeMount]) -> None:
             )
             facts = Facts(process="api", checks=readiness_checks(settings))
             with ApplicationActivity(settings, api.pool, "api"), operations_door(settings, facts):
-                _Announcing(config, settings.fhir_base_url()).run(sockets=[listener])
+                _Announcing(config, settings.fhir_base_url(), api.stopping).run(sockets=[listener])
         finally:
             api.close()

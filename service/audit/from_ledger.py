@@ -29,6 +29,15 @@ from service.records import LedgerEvent
 _log = structlog.get_logger(__name__)
 
 _NAMED_INSTANCES = 100  # named one by one in a message up to so many; it stays under 32 KB (PS3.15 A.6)
+_ALONE = frozenset(
+    {
+        LedgerEvent.ASSOCIATED,
+        LedgerEvent.REFUSED,
+        LedgerEvent.LOGGED_IN,
+        LedgerEvent.LOGGED_OUT,
+        LedgerEvent.LOGIN_REFUSED,
+    }
+)  # each has a message of its own
 _TRANSIENT = "0xA7"  # statuses that ask the sender to try again (PS3.4 section B.2.3)
 
 
@@ -106,7 +115,7 @@ def _chunks(rows: list[LedgerRow]) -> list[list[LedgerRow]]:
 
 def _together(row: LedgerRow) -> tuple[str, ...]:
     """What lines of one message have in common; an alert is always alone, and what is not as it should be."""
-    if row.event in {LedgerEvent.ASSOCIATED, LedgerEvent.REFUSED} or not isinstance(row.detail, Mapping):
+    if row.event in _ALONE or not isinstance(row.detail, Mapping):
         return (str(row.ledger_id),)
     keys = ("association", "calling_ae_title", "peer_address", "destination", "error", "status", "note", "by")
     return (
@@ -285,6 +294,44 @@ def _restored(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
     )
 
 
+def _person(row: LedgerRow) -> Participant:
+    """Who uses the dashboard, by their name there."""
+    return events.node(
+        "",
+        row.detail.get("peer_address", ""),
+        role=None,
+        is_requestor=True,
+        name=row.detail.get("by", "") or "unknown",
+    )
+
+
+def _viewed(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
+    """Looked at by a person, on a page."""
+    return events.message(
+        EventId.INSTANCES_ACCESSED,
+        max(map(_at, rows)),
+        source_of(settings),
+        action=Action.READ,
+        participants=(_person(rows[0]), ourselves(settings, role=None, is_requestor=False)),
+        objects=_objects(rows),
+    )
+
+
+def _authenticated(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
+    """A person logs in to the dashboard or out of it, or tries to."""
+    row = rows[0]
+    refused = row.event == LedgerEvent.LOGIN_REFUSED
+    return events.message(
+        EventId.USER_AUTHENTICATION,
+        _at(row),
+        source_of(settings),
+        kind=EventType.LOGOUT if row.event == LedgerEvent.LOGGED_OUT else EventType.LOGIN,
+        outcome=Outcome.MINOR_FAILURE if refused else Outcome.SUCCESS,
+        description=row.detail.get("reason", "refused") if refused else "",
+        participants=(_person(row), ourselves(settings, role=None, is_requestor=False)),
+    )
+
+
 def _associated(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
     row = rows[0]
     if row.detail.get("user"):
@@ -351,5 +398,9 @@ MAKERS: Mapping[str, Callable[[Sequence[LedgerRow], Settings], AuditMessage]] = 
         LedgerEvent.RETRIEVED: _retrieved,
         LedgerEvent.DELIVERED: _sent,
         LedgerEvent.DELIVERY_FAILED: _sent,
+        LedgerEvent.VIEWED: _viewed,
+        LedgerEvent.LOGGED_IN: _authenticated,
+        LedgerEvent.LOGGED_OUT: _authenticated,
+        LedgerEvent.LOGIN_REFUSED: _authenticated,
     }
 )

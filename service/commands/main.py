@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.commands.deferred import DeferringGroup, announce
 from service.commands.failures import tell
+from service.commands.family import DeferringGroup, announce
 from service.errors import SemblanceError
 
 _EPILOG = "Settings come from SEMBLANCE_* variables or the TOML file named by SEMBLANCE_CONFIG."

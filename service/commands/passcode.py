@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dicom_node.admission.users import digest_of
+from service.passcodes import digest_of
 
 
 def passcode(

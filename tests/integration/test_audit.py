@@ -197,6 +197,10 @@ def test_every_event_of_the_ledger_has_its_message_or_a_reason_not_to() -> None:
         LedgerEvent.PATIENTS_SORTED,
         LedgerEvent.PATIENT_LINKED,
         LedgerEvent.PATIENT_UNLINKED,
+        # Of the dashboard: in the ledger and as FHIR AuditEvents.
+        LedgerEvent.SEARCHED,
+        LedgerEvent.ACTED,
+        LedgerEvent.EXPORTED,
     }
     assert set(MAKERS) | without == set(LedgerEvent)
     assert not set(MAKERS) & without

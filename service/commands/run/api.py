@@ -1,4 +1,4 @@
-"""The FHIR API and DICOMweb in one process; STOW-RS takes instances in."""
+"""The FHIR API, DICOMweb and the dashboard in one process; STOW-RS takes instances in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dicom_node.intake.stow import StowReceiver
 from reporting.dicomweb.app import dicomweb_app
 from reporting.holdings.index import Indexer
 from reporting.http.ledger import ledger_app
-from reporting.http.server import serve
+from reporting.http.server import MakeMount, serve
+from reporting.web.app import web_app
 from service.config import Settings
 from service.database.pool import open_pool
 from service.storage.local import open_store
@@ -41,7 +42,8 @@ def run(settings: Settings) -> None:
         journal.start()
         indexer.start()
         try:
-            serve(settings, [lambda api: dicomweb_app(api, receiver.begin), ledger_app])
+            beside: list[MakeMount] = [lambda api: dicomweb_app(api, receiver.begin), ledger_app]
+            serve(settings, [*beside, *([web_app] if settings.web_enabled else [])])
         finally:
             indexer.stop()
             journal.stop()

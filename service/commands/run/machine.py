@@ -44,7 +44,7 @@ def up(
     try:
         with console.status("starting") as spinner:
             facts = stack.start(spinner.update)
-        _describe(console, facts, data_dir)
+        _describe(console, facts, data_dir, has_pages=settings.web_enabled)
         stack.supervisor.watch()
     except KeyboardInterrupt:
         console.print("stopping")
@@ -124,9 +124,11 @@ def _stop(stack: Stack) -> None:
     stack.stop()
 
 
-def _describe(console: Console, facts: StackFacts, data_dir: Path) -> None:
+def _describe(console: Console, facts: StackFacts, data_dir: Path, *, has_pages: bool) -> None:
     console.print("[bold]Semblance is up.[/bold]  Ctrl-C stops it.")
     console.print(f"  DICOM node   {facts.dicom_ae_title} at localhost:{facts.dicom_port}")
+    if has_pages:
+        console.print(f"  dashboard    {facts.fhir_url.removesuffix('/fhir')}/ui/")
     console.print(f"  FHIR API     {facts.fhir_url}/metadata")
     if facts.pacs_directory:
         console.print(f"  results go to the demonstration's PACS: {facts.pacs_directory}")

@@ -16,7 +16,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from service import __version__
-from service.commands.deferred import COMMANDS, loaded
+from service.commands.deferred import COMMANDS
+from service.commands.family import loaded
 from service.commands.main import app
 from service.commands.program import PROGRAM
 from service.commands.run.machine import _describe
@@ -268,7 +269,7 @@ def test_what_up_advises_can_be_typed(where: str, added: str) -> None:
         pids={},
     )
     said = io.StringIO()
-    _describe(Console(file=said), facts, Path(where))
+    _describe(Console(file=said), facts, Path(where), has_pages=True)
     assert f" status{added}, " in said.getvalue()
     assert said.getvalue().rstrip().endswith(f" demo{added}")
 

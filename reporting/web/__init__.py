@@ -1,0 +1,1 @@
+"""The dashboard: pages for clinicians, quality teams, auditors, administrators. Nothing is computed here."""

@@ -1,0 +1,1 @@
+"""SQL of the dashboard: its users and sessions, and what its pages list."""

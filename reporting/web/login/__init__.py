@@ -1,0 +1,1 @@
+"""Who somebody is: passcodes, sessions, limits of tries, forms that are ours."""
