@@ -8,9 +8,10 @@ and on synthetically altered faces; `semblance validate` makes one from a hospit
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -171,9 +172,24 @@ def read_calibration(path: Path) -> Calibration:
         raise ConfigurationError(f"calibration {path}: {exc!r}") from exc
 
 
-def save_calibration(calibration: Calibration, directory: Path = CALIBRATIONS_DIR) -> Path:
-    """Write a calibration as JSON and return its path."""
-    content = {
+def named_by_content(calibration: Calibration, name: str) -> Calibration:
+    """The calibration under a version that says what is in it: two that differ never bear one name.
+
+    Results name the version they were rated by, and are rated anew where another is in force.
+
+    Args:
+        calibration: Its version does not count.
+        name: That the version begins with.
+    """
+    content = _content(replace(calibration, version=""))
+    if calibration.colour_scale is not None:
+        content["colour_scale"] = scale_to_json(calibration.colour_scale)
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return replace(calibration, version=f"{name}-{digest[:8]}")
+
+
+def _content(calibration: Calibration) -> dict[str, object]:
+    return {
         "version": calibration.version,
         "method": calibration.method,
         "method_version": calibration.method_version,
@@ -184,6 +200,11 @@ def save_calibration(calibration: Calibration, directory: Path = CALIBRATIONS_DI
         "map_range": [float(f"{v:.6g}") for v in calibration.map_range],
         **({"weights_sha256": calibration.weights_sha256} if calibration.weights_sha256 else {}),
     }
+
+
+def save_calibration(calibration: Calibration, directory: Path = CALIBRATIONS_DIR) -> Path:
+    """Write a calibration as JSON and return its path."""
+    content = _content(calibration)
     path = directory / f"{calibration.version}.json"
     text = json.dumps(content, indent=1)
     if calibration.colour_scale is not None:  # its rows on one line each

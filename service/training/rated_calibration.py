@@ -8,7 +8,6 @@ people rated as normal.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,6 +25,7 @@ from service.appraisal.calibration import (
     isotonic_knots,
     linear_knots,
     map_range,
+    named_by_content,
     normal_cohort,
     read_calibration,
     region_statistics,
@@ -120,10 +120,8 @@ def calibrate_on_ratings(
         lambda: Appraiser(row.name, store=store, device=device, face_finder=finder),
     )
     weights = _weights(row, store)
-    digest = hashlib.sha256(repr((method, fit, pairs, weights)).encode()).hexdigest()[:8]
-    return replace(
+    rated = replace(
         cohort,
-        version=f"{method}{OF_RATINGS}{fit.value}-{digest}",
         method=method,
         method_version=find_method(method).version,
         basis=(
@@ -133,6 +131,7 @@ def calibrate_on_ratings(
         rating_knots=knots,
         weights_sha256=weights,
     )
+    return named_by_content(rated, f"{method}{OF_RATINGS}{fit.value}")
 
 
 def held_out(validation: Validation, method: str, fit: Fit) -> HeldOut:

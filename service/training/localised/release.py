@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from service.appraisal.anomalies import RANDOM
-from service.appraisal.calibration import save_calibration
+from service.appraisal.calibration import named_by_content, save_calibration
 from service.appraisal.face.finder import FaceFinder
 from service.appraisal.methods.localised.anomaly_network import of_close_up, of_whole, together
 from service.appraisal.methods.localised.comparator import FUSION_MODEL
@@ -142,8 +142,10 @@ def _for_site(
 ) -> tuple[Path, ...]:
     """Calibration bound to these weights, model card, and last the manifest that puts them to use."""
     bound = hashlib.sha256(":".join(entry.sha256 for entry in entries).encode()).hexdigest()
-    version, basis = f"default-site-{bound[:8]}", _basis(samples, "site")
-    calibration = replace(cohort(samples, fusion, version=version, basis=basis), weights_sha256=bound)
+    basis = _basis(samples, "site")
+    unnamed = replace(cohort(samples, fusion, version="", basis=basis), weights_sha256=bound)
+    calibration = named_by_content(unnamed, "default-site")
+    version = calibration.version
     kept = save_calibration(calibration, out)
     use = "What the default method's scores mean at this site."
     rows = (

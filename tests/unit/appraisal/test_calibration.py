@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from service.appraisal.calibration import (
     linear_knots,
     load_calibration,
     map_range,
+    named_by_content,
     normal_cohort,
+    read_calibration,
     region_statistics,
     save_calibration,
 )
@@ -107,3 +111,31 @@ def test_statistics_of_a_cohort():
     low, high = map_range([np.array([[1, 2], [3, np.nan]], np.float32)])
     assert low == pytest.approx(2.0)
     assert high == pytest.approx(1.5 * 2.98)
+
+
+def test_calibrations_that_differ_in_anything_bear_different_names(tmp_path):
+    """Results name what they were rated by: of two calibrations of one name nobody would know which."""
+    made = replace(load_calibration("default-2"), version="whatever")
+    named = named_by_content(made, "default-site")
+    assert re.fullmatch(r"default-site-[0-9a-f]{8}", named.version)
+    assert named_by_content(replace(made, version="another"), "default-site") == named
+    assert read_calibration(save_calibration(named, tmp_path)) == read_calibration(
+        save_calibration(named_by_content(named, "default-site"), tmp_path)
+    )
+    knots = ((made.rating_knots[0][0] + 1e-5, 1.0), *made.rating_knots[1:])
+    quantiles = (made.normal_quantiles[0] - 1e-5, *made.normal_quantiles[1:])
+    region, (mean, sd) = next(iter(made.regions.items()))
+    assert made.colour_scale is not None
+    others = (
+        replace(made, rating_knots=knots),
+        replace(made, normal_quantiles=quantiles),
+        replace(made, regions={**made.regions, region: (mean + 1e-5, sd)}),
+        replace(made, map_range=(made.map_range[0], made.map_range[1] * 1.001)),
+        replace(made, basis="other people"),
+        replace(made, weights_sha256="0" * 64),
+        replace(made, method_version="0"),
+        replace(made, colour_scale=None),
+    )
+    assert len({named_by_content(each, "default-site").version for each in (made, *others)}) == 1 + len(
+        others
+    )

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from service.appraisal.calibration import named_by_content
 from service.appraisal.methods.localised.anomaly_network import AnomalyNetwork, of_close_up, together
 from service.appraisal.methods.localised.fusion import FaceReading, fusion_from
 from service.appraisal.methods.localised.reading import Reading
@@ -13,7 +14,7 @@ from service.appraisal.methods.localised.shape import MEASURES, PART_MEASURES, P
 from service.appraisal.methods.localised.views import CLOSE_UP, LANDMARKS
 from service.appraisal.model_files.models import ModelStore
 from service.appraisal.registry import METHODS
-from service.appraisal.site import at_site
+from service.appraisal.site import at_site, calibration_of
 from service.errors import ConfigurationError
 from service.training.localised.calibrate import Sample, fit
 from service.training.localised.cohort import cohort
@@ -187,7 +188,10 @@ def test_a_release_for_a_site_is_a_model_directory(tmp_path, weights):
     fusion_from(load_file(out / "default-fusion.safetensors"))
     store = ModelStore(out)
     row = at_site(METHODS["default"], store)
-    assert row.calibration == f"default-site-{store.sha256(['default-face', 'default-fusion'])[:8]}"
+    rates = calibration_of(row, store)
+    assert rates is not None
+    assert row.calibration == rates.version == named_by_content(rates, "default-site").version
+    assert rates.weights_sha256 == store.sha256(["default-face", "default-fusion"])
     assert row.calibration in (out / "model-card.md").read_text()
     chosen = f"calibration-{row.calibration}"  # by its name, when one of ratings took its place
     assert [each["id"] for each in rows] == [
