@@ -126,6 +126,10 @@ class StoredMapError(StorageError):
     """A map or picture kept with an appraisal is not what it should be."""
 
 
+class StoredResourceError(StorageError):
+    """A FHIR resource in the database cannot be read any more."""
+
+
 class IntakeError(SemblanceError):
     """An object offered to the node cannot be accepted."""
 

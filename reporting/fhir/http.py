@@ -15,7 +15,7 @@ from reporting.fhir.database.records import StoredResource
 from reporting.fhir.extract import interval
 from reporting.fhir.options import whole_number
 from reporting.fhir.outcome import FhirProblemError, IssueType
-from reporting.fhir.render import check_texts, dumps, loads
+from reporting.fhir.render import check_texts, dumps, parse_body
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
 from reporting.fhir.site import Site
 from reporting.wire.accept import Accepted, accepted, media_range
@@ -150,7 +150,7 @@ class Request:
             raise FhirProblemError(
                 415, IssueType.NOT_SUPPORTED, f"bodies are not read as {coding}", "http.content-encoding"
             )
-        parsed = loads(self.body)
+        parsed = parse_body(self.body)
         if not isinstance(parsed, dict):
             raise FhirProblemError(400, IssueType.STRUCTURE, "the body is not a JSON object", "http.body")
         check_texts(parsed)

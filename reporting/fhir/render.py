@@ -14,6 +14,7 @@ from reporting.fhir.database.records import Draft
 from reporting.fhir.extract import index_of
 from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.site import Site
+from service.errors import StoredResourceError
 
 _MOST_DEPTH = 64  # real resources stay below 20
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -26,20 +27,36 @@ def dumps(value: Any) -> str:
     return text
 
 
-def loads(text: str | bytes) -> Any:
-    """Parse JSON; numbers with a fraction become Decimal.
+def parse_body(body: bytes) -> Any:
+    """Parse what a client sent; numbers with a fraction become Decimal.
 
     Raises:
-        FhirProblemError: It is not JSON, or gives a key twice.
+        FhirProblemError: 400: it is not JSON, or gives a key twice.
     """
     try:
-        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
-        return simplejson.loads(
-            decoded, parse_float=_decimal, parse_constant=_no_constant, object_pairs_hook=_once_each
-        )
+        return _parsed(body)
     except (ValueError, RecursionError) as exc:
         text_of = f"the body is not JSON: {exc}"
         raise FhirProblemError(400, IssueType.STRUCTURE, text_of, "http.body") from exc
+
+
+def loads(text: str | bytes) -> Any:
+    """Parse a resource as it is kept; numbers with a fraction become Decimal.
+
+    Raises:
+        StoredResourceError: It is not JSON: nobody but we wrote it, so it was damaged.
+    """
+    try:
+        return _parsed(text)
+    except (ValueError, RecursionError) as exc:
+        raise StoredResourceError("a stored resource is not JSON any more") from exc
+
+
+def _parsed(text: str | bytes) -> Any:
+    decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+    return simplejson.loads(
+        decoded, parse_float=_decimal, parse_constant=_no_constant, object_pairs_hook=_once_each
+    )
 
 
 def check_texts(value: Any) -> None:

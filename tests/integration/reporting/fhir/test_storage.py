@@ -170,3 +170,28 @@ def test_what_was_written_before_the_migration_is_found_after_it(empty_database_
         stored = fhir_resources.read(connection, "Observation", "a")
         assert stored is not None
         assert stored.body == '{"whole":1}'
+
+
+def damaged(api: Api, resource_type: str, name: str) -> None:
+    with transaction(api.pool) as connection:
+        connection.execute("ALTER TABLE fhir_resource DISABLE TRIGGER USER")
+        connection.execute(
+            "UPDATE fhir_resource SET body = '{\"id\":', template_id = NULL WHERE type = %s AND id = %s",
+            (resource_type, name),
+        )
+        connection.execute("ALTER TABLE fhir_resource ENABLE TRIGGER USER")
+
+
+@pytest.mark.parametrize("form", ["_summary=true", "_elements=name", "_pretty=true", "_summary=text"])
+@pytest.mark.parametrize("search", ["Patient/{}?", "Patient?_id={}&"])
+def test_a_resource_that_was_damaged_is_our_fault_and_not_the_askers(
+    api: Api, client: Client, form: str, search: str
+) -> None:
+    for name in ("whole", "broken"):
+        made = client.ask("PUT", f"Patient/{name}", {"resourceType": "Patient", "id": name})
+        assert made.status == 201
+    damaged(api, "Patient", "broken")
+    answer = client.get(f"{search.format('broken')}{form}")
+    assert answer.status == 500
+    assert answer.json()["issue"][0]["code"] == "exception"
+    assert client.get(f"{search.format('whole')}{form}").status == 200
