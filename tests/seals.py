@@ -82,6 +82,7 @@ EXEMPT: Mapping[str, str] = {
          "outcome_patient", "outcome_photograph", "outcome_state", "outcome_touched", "outcome_unpublished"),
         _DERIVED,
     ),
+    "web_cohort": "names a selection; what is charted of it is sealed, and that it was made is in the ledger",
     "web_login_failure": "counts tries; each is a line of the ledger",
     "web_purpose": "of a session; each is a line of the ledger",
     "web_session": "ends with its browser; logins are lines of the ledger",

@@ -98,6 +98,9 @@ def subject_of(selection: Selection) -> str:
     parts = [selection.code, selection.region, selection.window]
     parts += [f"site {selection.site}"] if selection.site else []
     parts += [f"surgeon {selection.surgeon}"] if selection.surgeon else []
+    parts += [selection.phenotype] if selection.phenotype else []
+    parts += [f"from {selection.youngest:g} years"] if selection.youngest is not None else []
+    parts += [f"under {selection.oldest:g} years"] if selection.oldest is not None else []
     return ", ".join(parts)
 
 
@@ -110,6 +113,7 @@ def _said(asked: Asked) -> dict[str, str]:
         "phase": selection.phase,
         "since": str(selection.since),
         "until": str(selection.until),
+        **({"patients": subject_of(selection)} if selection.is_of_some else {}),
     }
 
 
@@ -216,7 +220,7 @@ def fit_risk(connection: Connection, selection: Selection, *, author: str, reaso
     Raises:
         OutcomeError: Too few cases, or the case mix separates the outcomes.
     """
-    table = changes.table(connection, replace(selection, site="", surgeon=""))
+    table = changes.table(connection, _of_everybody(selection))
     model = fit_risk_model(table)
     risk_model_id = risk_models.add(
         connection,
@@ -230,12 +234,17 @@ def fit_risk(connection: Connection, selection: Selection, *, author: str, reaso
     return risk_model_of(connection, selection)
 
 
+def _of_everybody(selection: Selection) -> Selection:
+    """What a risk model is of: every site, surgeon and patient."""
+    return replace(selection, site="", surgeon="", phenotype="", youngest=None, oldest=None)
+
+
 def expect(connection: Connection, selection: Selection, risk_model_id: int, model: RiskModel) -> int:
     """Keep what a model expects of changes that it says nothing of yet; returns of how many."""
     missing = risk_models.unexpected(connection, selection, risk_model_id)
     if not missing:
         return 0
-    whole = replace(selection, since=_FIRST_DAY, until=date.max, site="", surgeon="")
+    whole = replace(_of_everybody(selection), since=_FIRST_DAY, until=date.max)
     table: ChangeTable = changes.table(connection, whole)
     place = {name: index for index, name in enumerate(table.change_id)}
     risks, expected = model.risks(table), model.expected(table)

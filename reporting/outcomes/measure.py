@@ -31,6 +31,7 @@ OPTIONS = frozenset(
 _MOST_EVIDENCE = 1000  # changes that are named one by one; the digest is over all
 _STRATIFIERS = ("site", "phenotype", "syndrome", "laterality")
 _SUMMARY = "summary"
+_NAMED_BY = ("code", "window", "region", "phase", "since", "until", "site", "surgeon")  # a report's id
 
 
 def measure(api: Api, request: Request) -> Response:
@@ -140,7 +141,7 @@ def measure_report(
         organisation: Who reports.
     """
     evidence = sorted(map(str, table.change_id))
-    parts = [str(getattr(selection, name)) for name in Selection.__dataclass_fields__]
+    parts = [str(getattr(selection, name)) for name in _NAMED_BY]
     better = int((~table.poor).sum())
     group = {
         "code": {"text": f"{selection.code}, {selection.region}, {selection.window}"},

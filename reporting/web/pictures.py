@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from types import MappingProxyType
 from typing import Final
+from uuid import UUID
 
 from PIL import Image
 
@@ -13,6 +14,7 @@ from reporting.dicomweb.problem import DicomwebError
 from reporting.fhir.http import Api
 from reporting.holdings.instance_file import InstanceFile
 from reporting.pictures import pictures_of
+from service.database import appraisals
 from service.database.pool import transaction
 from service.errors import StorageError, StoredMapError
 from service.pictures.native_map import read_map
@@ -20,6 +22,13 @@ from service.records import SavedAppraisal
 
 THUMBNAIL: Final = 96  # px of the longer side
 LARGE: Final = 1200
+# In the place of a picture that cannot be shown.
+NOTHING: Final = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96"><rect'
+    b' width="96" height="96" fill="#8a978f"/><circle cx="48" cy="38" r="18" fill="#dfe6e1"/>'
+    b'<path d="M14 96c0-22 15-34 34-34s34 12 34 34"'
+    b' fill="#dfe6e1"/></svg>'
+)
 _QUALITY = MappingProxyType({THUMBNAIL: 80, LARGE: 88})
 _SAME_SHAPE = 0.02  # by which proportions may differ: pictures are whole pixels
 
@@ -108,6 +117,15 @@ def has_counterpart(api: Api, saved: SavedAppraisal | None) -> bool:
     return True
 
 
+def is_shown(api: Api, sha256: str) -> bool:
+    """Whether a photograph can be shown."""
+    try:
+        photograph(api, sha256, LARGE)
+    except (StorageError, DicomwebError):
+        return False
+    return True
+
+
 def is_painted(api: Api, sha256: str, saved: SavedAppraisal | None) -> bool:
     """Whether there is a heatmap to lay over the photograph."""
     if saved is None or not saved.heatmap_sha256:
@@ -117,6 +135,13 @@ def is_painted(api: Api, sha256: str, saved: SavedAppraisal | None) -> bool:
     except (StoredMapError, StorageError, DicomwebError):
         return False
     return True
+
+
+def has_heatmap(api: Api, sha256: str, appraisal_id: UUID) -> bool:
+    """Whether a result's heatmap can be laid over its photograph."""
+    with transaction(api.pool) as connection:
+        saved = appraisals.get(connection, appraisal_id)
+    return is_painted(api, sha256, saved)
 
 
 def _result(api: Api, saved: SavedAppraisal) -> Image.Image:

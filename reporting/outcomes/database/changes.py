@@ -33,6 +33,14 @@ class Selection:
     until: date = date(9999, 12, 31)  # inclusive
     site: str = ""  # "" for every one
     surgeon: str = ""
+    phenotype: str = ""
+    youngest: float | None = None  # years of age at the operation, inclusive
+    oldest: float | None = None  # exclusive
+
+    @property
+    def is_of_some(self) -> bool:
+        """Whether patients are chosen by what they are: phenotype or age."""
+        return bool(self.phenotype) or self.youngest is not None or self.oldest is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +208,9 @@ _WHERE = (
     " WHERE c.region = %(region)s AND c.procedure_code = %(code)s AND c.window_name = %(window)s"
     " AND c.phase = %(phase)s AND c.performed_on BETWEEN %(since)s AND %(until)s AND c.valid"
     " AND (%(site)s::text = '' OR c.site = %(site)s) AND (%(surgeon)s::text = '' OR c.surgeon = %(surgeon)s)"
+    " AND (%(phenotype)s::text = '' OR c.phenotype = %(phenotype)s)"
+    " AND (%(youngest)s::float8 IS NULL OR c.age_years >= %(youngest)s)"
+    " AND (%(oldest)s::float8 IS NULL OR c.age_years < %(oldest)s)"
 )
 _IDS = "string_agg(c.change_id::text, ',')"  # quicker to read than an array
 _COLUMNS = (
@@ -305,13 +316,23 @@ def monthly_means(connection: Connection, selection: Selection) -> MonthlyMeans:
     )
 
 
+# What a case's newest version says of its patient.
+_OF_SOME = (
+    " AND EXISTS (SELECT FROM (SELECT phenotype, (performed_on - born_on) / 365.25 AS age"
+    " FROM procedure_case v WHERE v.case_id = s.case_id ORDER BY version DESC LIMIT 1) AS newest"
+    " WHERE (%(phenotype)s::text = '' OR newest.phenotype = %(phenotype)s)"
+    " AND (%(youngest)s::float8 IS NULL OR newest.age >= %(youngest)s)"
+    " AND (%(oldest)s::float8 IS NULL OR newest.age < %(oldest)s))"
+)
+
+
 def denominators(connection: Connection, selection: Selection) -> Denominators:
     """Of whom the changes of a selection do not speak, and why."""
     rows = connection.execute(
-        "SELECT state, reason, count(*) AS cases FROM outcome_state WHERE procedure_code = %(code)s"
+        "SELECT state, reason, count(*) AS cases FROM outcome_state s WHERE procedure_code = %(code)s"  # noqa: S608
         " AND window_name = %(window)s AND performed_on BETWEEN %(since)s AND %(until)s"
         " AND (%(site)s::text = '' OR site = %(site)s) AND (%(surgeon)s::text = '' OR surgeon = %(surgeon)s)"
-        " GROUP BY state, reason ORDER BY state, reason",
+        f"{_OF_SOME if selection.is_of_some else ''} GROUP BY state, reason ORDER BY state, reason",
         _parameters(selection),
     )
     counts: dict[WindowState, int] = dict.fromkeys(WindowState, 0)

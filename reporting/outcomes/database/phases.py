@@ -105,3 +105,13 @@ def listed(connection: Connection) -> list[dict[str, object]]:
         " ORDER BY begins_on, phase_id"
     )
     return list(rows)
+
+
+def noted(connection: Connection, limit: int = 100) -> list[dict[str, object]]:
+    """The notes written last, newest first."""
+    rows = connection.execute(
+        "SELECT on_day, procedure_code, note, author, created_at FROM annotation"
+        " ORDER BY annotation_id DESC LIMIT %s",
+        (limit,),
+    )
+    return list(rows)

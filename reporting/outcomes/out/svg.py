@@ -65,7 +65,7 @@ def draw_svg(chart: Chart) -> str:
     environment = Environment(
         loader=PackageLoader("reporting.outcomes.out"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    panels = [_panel(chart, track, number * HEIGHT) for number, track in enumerate(chart.tracks)]
+    panels = [panel_of(chart, track, number * HEIGHT) for number, track in enumerate(chart.tracks)]
     drawn, foot = HEIGHT * len(panels), _foot(chart)
     return environment.get_template("chart.svg.j2").render(
         chart=chart,
@@ -81,7 +81,8 @@ def draw_svg(chart: Chart) -> str:
     )
 
 
-def _panel(chart: Chart, track: Track, top: int) -> Panel:
+def panel_of(chart: Chart, track: Track, top: int) -> Panel:
+    """One track, drawn ``top`` px below the top of the drawing."""
     shown = [point for point in track.points if point.value is not None]
     is_funnel = chart.kind is ChartKind.FUNNEL
     ordered = sorted(shown, key=lambda point: point.x) if is_funnel else shown
@@ -121,7 +122,7 @@ def _panel(chart: Chart, track: Track, top: int) -> Panel:
             for i, point in enumerate(ordered)
         ),
         curves=tuple(curve for curve in curves if curve.path),
-        y_ticks=tuple((y(value), f"{value:.3g}") for value in _ticks(low, high)),
+        y_ticks=tuple((y(value), f"{value:.3g}") for value in ticks(low, high)),
         x_ticks=_x_ticks(chart, ordered, x, last),
         x_label=chart.x_label,
         y_label=track.unit,
@@ -173,7 +174,7 @@ def _title(point: Point, track: Track) -> str:
     return f"{point.label}: {point.value:.4g} {track.unit}, {point.cases} cases{signals}"
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Round numbers between two: the longest steps of 1, 2 or 5 times a power of ten of which four fit."""
     most = (high - low) / _TICKS
     power = 10.0 ** floor(log10(most))
@@ -183,6 +184,6 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _x_ticks(chart: Chart, points: list[Point], x: Scale, last: float) -> tuple[tuple[float, str], ...]:
     if chart.kind is ChartKind.FUNNEL:
-        return tuple((x(value), f"{value:.3g}") for value in _ticks(0.0, last))
+        return tuple((x(value), f"{value:.3g}") for value in ticks(0.0, last))
     step = max(1, len(points) // _LABELS)
     return tuple((x(point.x), point.label) for point in points[::step])

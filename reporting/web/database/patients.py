@@ -39,3 +39,22 @@ def is_known(connection: Connection, patient: str) -> bool:
         connection.execute("SELECT FROM outcome_photograph WHERE patient = %s LIMIT 1", (patient,)).rowcount
         > 0
     )
+
+
+def person(connection: Connection, patient: str) -> str | None:
+    """Logical id of the person of a Patient with photographs or operations; None where there is neither."""
+    row = connection.execute(
+        "SELECT coalesce((SELECT person FROM fhir_person WHERE patient = %(patient)s), %(patient)s)"
+        " AS person",
+        {"patient": patient},
+    ).fetchone()
+    assert row is not None  # noqa: S101 -- a SELECT without FROM has one row
+    standing = str(row["person"])
+    known = connection.execute(
+        "WITH own AS (SELECT %(standing)s AS patient"
+        " UNION ALL SELECT patient FROM fhir_person WHERE person = %(standing)s)"
+        " SELECT FROM own WHERE EXISTS (SELECT FROM outcome_photograph o WHERE o.patient = own.patient)"
+        " OR EXISTS (SELECT FROM procedure_case c WHERE c.patient = own.patient) LIMIT 1",
+        {"standing": standing},
+    ).rowcount
+    return standing if known else None

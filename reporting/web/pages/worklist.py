@@ -100,8 +100,8 @@ def thumbnail(visit: Visit) -> Sent:
         raise PageProblemError(404, "There is no such photograph.")
     try:
         made = pictures.photograph(visit.api, instance.sha256, pictures.THUMBNAIL)
-    except (DicomwebError, StorageError) as exc:
-        raise PageProblemError(404, "There is no picture of it.") from exc
+    except (DicomwebError, StorageError):
+        return Sent(body=pictures.NOTHING, media_type="image/svg+xml")
     return Sent(body=made, media_type="image/jpeg", keep_s=_DAY_S)
 
 

@@ -9,10 +9,10 @@
   }
 
   const slide = (slider) => {
-    const over = document.getElementById(slider.dataset.over);
+    const over = document.querySelectorAll(`[data-layer="${slider.dataset.over}"]`);
     const said = document.getElementById(slider.dataset.said);
     const show = () => {
-      over.style.opacity = slider.value / 100;
+      over.forEach((each) => { each.style.opacity = slider.value / 100; });
       if (said) said.textContent = `${slider.value} %`;
     };
     slider.addEventListener("input", show);

@@ -136,7 +136,7 @@ def test_a_rejected_photograph_says_why(context: Context, clinician: Browser) ->
     carry(context, rejected())
     clinician.open(PAGE)
     assert "could not be judged" in clinician.text
-    assert 'id="painted"' not in clinician.page.text
+    assert 'data-layer="painted"' not in clinician.page.text
     assert clinician.get(f"{PAGE}/pictures/painted").status_code == 404
 
 

@@ -11,10 +11,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from reporting.outcomes.charts.records import Denominators, PhotographCounts
+from reporting.outcomes.charts.units import Unit
+from reporting.outcomes.records import ConflictKind, Laterality, WhyNot
+from reporting.outcomes.statistics.xmr import Rule
 from reporting.terminology import PURPOSES
 from reporting.web.database.today import Show
 from reporting.web.pages.table import PAGES
+from reporting.web.people import Role
 from reporting.web.texts.catalogue import Texts, catalogue, language_of
+from service.appraisal.change import Verdict
 from service.records import (
     OF_RATINGS,
     DeliveryState,
@@ -37,6 +43,13 @@ WORDS: tuple[type[StrEnum], ...] = (
     ExclusionReason,
     DeliveryState,
     Show,
+    Role,
+    Verdict,
+    Laterality,
+    ConflictKind,
+    WhyNot,
+    Rule,
+    Unit,
 )
 
 
@@ -54,6 +67,7 @@ def in_code() -> set[str]:
     for path in WEB.rglob("*.py"):
         source = path.read_text(encoding="utf-8")
         found |= set(re.findall(r'PageProblemError\(\s*\d+,\s*"([^"]+)"', source))
+        found |= set(re.findall(r'texts\(\s*"([^"]+)"', source))
         found |= set(re.findall(r'said(?:, status)? = "([^"]+)"', source))
     return found
 
@@ -108,3 +122,14 @@ def test_words_of_names_are_escaped() -> None:
 )
 def test_the_language_is_the_chosen_one_or_the_browsers(chosen: str, accepted: str, language: str) -> None:
     assert language_of(chosen, accepted) == language
+
+
+def test_every_denominator_has_its_german_word() -> None:
+    cases = Denominators(
+        eligible=0, paired=0, missing_before=0, missing_after=0, rejected={}, undecided=0, not_comparable=0,
+        withdrawn=0, no_consent=0,
+    )  # fmt: skip
+    counts = PhotographCounts(known=0, judged=0, rejected={}, without_result=0, withdrawn=0, no_consent=0)
+    said = [name for name, _ in (*cases.lines, *counts.lines)]
+    assert len(said) > 10
+    assert [name for name in said if name not in catalogue("de")] == []
