@@ -137,7 +137,7 @@ def _describe(image: Dataset, context: ReportContext) -> None:
         image.BurnedInAnnotation = burned_in
     image.RecognizableVisualFeatures = "YES"  # a face, PS3.15 section E.3.2
     image.DerivationDescription = (
-        f"Difference of the face from a normal counterpart of it, as colours over the photograph, by method"
+        f"Where the face differs from what is normal, as colours over the photograph, by method"
         f" {method.name} {method.version} ({method.normaliser}, {method.comparator})."
         " Decision support, not a diagnosis."
     )

@@ -73,7 +73,7 @@ class AppraisalMaps:
     """The pictures of one appraisal; what is drawn or enlarged is so when somebody asks for it."""
 
     aligned: NDArray[np.uint8]  # (S, S, 3) uint8, sRGB: the face in the canonical square
-    normalised: NDArray[np.uint8]  # (S, S, 3) uint8, sRGB: its normal counterpart
+    normalised: NDArray[np.uint8]  # (S, S, 3) uint8, sRGB: its normal counterpart; itself where there is none
     difference_aligned: NDArray[np.float32]  # (S, S) float32, NaN where nothing was judged
     face: AlignedFace  # the face in the canonical square, with the way back
     judged: AlignedFace  # the same as the method saw it: what lay before it replaced
@@ -95,7 +95,9 @@ class AppraisalMaps:
             to_photograph=back @ to_turned,
             rows=rows,
             columns=columns,
-            counterpart=encode_jpeg(self.normalised, _COUNTERPART_QUALITY),
+            counterpart=b""
+            if self.counterpart.refusal
+            else encode_jpeg(self.normalised, _COUNTERPART_QUALITY),
         )
 
     @cached_property
@@ -116,7 +118,7 @@ class AppraisalMaps:
             photograph=self.face.photograph.rgb,
             difference=self.difference_aligned,
             to_photograph=self.face.to_photograph,
-            counterpart=self.normalised,
+            counterpart=None if self.counterpart.refusal else self.normalised,
             scale=self.scale,
             label=self.label,
         )

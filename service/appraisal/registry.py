@@ -16,7 +16,7 @@ from service.appraisal.face.finder import FINDER_VERSION
 from service.appraisal.gates.occlusion import load_occlusion_calibration
 from service.appraisal.methods.features import deep, patchcore
 from service.appraisal.methods.localised import comparator as localised
-from service.appraisal.methods.localised import normaliser as restoration
+from service.appraisal.methods.localised import normaliser as counterpart
 from service.appraisal.methods.pixels import comparators as pixels
 from service.appraisal.methods.stylegan2 import normaliser as stylegan2
 from service.appraisal.methods.symmetry import normaliser as symmetry
@@ -29,7 +29,7 @@ from service.errors import UnknownMethodError
 from service.records import MethodIdentity
 
 NORMALISERS: Mapping[str, NormaliserRow] = table(
-    (symmetry.ROW, *stylegan2.ROWS, restoration.ROW, two_phase.ROW)
+    (symmetry.ROW, *stylegan2.ROWS, *counterpart.ROWS, two_phase.ROW)
 )
 COMPARATORS: Mapping[str, ComparatorRow] = table(
     (*pixels.ROWS, *deep.ROWS, patchcore.ROW, localised.ROW, discrepancy.ROW)
@@ -58,11 +58,11 @@ METHODS: Mapping[str, Method] = table(
         Method(
             name="default",
             version="3",
-            normaliser="restoration",
+            normaliser="counterpart",
             comparator="localised",
             size=256,
             calibration="default-2",
-            summary="A network trained to undo and localise synthetic anomalies; research weights.",
+            summary="A network trained on synthetic anomalies; draws a normal counterpart; research weights.",
             fine=True,
             occlusion="occlusion-1",
         ),

@@ -25,7 +25,8 @@ class Normalised:
 
     rgb: NDArray[np.uint8]  # (S, S, 3) uint8, sRGB, in register with the aligned face
     valid: NDArray[np.bool_]  # (S, S): the counterpart is known there; the rest is not judged
-    notes: tuple[str, ...] = ()  # what was left out and why, for the appraisal's warnings
+    notes: tuple[str, ...] = ()  # what was changed or left out and why, for the appraisal's warnings
+    refusal: str = ""  # why no counterpart can be shown: ``rgb`` is the face itself then; "" where it is one
 
 
 Progress = Callable[[int, int], None]  # called with what is done and what there is to do

@@ -27,8 +27,10 @@ _OTHERS = (
 )
 _MOST_PICTURE = (170 * mm, 90 * mm)  # width, height
 _BESIDE, _COUNTERPART = (100 * mm, 90 * mm), (62 * mm, 62 * mm)
-_HEATMAP_SAYS = "The photograph, with its differences from the normal counterpart in colour."
-_COUNTERPART_SAYS = "The normal counterpart: the same face as it would normally be, as the method draws it."
+_HEATMAP_SAYS = "The photograph, with what differs from normal faces in colour."
+_COUNTERPART_SAYS = (
+    "The normal counterpart: the same face as its other parts let one expect it. What was changed is named."
+)
 _SIDE_BY_SIDE = [("LEFTPADDING", (0, 0), (-1, -1), 0), ("VALIGN", (0, 0), (-1, -1), "TOP")]
 
 

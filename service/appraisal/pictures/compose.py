@@ -24,6 +24,7 @@ _LEAST_SIDE = 64  # px, of a panel
 _MARK_INSET = 0.02  # of the square's side, from its edge
 _GAP_UNITS = 0.5
 _HEADINGS = ("Photograph", "Normal counterpart", "Difference")
+_WITHOUT = ("Photograph", "No counterpart", "Difference")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +34,8 @@ class Judged:
     photograph: NDArray[np.uint8]  # (H, W, 3) uint8, sRGB, at any resolution
     difference: NDArray[np.float32]  # (S, S) float32 in the method's square, NaN where nothing was judged
     to_photograph: NDArray[np.float64]  # (2, 3) float64: pixels of the square -> pixels of ``photograph``
-    counterpart: NDArray[np.uint8]  # (S, S, 3) uint8, sRGB: the face as it would normally be
+    # (S, S, 3) uint8, sRGB: the face as it would normally be; None where it cannot be drawn
+    counterpart: NDArray[np.uint8] | None
     scale: ColourScale  # what the colours mean
     label: Label  # what the legend says of the method
 
@@ -71,12 +73,15 @@ def triptych(judged: Judged, long_side: int = LONG_SIDE) -> NDArray[np.uint8]:
     size = judged.difference.shape[0]
     enlarge = np.array([[side / size, 0, 0.5 * side / size - 0.5], [0, side / size, 0.5 * side / size - 0.5]])
     face = _cut(judged.photograph, _after(enlarge, _inverse(judged.to_photograph)), side)
-    other = cv2.resize(judged.counterpart, (side, side), interpolation=_way(size, side))
+    other, headings = np.full((side, side, 3), PAPER, np.uint8), _WITHOUT
+    if judged.counterpart is not None:
+        drawn = cv2.resize(judged.counterpart, (side, side), interpolation=_way(size, side))
+        other, headings = np.asarray(drawn, np.uint8), _HEADINGS
     painted = face.copy()
     _paint_face(painted, judged, enlarge)
     unit = unit_of(side, side)
     panels = []
-    for heading, picture in zip(_HEADINGS, (face, np.asarray(other, np.uint8), painted), strict=True):
+    for heading, picture in zip(headings, (face, other, painted), strict=True):
         shown = np.ascontiguousarray(picture)
         _mark(shown, size, enlarge)
         panels.append(np.concatenate([title(side, unit, heading), shown], axis=0))

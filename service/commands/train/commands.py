@@ -260,6 +260,25 @@ def calibrate(
 
 
 @train_app.command()
+def counterpart(
+    weights: Annotated[Path, typer.Option(help="default-face.safetensors: both networks.")],
+    data: Annotated[Path, typer.Option(help="Folder of faces_*.npz archives; its test split is not used.")],
+    out: Annotated[Path, typer.Option(help="Folder for what to expect and its manifest row.")],
+    *,
+    faces: Annotated[int, typer.Option(min=300, help="Faces of each archive at most.")] = 1500,
+) -> None:
+    """Fit what to expect of a face, from which the default method draws its normal counterpart.
+
+    Landmarks, colours and texture come of the training split; the thresholds that few normal faces
+    exceed come of the calibration split. Writes default-counterpart.safetensors and its manifest row.
+
+    Example: semblance train counterpart --weights run/default-face.safetensors --data faces/ --out run/
+    """
+    for path in stages.expected(weights, data, out, faces):
+        _console.print(path)
+
+
+@train_app.command()
 def site(
     photos: Annotated[Path, typer.Option(help="Folder of the site's photographs of normal faces.")],
     out: Annotated[Path, typer.Option(help="Folder for archive, training and weights.")],

@@ -198,3 +198,25 @@ def calibrated(  # noqa: PLR0917
             leave_one_kind_out=leave_one_kind_out,
             tell=tell,
         )
+
+
+def expected(weights: Path, data: Path, out: Path, faces: int) -> tuple[Path, ...]:
+    """Fit what to expect of a face; see ``release_expected_face``."""
+    from service.appraisal.face.finder import MediapipeFaceFinder
+    from service.appraisal.gates.occlusion import load_occlusion_calibration
+    from service.appraisal.gates.occlusion_gate import OcclusionGate
+    from service.appraisal.model_files.models import ModelStore
+    from service.appraisal.registry import METHODS
+    from service.training.localised.normal_readings import release_expected_face
+
+    calibration = load_occlusion_calibration(METHODS["default"].occlusion)
+    covers = OcclusionGate(ModelStore().tensors(calibration.model), calibration)
+    with Progress(console=console) as progress:
+        task = progress.add_task("reading normal faces", total=faces)
+
+        def tell(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        return release_expected_face(
+            weights, data, out, MediapipeFaceFinder(), covers, faces=faces, tell=tell
+        )

@@ -12,11 +12,12 @@ from service.appraisal.appraiser import Appraiser
 from service.appraisal.methods.localised.comparator import FUSION_MODEL
 from service.appraisal.methods.localised.comparator import ROW as LOCALISED
 from service.appraisal.methods.localised.fusion import fusion_from
-from service.appraisal.methods.localised.normaliser import ROW as RESTORATION
+from service.appraisal.methods.localised.normaliser import ROWS as READING
 from service.appraisal.model_files.models import ModelStore
 from service.appraisal.registry import find_method
 from service.errors import ConfigurationError
 from service.evaluation.benchmark.ablations import AblationStudy
+from service.evaluation.benchmark.counterparts import CounterpartStudy
 from service.evaluation.benchmark.judges import NOT_METHODS, AppraiserJudge
 from service.evaluation.benchmark.landmarks import LandmarkStudy
 from service.evaluation.benchmark.regions import RegionStudy
@@ -38,7 +39,8 @@ from service.evaluation.benchmark.trial import (
 
 SHEET_FACES = 4
 Tell = Callable[[str, int, int], None]  # what is being done, how many of how many images
-Study: TypeAlias = LandmarkStudy | AblationStudy | RegionStudy
+Study: TypeAlias = LandmarkStudy | AblationStudy | RegionStudy | CounterpartStudy
+_READING = frozenset(row.name for row in READING)  # normalisers that read faces with the network
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +102,7 @@ def check(plan: Plan, methods: Sequence[str]) -> None:
     if (plan.landmarks or plan.ablations) and not plan.trial:
         raise ConfigurationError("landmarks and ablations are measured on the trial's images; keep the trial")
     found = [find_method(name) for name in methods if name not in NOT_METHODS]
-    if plan.landmarks and not any(row.normaliser == RESTORATION.name for row in found):
+    if plan.landmarks and not any(row.normaliser in _READING for row in found):
         raise ConfigurationError("none of these methods finds landmarks of its own; the default one does")
     if plan.ablations and not any(row.comparator == LOCALISED.name for row in found):
         raise ConfigurationError("none of these methods fuses evidence; the default one does")
@@ -129,10 +131,10 @@ def run(
         return Result(method=method, summary=seen, studies=(), sheets=kept)
     judge = AppraiserJudge(Appraiser(method, store=store))
     row = find_method(method)
-    watching: list[Study] = [RegionStudy()]
-    if plan.landmarks and row.normaliser == RESTORATION.name:
+    watching: list[Study] = [RegionStudy(), CounterpartStudy()]
+    if plan.landmarks and row.normaliser in _READING:
         watching.append(LandmarkStudy())
-    if plan.ablations and row.comparator == LOCALISED.name and row.normaliser == RESTORATION.name:
+    if plan.ablations and row.comparator == LOCALISED.name and row.normaliser in _READING:
         watching.append(AblationStudy(fusion_from(store.tensors(FUSION_MODEL))))
     studies: list[StudyTable] = []
     summary: Summary | None = None

@@ -35,8 +35,10 @@ def appraised(appraiser, image):
 
 def test_the_shipped_files_are_what_the_manifest_says_and_small():
     store = ModelStore()
-    shipped = [s for s in store.status() if s.entry.id in {"default-face", "default-fusion"}]
-    assert [s.state for s in shipped] == [ModelState.PRESENT] * 2
+    shipped = [
+        s for s in store.status() if s.entry.id in {"default-face", "default-fusion", "default-counterpart"}
+    ]
+    assert [s.state for s in shipped] == [ModelState.PRESENT] * 3
     assert sum(s.path.stat().st_size for s in shipped) < MOST_BYTES
     assert {s.entry.line for s in shipped} == {"research"}
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.appraisal.pictures.colour_scale import ColourScale, ScaleUnit
 from service.appraisal.pictures.compose import Judged, heatmap, triptych
-from service.appraisal.pictures.layout import LEGEND_WIDTH, Label, legend, number, unit_of
+from service.appraisal.pictures.layout import LEGEND_WIDTH, PAPER, Label, legend, number, unit_of
 from service.appraisal.pictures.paint import colours, paint
 
 S = 128
@@ -165,3 +165,13 @@ def test_drawing_is_deterministic_and_leaves_the_photograph_as_it_was() -> None:
 def test_numbers_are_short() -> None:
     assert [number(v) for v in (0, 1.25e-7, 3e-12, 0.5)] == ["0", "1.2e-7", "3e-12", "0.5"]
     assert [number(v) for v in (4.5, 12.0)] == ["4.5", "12"]
+
+
+def test_a_face_without_a_counterpart_has_an_empty_panel_that_says_so() -> None:
+    given = judged()
+    without = triptych(replace(given, counterpart=None))
+    beside = triptych(given)
+    assert without.shape == beside.shape
+    middle = np.s_[200:260, without.shape[1] // 2 - 250 : without.shape[1] // 2 - 150]
+    assert (without[middle] == PAPER).all()
+    assert (beside[middle] != PAPER).any()
