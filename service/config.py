@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     database_url: LibpqUrl = Field(
         "postgresql://semblance@localhost/semblance", description="PostgreSQL 15 or later, as a libpq URL."
     )
+    database_owner_url: LibpqUrl | None = Field(
+        None, description="The same for the schema's owner, for `semblance migrate` alone; none: no owner."
+    )
+    database_reader: str = Field("", description="Role that the owner lets read; empty: none.")
     database_pool_size: int = Field(8, ge=1, description="Connections a process keeps at most.")
     database_timeout_s: float = Field(10.0, gt=0, description="Longest wait for a connection to PostgreSQL.")
     broker_url: BrokerUrl = Field(

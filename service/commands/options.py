@@ -13,7 +13,7 @@ import typer
 
 from service.config import CONFIG_VARIABLE, Settings, load_settings
 from service.database.pool import Pool, connect, open_pool
-from service.stack.stack import running_stack
+from service.stack.stack import READER, running_stack
 
 DataDir = Annotated[Path, typer.Option(help="Directory of an embedded stack; used when it runs.")]
 By = Annotated[str, typer.Option(help="Who; none: the user that runs it.")]
@@ -29,7 +29,11 @@ def settings_of(data_dir: Path) -> Settings:
     given = "SEMBLANCE_DATABASE_URL" in os.environ or CONFIG_VARIABLE in os.environ
     if facts is None or given:
         return load_settings()
-    stack: dict[str, object] = {"database_url": facts.database_url}
+    stack: dict[str, object] = {
+        "database_url": facts.database_url,
+        "database_owner_url": facts.database_owner_url,
+        "database_reader": READER,
+    }
     if "SEMBLANCE_STORAGE_DIR" not in os.environ:
         stack["storage_dir"] = Path(facts.storage_dir)
     if "SEMBLANCE_API_BASE_URL" not in os.environ:

@@ -54,10 +54,10 @@ class EmbeddedPostgres:
             self._server.stop()
             self._running = False
 
-    def url(self, database: str = "postgres") -> str:
-        """The libpq URL of one database of the server."""
+    def url(self, database: str = "postgres", role: str = "postgres") -> str:
+        """The libpq URL of one database of the server, for its superuser or another role."""
         socket_dir = self._server.get_postmaster_info().socket_dir
-        return f"postgresql://postgres@/{database}?host={quote(str(socket_dir), safe='')}"
+        return f"postgresql://{role}@/{database}?host={quote(str(socket_dir), safe='')}"
 
     def ensure_database(self, database: str) -> str:
         """Make a database if it is not there; returns its URL."""

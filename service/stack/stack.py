@@ -16,6 +16,7 @@ import psutil
 
 from service.config import Settings
 from service.database.migrate import migrate
+from service.database.roles import share
 from service.errors import StackError
 from service.peers import Destination
 from service.stack.servers import EmbeddedPostgres, EmbeddedRedis
@@ -23,6 +24,8 @@ from service.stack.supervisor import ChildSpec, Supervisor
 from service.storage.file_systems import open_private, private_directory
 
 _DATABASE = "semblance"
+_WRITER = "semblance_writer"
+READER = "semblance_reader"
 _STATE_FILE = "stack.json"
 _LEFTOVER_TIMEOUT_S = 20.0
 
@@ -31,7 +34,8 @@ _LEFTOVER_TIMEOUT_S = 20.0
 class StackFacts:
     """Where a running stack is reached."""
 
-    database_url: str
+    database_url: str  # of the writer
+    database_owner_url: str  # of the role that owns the schema
     broker_url: str
     storage_dir: str
     dicom_port: int
@@ -109,8 +113,10 @@ class Stack:
         if self.redis is not None:
             self.redis.start()
         tell("bringing the schema up to date")
-        database_url = self.postgres.ensure_database(_DATABASE)
-        migrate(database_url)
+        owner_url = self.postgres.ensure_database(_DATABASE)
+        database_url = self.postgres.url(_DATABASE, _WRITER)
+        migrate(owner_url)
+        share(owner_url, database_url, READER)
         broker_url = self.redis.url if self.redis else self._options.broker_url
         api_port = self._options.api_port or free_port()
         for name, value in self._environment(database_url, broker_url, api_port).items():
@@ -125,6 +131,7 @@ class Stack:
         said = {spec.name: self.supervisor.wait_ready(spec.name) for spec in specs}
         facts = StackFacts(
             database_url=database_url,
+            database_owner_url=owner_url,
             broker_url=broker_url,
             storage_dir=str(self._data_dir / "store"),
             dicom_port=int(said["node"]["port"]),
@@ -142,6 +149,7 @@ class Stack:
             **os.environ,
             **(self._options.environment or {}),
             "SEMBLANCE_DATABASE_URL": database_url,
+            "SEMBLANCE_DATABASE_OWNER_URL": "",  # is none of the processes' business
             "SEMBLANCE_BROKER_URL": broker_url,
             "SEMBLANCE_STORAGE_DIR": str(self._data_dir / "store"),
             "SEMBLANCE_DICOM_HOST": "127.0.0.1",

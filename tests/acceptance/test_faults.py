@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 import redis
 
@@ -59,6 +60,21 @@ def test_a_worker_killed_in_the_middle(stack: RunningStack) -> None:
     wait_until(lambda: stack.stack.supervisor.pids["worker-gpu"] != killed, timeout_s=60, what="a new worker")
     stack.wait_for(uid, InstanceState.DELIVERED)
     assert_whole(stack, uid)
+
+
+def test_the_whole_path_is_gone_as_a_writer_that_can_change_nothing_sealed(stack: RunningStack) -> None:
+    sent = photograph()
+    assert stack.send(sent) == 0
+    stack.wait_for(sent.SOPInstanceUID, InstanceState.DELIVERED)
+    with psycopg.connect(stack.facts.database_owner_url) as connection:
+        roles = connection.execute(
+            "SELECT DISTINCT usename::text FROM pg_stat_activity"
+            " WHERE datname = current_database() AND backend_type = 'client backend'"
+            " AND pid <> pg_backend_pid()"
+        ).fetchall()
+    assert roles == [("semblance_writer",)]
+    with transaction(stack.pool) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("UPDATE ledger SET event = event")
 
 
 @pytest.mark.parametrize("way", ["flushed", "restarted"])

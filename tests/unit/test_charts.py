@@ -160,6 +160,22 @@ def test_database_and_broker_come_from_secrets_that_exist_already() -> None:
         }
 
 
+def test_the_owner_of_the_schema_is_the_migrations_alone() -> None:
+    owner = {"existingSecret": "pg-owner", "key": "uri"}
+    manifests = rendered({"database": {"owner": owner, "reader": "readers"}})
+    (container,) = of_kind(manifests, "Job")["demo-semblance-migration"]["spec"]["template"]["spec"][
+        "containers"
+    ]
+    environment = {each["name"]: each for each in container["env"]}
+    assert environment["SEMBLANCE_DATABASE_OWNER_URL"]["valueFrom"] == {
+        "secretKeyRef": {"name": "pg-owner", "key": "uri"}
+    }
+    assert environment["SEMBLANCE_DATABASE_READER"]["value"] == "readers"
+    for deployment in of_kind(manifests, "Deployment").values():
+        assert "OWNER" not in json.dumps(deployment)
+    assert "OWNER" not in json.dumps(of_kind(rendered({}), "Job"))
+
+
 def test_the_migration_leans_on_nothing_that_the_release_makes() -> None:
     job = of_kind(rendered({}), "Job")["demo-semblance-migration"]
     spec = job["spec"]["template"]["spec"]

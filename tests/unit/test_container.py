@@ -52,6 +52,15 @@ def test_a_compose_service_gets_settings_that_exist(name: str) -> None:
     assert {"SEMBLANCE_DATABASE_URL", "SEMBLANCE_BROKER_URL", "SEMBLANCE_STORAGE_DIR"} <= set(environment)
 
 
+def test_only_the_migration_is_the_owner_of_the_schema() -> None:
+    owners = {name for name, each in OURS.items() if "SEMBLANCE_DATABASE_OWNER_URL" in each["environment"]}
+
+    assert owners == {"migrate"}
+    assert {each["environment"]["SEMBLANCE_DATABASE_URL"].split(":")[1] for each in OURS.values()} == {
+        "//semblance_writer"
+    }
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_a_compose_service_has_no_privileges(name: str) -> None:
     service = OURS[name]

@@ -193,14 +193,21 @@ def migrate(
 ) -> None:
     """Bring the database's schema up to date; safe to run from several places at once.
 
+    With SEMBLANCE_DATABASE_OWNER_URL it works as that role, and gives the role of SEMBLANCE_DATABASE_URL what
+    a writer may do.
+
     Example: `semblance migrate`, or `semblance migrate --check` to only look.
     """
     from service.database import migrate as migrations
+    from service.database import roles
 
     settings = settings_of(data_dir)
+    owner_url = settings.database_owner_url or settings.database_url
     if not check:
-        migrations.migrate(settings.database_url)
-    at, newest = migrations.current(settings.database_url), migrations.head()
+        migrations.migrate(owner_url)
+        if settings.database_owner_url:
+            roles.share(owner_url, settings.database_url, settings.database_reader)
+    at, newest = migrations.current(owner_url), migrations.head()
     sys.stdout.write(f"schema at {at or 'nothing'}, newest {newest}\n")
     if at != newest:
         raise typer.Exit(ExitCode.FAILED)

@@ -260,6 +260,7 @@ def test_migrate_looks_where_a_stack_keeps_its_files(run: Run, free_port: Callab
 def test_what_up_advises_can_be_typed(where: str, added: str) -> None:
     facts = StackFacts(
         database_url="",
+        database_owner_url="",
         broker_url="",
         storage_dir="",
         dicom_port=1,
