@@ -1,8 +1,8 @@
 """The normal counterpart of a face, and what was changed to draw it.
 
 In this order: units that are displaced are moved to where the other parts of the face let one expect
-them; of a displaced unit of one side the texture is taken from the other side (which opens a closed
-lid); what is painted over is filled. What is normal stays, pixel for pixel.
+them; of a lid displaced on one side the texture is taken from the other side, which opens a closed
+one; what is painted over is filled. What is normal stays, pixel for pixel.
 """
 
 from __future__ import annotations
@@ -31,8 +31,13 @@ from service.appraisal.methods.localised.counterpart.fill import (
     texture_from,
 )
 from service.appraisal.methods.localised.counterpart.frame import SIDE, Frame, cells, lab, pixels, srgb
-from service.appraisal.methods.localised.counterpart.paint_map import PaintMap, paint_map_from
-from service.appraisal.methods.localised.counterpart.units import UNITS, Side, Unit
+from service.appraisal.methods.localised.counterpart.paint_map import (
+    COLOUR,
+    REDNESS,
+    PaintMap,
+    paint_map_from,
+)
+from service.appraisal.methods.localised.counterpart.units import UNITS, Unit
 from service.appraisal.methods.localised.counterpart.warping import Points, moved_back
 from service.appraisal.methods.localised.reading import Reading
 
@@ -129,11 +134,11 @@ class ExpectedFace:
     def _other_side(
         self, rgb: NDArray[np.uint8], wanted: Points, units: tuple[Unit, ...]
     ) -> NDArray[np.uint8]:
-        """The texture of units displaced on one side, taken from the other side."""
+        """The texture of lids displaced on one side, taken from the other side."""
         hole = np.zeros((SIDE, SIDE), np.uint8)
         for unit in units:
-            if unit.side is not Side.BOTH:
-                around = self.frame.mean[list(unit.texture or unit.points)]
+            if unit.texture:
+                around = self.frame.mean[list(unit.texture)]
                 plane = np.zeros_like(hole)
                 cv2.fillConvexPoly(plane, cv2.convexHull(np.rint(around).astype(np.int32)), (1.0,))
                 kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_TEXTURE_GROWN, _TEXTURE_GROWN))
@@ -179,7 +184,8 @@ class ExpectedFace:
         painted = self.paint.painted(foreign)
         if painted.sum() < _LEAST_CELLS:
             return rgb, np.zeros_like(painted), float(foreign.max())
-        delta = filled(colours, coarse, painted, self.texture) - colours
+        red = foreign[..., REDNESS] >= foreign[..., COLOUR]
+        delta = filled(colours, coarse, painted, red, self.texture) - colours
         hole = np.abs(delta).sum(axis=-1) > 0
         return self._laid_over(rgb, delta, hole, points), painted, float(foreign.max())
 

@@ -23,7 +23,11 @@ _NOISE: Final = 16.0  # variance of a cell's colour about the model, CIE L*a*b* 
 _SWEEPS: Final = (8.0, 4.0, 2.0, 1.0)  # sigma of the membrane's averaging, pixels
 _SMALLEST: Final = 4  # pixels a side at which the pyramid ends
 _SOFT: Final = 2.0  # sigma, pixels, of the change from the other side to the model
-_OPAQUE: Final = 0.6  # of its tint, by which a mark is darker or brighter than the skin if it hides it
+# Of its tint, by which a mark is darker or brighter than the skin if it hides it; of red ones.
+_OPAQUE, _OPAQUE_RED = 0.6, 1.5
+_MOSTLY: Final = 0.5  # of a piece's pixels
+_RIM: Final = 25  # pixels; half of it is the width of the rim by which a hole is filled
+_LEAST_UNLIKE: Final = 6.0  # CIE L*a*b*, from the rim's median
 _TINT_SIGMA: Final = 3.0  # pixels: finer differences of a tinted skin are its own
 _STILL_TINTED: Final = 0.35  # of the tint's mean
 _GRAIN_SIGMA: Final = 1.5  # pixels: finer is grain
@@ -124,17 +128,22 @@ def mirrored_texture(colours: NDArray[np.float32], hole: NDArray[np.bool_]) -> N
 
 
 def filled(
-    colours: NDArray[np.float32], cells: NDArray[np.float32], painted: NDArray[np.bool_], texture: Texture
+    colours: NDArray[np.float32],
+    cells: NDArray[np.float32],
+    painted: NDArray[np.bool_],
+    red: NDArray[np.bool_],
+    texture: Texture,
 ) -> NDArray[np.float32]:
     """The colours without paint, (SIDE, SIDE, 3) float32, CIE L*a*b*.
 
-    A mark as bright as the skin lets the skin be seen: its tint is taken off, also where it goes on over
-    the face's edge, and all else stays. Any other mark is replaced.
+    A mark as bright as the skin, or a red one not much darker, lets the skin be seen: its tint is taken
+    off, also where it goes on over the face's edge, and all else stays. Any other mark is replaced.
 
     Args:
         colours: (SIDE, SIDE, 3) float32, CIE L*a*b*, of the texture frame.
         cells: (CELLS, CELLS, 3) float32, the same by cells.
         painted: (CELLS, CELLS) bool.
+        red: (CELLS, CELLS) bool, where that is redness rather than any other colour.
         texture: what normal faces show.
     """
     hole = pixels(painted.astype(np.float32)) > 0.5
@@ -144,19 +153,41 @@ def filled(
     share = cv2.GaussianBlur(cv2.erode(free, np.ones((5, 5), np.uint8)).astype(np.float32), (0, 0), _SOFT)
     source = share[..., None] * other + (1 - share[..., None]) * (model + _grain(colours, hole))
     beyond = pixels(texture.region.astype(np.float32)) < 0.5  # hair and background say nothing of the skin
-    whole = source + membrane(colours - source, hole | beyond)
+    whole = source + membrane(colours - source, hole | beyond | _unlike(colours - source, hole, beyond))
+    redness = pixels(red.astype(np.float32))
     out = colours.copy()
     count, pieces = cv2.connectedComponents(hole.astype(np.uint8))
     for piece in range(1, count):
         own = pieces == piece
         foreign = _within(colours - whole, own)
         mean = np.abs(np.array([foreign[own][:, 0].mean(), *foreign[own][:, 1:].mean(axis=0)]))
-        if mean[0] > _OPAQUE * float(np.hypot(mean[1], mean[2])):
+        least = _OPAQUE_RED if redness[own].mean() > _MOSTLY else _OPAQUE
+        if mean[0] > least * float(np.hypot(mean[1], mean[2])):
             out[own] = whole[own]
         else:
             tint = _over_the_edge(foreign, colours - other, own, beyond)
             out[..., 1:] -= tint[..., 1:]
     return np.asarray(out, np.float32)
+
+
+def _unlike(
+    difference: NDArray[np.float32], hole: NDArray[np.bool_], beyond: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Pixels around a hole that differ from its source as skin does not: lips, nostrils, spectacles, hair.
+
+    Carried inwards they would be smears. (S, S) bool.
+
+    Args:
+        difference: (S, S, 3) float32, CIE L*a*b*, of the colours from the source.
+        hole: (S, S) bool.
+        beyond: (S, S) bool, outside the part of the face that is judged.
+    """
+    wide = cv2.dilate(hole.astype(np.uint8), np.ones((_RIM, _RIM), np.uint8)) > 0
+    rim = wide & ~hole & ~beyond
+    if not rim.any():
+        return np.zeros(hole.shape, np.bool_)
+    away = np.abs(difference - np.median(difference[rim], axis=0)).max(axis=-1)
+    return np.asarray(~hole & (away > max(_LEAST_UNLIKE, 2 * float(np.median(away[rim])))), np.bool_)
 
 
 def _within(plane: NDArray[np.float32], own: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -41,8 +41,11 @@ _LEAST_LEANING, _MOST_LEANING = -2.0, 6.0  # standard deviations
 _LEANING_POWER: Final = 0.5  # that brings the second view, which is steep with it, to the first
 OWN_POWER: Final = 0.75  # of the face's own median contrast, by which its contrasts are divided
 LEAST_OWN: Final = 0.7  # of that of other faces; an even face is no reason to see more
-_AROUND: Final = 0.35  # of the threshold: what is over it around what is over the whole is paint, too
-_GROWN: Final = 13  # cells by which paint is taken to be wider than it is seen
+_AROUND: Final = (
+    0.35,
+    0.6,
+)  # of the threshold, by view: what is over it around what is over the whole is paint
+_GROWN: Final = (13, 9)  # cells, by view, by which paint is taken to be wider than it is seen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,22 +109,26 @@ class PaintMap:
     def find(
         self, colours: NDArray[np.float32], shown: NDArray[np.bool_], z: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """How foreign each cell's colour is, over the peaks of normal faces, (CELLS, CELLS) float32, >= 0.
+        """The views over the peaks of normal faces, (CELLS, CELLS, VIEWS) float32, >= 0.
 
         The arguments are those of ``views``.
         """
-        return np.asarray((self.views(colours, shown, z) / self.peaks).max(axis=-1), np.float32)
+        return np.asarray(self.views(colours, shown, z) / self.peaks, np.float32)
 
     def painted(self, foreign: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Cells that are painted over, (CELLS, CELLS) bool.
 
         Args:
-            foreign: (CELLS, CELLS) float32, as found.
+            foreign: (CELLS, CELLS, VIEWS) float32, as found.
         """
-        whole = _reached(foreign > _AROUND * self.threshold, foreign > self.threshold)
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_GROWN, _GROWN))
-        closed = cv2.morphologyEx(whole.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
-        return np.asarray((cv2.dilate(closed, kernel) > 0) & self.region, np.bool_)
+        found = np.zeros(self.region.shape, np.bool_)
+        for view, (around, grown) in enumerate(zip(_AROUND, _GROWN, strict=True)):
+            own = foreign[..., view]
+            whole = _reached(own > around * self.threshold, own > self.threshold)
+            kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (grown, grown))
+            closed = cv2.morphologyEx(whole.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+            found |= cv2.dilate(closed, kernel) > 0
+        return np.asarray(found & self.region, np.bool_)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """As stored."""

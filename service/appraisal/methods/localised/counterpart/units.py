@@ -28,7 +28,9 @@ class Unit:
     name: str  # in words, with the side
     side: Side
     points: tuple[int, ...]  # positions in LANDMARKS, ascending
-    texture: tuple[int, ...] = ()  # those around what is taken from the other side; () for the unit's own
+    # Those around what is taken from the other side, () for nothing. A lid that hides an eye hides what a
+    # normal face shows there; a lip, an ala or a brow is all there and has to be moved only.
+    texture: tuple[int, ...] = ()
 
 
 _UPPER_LIP_RIGHT: Final = (40, 39, 37, 80, 81, 82, 185, 191)

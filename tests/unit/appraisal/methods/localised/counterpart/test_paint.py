@@ -9,7 +9,9 @@ import pytest
 from service.appraisal.methods.localised.counterpart.fill import Texture, filled, membrane, mirrored_texture
 from service.appraisal.methods.localised.counterpart.frame import CELLS, SIDE, cells
 from service.appraisal.methods.localised.counterpart.paint_map import (
+    COLOUR,
     FEATURES,
+    REDNESS,
     VIEWS,
     PaintMap,
     paint_map_from,
@@ -57,6 +59,13 @@ def skin(mark=(0.0, 0.0, 0.0), radius=24, sides=(HERE,)):
 
 def painted(paint, colours, z=QUIET, shown=EVERYWHERE):
     return paint.painted(paint.find(cells(colours), shown, z))
+
+
+def unpainted(paint, texture, colours, z=QUIET):
+    """The colours without what the map finds."""
+    found = paint.find(cells(colours), EVERYWHERE, z)
+    red = found[..., REDNESS] >= found[..., COLOUR]
+    return filled(colours, cells(colours), paint.painted(found), red, texture)
 
 
 def overlap(found, mark):
@@ -113,7 +122,7 @@ def texture(region):
 def test_a_tint_is_taken_off_and_the_skins_own_grain_stays(paint, texture):
     colours, mark = skin((0, 14, 4))
     clean, _ = skin()
-    out = filled(colours, cells(colours), painted(paint, colours), texture)
+    out = unpainted(paint, texture, colours)
     np.testing.assert_array_equal(out[..., 0], colours[..., 0])
     assert np.abs(out - clean)[mark].mean() < 0.25 * np.abs(colours - clean)[mark].mean()
 
@@ -121,8 +130,9 @@ def test_a_tint_is_taken_off_and_the_skins_own_grain_stays(paint, texture):
 def test_a_dark_mark_is_replaced_and_all_else_stays(paint, texture):
     colours, mark = skin((-30, 4, -4), radius=16)
     clean, _ = skin()
-    hole = painted(paint, colours, cells(mark.astype(np.float32)) * np.float32(6))
-    out = filled(colours, cells(colours), hole, texture)
+    z = cells(mark.astype(np.float32)) * np.float32(6)
+    hole = painted(paint, colours, z)
+    out = unpainted(paint, texture, colours, z)
     assert np.abs(out - clean)[mark].mean() < 0.15 * np.abs(colours - clean)[mark].mean()
     far = cv2.dilate(hole.astype(np.uint8), np.ones((5, 5))).astype(bool).repeat(2, 0).repeat(2, 1)
     np.testing.assert_array_equal(out[~far], colours[~far])
@@ -132,7 +142,7 @@ def test_a_tint_that_goes_on_over_the_edge_of_the_face_goes_with_it(paint, textu
     edge = (int(np.nonzero(region[64])[0].min()) * 2, 128)
     colours, mark = skin((0, 16, 0), radius=30, sides=(edge,))
     clean, _ = skin()
-    out = filled(colours, cells(colours), painted(paint, colours), texture)
+    out = unpainted(paint, texture, colours)
     beyond = mark & ~(region.repeat(2, 0).repeat(2, 1))
     assert beyond.sum() > 500
     assert np.abs(out - clean)[beyond].mean() < 0.5 * np.abs(colours - clean)[beyond].mean()
@@ -170,3 +180,16 @@ def test_the_peaks_of_views_are_apart(paint):
     colours, _ = skin((0, 14, 0))
     strict = replace(paint, peaks=np.array([300.0, 12.0]))
     assert not painted(strict, colours).any()
+
+
+def test_lips_beside_a_mark_are_not_smeared_into_it(paint, texture):
+    colours, mark = skin((-30, 4, -4), radius=14, sides=((90, 150),))
+    clean, _ = skin()
+    for picture in (colours, clean):
+        picture[168:182, 84:172] += np.array(
+            [-14, 22, 4], np.float32
+        )  # lips, below the mark and on both sides
+    out = unpainted(paint, texture, colours, cells(mark.astype(np.float32)) * np.float32(6))
+    above = mark.copy()
+    above[160:] = False
+    assert np.abs(out - clean)[above].mean() < 0.2 * np.abs(colours - clean)[above].mean()

@@ -29,3 +29,10 @@ def test_right_is_the_patients_and_lies_left_in_the_picture(face):
         if unit.side is not Side.BOTH:
             across = mesh[[LANDMARKS[point] for point in unit.points], 0].mean() - mesh[1, 0]
             assert bool(across < 0) is (unit.side is Side.RIGHT), unit.name
+
+
+def test_only_what_a_lid_can_hide_is_taken_from_the_other_side():
+    for unit in UNITS:
+        assert bool(unit.texture) is (
+            unit.side is not Side.BOTH and ("lid" in unit.name or "eye" in unit.name)
+        )
