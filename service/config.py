@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from service.errors import ConfigurationError
-from service.peers import AdmittedPeer, AeTitle, Destination, Network
+from service.peers import AdmittedPeer, AeTitle, Destination, LoginIssuer, Network
 
 CONFIG_VARIABLE = "SEMBLANCE_CONFIG"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")  # hosts that only this machine reaches
@@ -291,20 +291,19 @@ class Settings(BaseSettings):
     )
 
     # --- dashboard
-    web_enabled: bool = Field(
-        True, description="Whether the dashboard is served, at /ui beside the FHIR API."
-    )
-    web_login: Literal["none", "passcode"] = Field(
+    web_enabled: bool = Field(True, description="Whether the dashboard is served, at /ui.")
+    web_login: Literal["none", "passcode", "oidc"] = Field(
         "none",
-        description="How people log in to the dashboard: by passcode (`semblance users`); none: it is for"
-        " this machine alone, and says so.",
+        description="How people log in to the dashboard: by passcode (`semblance users`), or by an issuer of"
+        " OpenID Connect; none: it is for this machine alone, and says so.",
+    )
+    web_oidc: LoginIssuer | None = Field(
+        None, description="That issuer: issuer, client_id, client_secret_file, scope, roles_claim, roles."
     )
     web_session_idle_s: float = Field(
         900.0, gt=0, description="Time without a page after which a session of the dashboard ends."
     )
-    web_session_s: float = Field(
-        36_000.0, gt=0, description="Time after its login at which a session ends, whatever is done."
-    )
+    web_session_s: float = Field(36_000.0, gt=0, description="Time after its login at which it ends.")
 
     # --- audit messages (DICOM PS3.15 annex A.5)
     audit_syslog_host: str = Field(

@@ -128,3 +128,20 @@ class AdmittedPeer(BaseModel):
     certificate_name: str = Field(
         "", description="Common name or DNS name its TLS certificate must hold; empty: any."
     )
+
+
+class LoginIssuer(BaseModel):
+    """An issuer of OpenID Connect that people log in to the dashboard by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str = Field(description="As its own metadata name it; an https URL.")
+    client_id: str = Field(min_length=1, description="Ours there; it sends back to /ui/oidc/back.")
+    client_secret_file: Path | None = Field(
+        None, description="File of the client's secret; none: a public client, with PKCE alone."
+    )
+    scope: str = Field("openid profile", description="That is asked for.")
+    roles_claim: str = Field(
+        "roles", description="Claim of the ID token that names roles; a.b is b within a."
+    )
+    roles: dict[str, str] = Field(min_length=1, description="Role here by what that claim says there.")

@@ -21,6 +21,7 @@ from reporting.terminology import PURPOSES
 from reporting.web.asking import HEADERS, PATH, Asked, asked_of, form_of, has_nul, is_own_page
 from reporting.web.live import live
 from reporting.web.login import entrance
+from reporting.web.login.oidc import OidcError, issuer_of
 from reporting.web.page import (
     Answer,
     Moved,
@@ -43,6 +44,9 @@ from service.errors import DatabaseUnavailableError
 
 _log = structlog.get_logger(__name__)
 
+# What somebody is told whom the issuer does not vouch for; the ledger says why.
+_NOT_LET_IN = "You are not let in: the login did not succeed, or gives you no role."
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -57,6 +61,8 @@ def web_app(api: Api) -> Mount:
     routes = [
         Mount("/static", app=static),
         Route("/login", dashboard.enter, methods=["GET", "POST"]),
+        Route("/oidc/begin", dashboard.out),
+        Route("/oidc/back", dashboard.back),
         Route("/logout", dashboard.leave, methods=["POST"]),
         Route("/language", dashboard.speak, methods=["POST"]),
         Route("/purpose", dashboard.purpose, methods=["POST"]),
@@ -99,6 +105,7 @@ class Dashboard:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._issuer = issuer_of(api.settings, api.page_key)
 
     def _asked(self, request: Request) -> Asked:
         return asked_of(request, self._api.settings, self._api.site.zone)
@@ -253,6 +260,32 @@ class Dashboard:
         facts = {**shown.facts, "form_token": shown.form_token}
         response = self._page(asked, None, Shown(template="login.html", facts=facts, status=shown.status))
         return shown.kept(response, asked)
+
+    async def out(self, request: Request) -> Response:
+        """``/oidc/begin``: to the issuer's login."""
+        return await self._form(request, self._out)
+
+    def _out(self, asked: Asked, _form: dict[str, str]) -> Response:
+        if self._issuer is None:
+            raise PageProblemError(404, "There is no such page.")
+        try:
+            return entrance.out(asked, self._issuer)
+        except OidcError as exc:
+            _log.warning("login-issuer", error=exc.reason)
+            raise PageProblemError(502, "The login of your organisation does not answer.") from exc
+
+    async def back(self, request: Request) -> Response:
+        """``/oidc/back``: from the issuer's login."""
+        return await self._form(request, self._back)
+
+    def _back(self, asked: Asked, _form: dict[str, str]) -> Response:
+        if self._issuer is None:
+            raise PageProblemError(404, "There is no such page.")
+        try:
+            return entrance.back(self._api, asked, self._issuer)
+        except OidcError as exc:
+            _log.warning("login-refused", error=exc.reason)
+            raise PageProblemError(403, _NOT_LET_IN) from exc
 
     async def leave(self, request: Request) -> Response:
         """``/logout``."""

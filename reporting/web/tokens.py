@@ -8,6 +8,7 @@ import secrets
 
 SESSION_COOKIE = "semblance_session"
 BEFORE_COOKIE = "semblance_before"  # of somebody who is not logged in yet: their form is theirs alone
+OIDC_COOKIE = "semblance_oidc"  # between the way to the issuer and the way back
 LANGUAGE_COOKIE = "semblance_language"
 ZONE_COOKIE = "semblance_zone"
 FORM_FIELD = "form_token"

@@ -10,9 +10,10 @@ from urllib.parse import urlencode
 from starlette.responses import RedirectResponse, Response
 
 from reporting.fhir.http import Api
-from reporting.web.asking import Asked, is_own_page, next_of
+from reporting.web.asking import PATH, Asked, is_own_page, next_of
 from reporting.web.database import sessions, users
 from reporting.web.database.sessions import NewSession, StoredSession
+from reporting.web.login.oidc import WAY_S, Issuer, OidcError
 from reporting.web.login.passcode import WITHIN_S, Refusal, log_in
 from reporting.web.page import Deed, PageProblemError, Seen
 from reporting.web.people import Role, Visitor, Way, roles_of
@@ -21,6 +22,7 @@ from reporting.web.tokens import (
     BEFORE_COOKIE,
     FORM_FIELD,
     LANGUAGE_COOKIE,
+    OIDC_COOKIE,
     SESSION_COOKIE,
     digest,
     form_token,
@@ -33,6 +35,7 @@ from service.database.pool import transaction
 from service.records import LedgerEvent
 
 _YEAR_S = 365 * 24 * 3600
+_WAYS = {"none": Way.MACHINE, "passcode": Way.PASSCODE, "oidc": Way.OIDC}  # sessions of others have ended
 _THIS_MACHINE = "this machine"
 
 
@@ -96,7 +99,7 @@ def who(api: Api, asked: Asked) -> Session | Response:
             found = sessions.find(connection, digest(token), api.settings.web_session_idle_s)
             if found is not None:
                 sessions.touch(connection, digest(token))
-        if found is not None and (found.way == Way.MACHINE) == is_open:
+        if found is not None and found.way == _WAYS[api.settings.web_login]:
             return _session(api, found, token)
     if is_open:
         return _of_this_machine(api, asked)
@@ -161,7 +164,7 @@ def enter(api: Api, asked: Asked, form: Mapping[str, str]) -> Door | Response:
         return RedirectResponse(f"{asked.root}/", status_code=303)
     query = asked.request.query_params
     target = next_of(form.get("next", query.get("next", "/")))
-    if asked.request.method != "POST":
+    if asked.request.method != "POST" or api.settings.web_login != "passcode":
         return _door(api, asked, {"next": target, "said": "", "name": ""})
     before = asked.request.cookies.get(BEFORE_COOKIE, "")
     if not is_own_page(asked) or not is_form_token(api.page_key, before, form.get(FORM_FIELD, "")):
@@ -194,6 +197,46 @@ def enter(api: Api, asked: Asked, form: Mapping[str, str]) -> Door | Response:
     return response
 
 
+def out(asked: Asked, issuer: Issuer) -> Response:
+    """To the issuer's login."""
+    target = next_of(asked.request.query_params.get("next", "/"))
+    outward = issuer.begin(f"{asked.base_url}{PATH}/oidc/back", target)
+    response = RedirectResponse(outward.url, status_code=303)
+    response.set_cookie(
+        OIDC_COOKIE,
+        outward.cookie,
+        max_age=WAY_S,
+        path=asked.root,
+        secure=asked.is_secure,
+        httponly=True,
+        samesite="lax",
+    )
+    return response
+
+
+def back(api: Api, asked: Asked, issuer: Issuer) -> Response:
+    """From the issuer's login.
+
+    Raises:
+        OidcError: It vouches for nobody; that is written down.
+    """
+    try:
+        vouched = issuer.back(dict(asked.request.query_params), asked.request.cookies.get(OIDC_COOKIE, ""))
+    except OidcError as exc:
+        note_login(api, LedgerEvent.LOGIN_REFUSED, who="", peer=asked.peer, way="oidc", reason=exc.reason)
+        raise
+    stored = StoredSession(
+        user_name=vouched.name,
+        full_name=vouched.full_name,
+        roles=tuple(sorted(role.value for role in vouched.roles)),
+        way=Way.OIDC.value,
+    )
+    response = RedirectResponse(asked.root + next_of(vouched.next), status_code=303)
+    _leave_cookie(response, asked, SESSION_COOKIE, begin(api, asked, stored))
+    response.delete_cookie(OIDC_COOKIE, path=asked.root)
+    return response
+
+
 def _door(api: Api, asked: Asked, facts: Mapping[str, Any], status: int = 200) -> Door:
     token = asked.request.cookies.get(BEFORE_COOKIE, "") or new_token()
     with transaction(api.pool) as connection:
@@ -202,7 +245,7 @@ def _door(api: Api, asked: Asked, facts: Mapping[str, Any], status: int = 200) -
     return Door(
         token=token,
         form_token=form_token(api.page_key, token),
-        facts={**facts, "said": said, "has_users": has_users},
+        facts={**facts, "said": said, "has_users": has_users, "login": api.settings.web_login},
         status=status,
     )
 

@@ -31,6 +31,15 @@
     });
   };
   begin(document);
+
+  // What scrolls sideways on a narrow page can be scrolled by keyboard.
+  const reach = () => document.querySelectorAll("section").forEach((each) => {
+    if (each.scrollWidth > each.clientWidth) each.tabIndex = 0;
+    else each.removeAttribute("tabindex");
+  });
+  reach();
+  window.addEventListener("resize", reach);
+  window.addEventListener("load", reach);
   document.addEventListener("htmx:after:swap", (event) => begin(event.target || document));
 
   const numbers = document.querySelectorAll("[data-number]");

@@ -67,6 +67,7 @@ def in_code() -> set[str]:
     for path in WEB.rglob("*.py"):
         source = path.read_text(encoding="utf-8")
         found |= set(re.findall(r'PageProblemError\(\s*\d+,\s*"([^"]+)"', source))
+        found |= set(re.findall(r'_NOT_LET_IN = "([^"]+)"', source))
         found |= set(re.findall(r'texts\(\s*"([^"]+)"', source))
         found |= set(re.findall(r'said(?:, status)? = "([^"]+)"', source))
     return found
