@@ -12,10 +12,9 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
-from zoneinfo import available_timezones
+from typing import Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,46 +24,14 @@ from pydantic_settings import (
 
 from service.errors import ConfigurationError
 from service.peers import AdmittedPeer, AeTitle, Destination, LoginIssuer, Network
+from service.setting_types import BrokerUrl, LibpqUrl, TimeZone
 
 CONFIG_VARIABLE = "SEMBLANCE_CONFIG"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")  # hosts that only this machine reaches
 _PREFIX = "SEMBLANCE_"
-_BROKERS = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps", "pyamqp", "memory")
 _TEST_PREFIX = "SEMBLANCE_TEST_"
 # What is no setting and may be set: the file, and what the node's processes tell their children.
 _OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "SEMBLANCE_NODE_LIFELINE", "SEMBLANCE_NODE_RATES"})
-
-
-def _time_zone(value: str) -> str:
-    """Refuse what is neither empty nor in the IANA time zone database."""
-    if value and value not in available_timezones():
-        raise ValueError(f"{value!r} is not in the IANA time zone database")
-    return value
-
-
-def _libpq_url(value: str) -> str:
-    """Refuse what libpq cannot read; its own message may quote the password and is not passed on."""
-    from psycopg.conninfo import conninfo_to_dict
-    from psycopg.errors import ProgrammingError
-
-    try:
-        conninfo_to_dict(value)
-    except ProgrammingError:
-        raise ValueError("not a libpq URL such as postgresql://user@host:5432/database") from None
-    return value
-
-
-def _broker_url(value: str) -> str:
-    """Refuse what names no broker that we have a transport for; it may hold a password and is not quoted."""
-    scheme, separator, _ = value.partition("://")
-    if not separator or scheme not in _BROKERS:
-        raise ValueError(f"not a URL that begins with one of {', '.join(f'{each}://' for each in _BROKERS)}")
-    return value
-
-
-LibpqUrl = Annotated[str, AfterValidator(_libpq_url)]
-BrokerUrl = Annotated[str, AfterValidator(_broker_url)]
-TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
 class Settings(BaseSettings):
@@ -317,6 +284,24 @@ class Settings(BaseSettings):
         None, description="PEM certificate chain shown to the syslog server."
     )
     audit_syslog_key: Path | None = Field(None, description="PEM private key of that certificate.")
+    audit_key_file: Path | None = Field(
+        None, description="Key that signs checkpoints of the chain, made by `semblance audit keys make`."
+    )
+    audit_checkpoint_dir: Path | None = Field(
+        None, description="Directory for signed checkpoints; best where the database's owner cannot write."
+    )
+    audit_checkpoint_bucket: str = Field(
+        "", description="Bucket with Object Lock for signed checkpoints, as s3://bucket/prefix; empty: none."
+    )
+    audit_checkpoint_endpoint: str = Field(
+        "", description="URL of an S3 that is not Amazon's; empty: Amazon's."
+    )
+    audit_checkpoint_retention_days: int = Field(
+        3650, ge=1, description="Days a checkpoint in that bucket is locked."
+    )
+    audit_checkpoint_interval_s: float = Field(
+        3600.0, gt=0, description="Pause between checkpoints; none is made where nothing was sealed."
+    )
     audit_source_id: str = Field(
         "", description="AuditSourceID of audit messages; empty: the node's AE title."
     )

@@ -231,6 +231,10 @@ class AuditServerError(SemblanceError):
     """The syslog server did not take audit messages; they are sent again."""
 
 
+class CheckpointError(SemblanceError):
+    """A checkpoint of the chain, its key or its list of keys is not what it should be."""
+
+
 class DatabaseUnavailableError(SemblanceError):
     """PostgreSQL cannot be reached or ended the transaction for a reason that passes."""
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 
 import psycopg
 import structlog
 
 from service.audit import syslog
+from service.audit.anchoring.making import Anchor, anchor_of, make
 from service.audit.syslog import SyslogServer, syslog_server
 from service.audit.trail import seal_pending
 from service.config import Settings
 from service.database import audit_messages
 from service.database.pool import Pool, transaction
-from service.errors import SemblanceError
+from service.database.sealing import seals
+from service.errors import CheckpointError, SemblanceError
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +48,10 @@ class AuditThreads:
         turns: dict[str, Callable[[], None]] = {"audit-seal": lambda: self._sealed(seal)}
         if server is not None:
             turns["audit-send"] = lambda: self._send(server)
+        anchor = anchor_of(settings)
+        if anchor is not None:
+            turns["audit-checkpoint"] = lambda: self._checkpoint(anchor)
+        self._next_checkpoint_s = 0.0
         self._threads = [
             threading.Thread(target=self._keep, args=(turn, name), name=f"{name}-keeper")
             for name, turn in turns.items()
@@ -67,6 +74,19 @@ class AuditThreads:
     def _send(self, server: SyslogServer) -> None:
         while not self._stopped.is_set() and send_batch(self._pool, server) == _BATCH:
             pass
+
+    def _checkpoint(self, anchor: Anchor) -> None:
+        """Sign the chain, when it is time to."""
+        if time.monotonic() < self._next_checkpoint_s:
+            return
+        try:
+            with transaction(self._pool) as connection:
+                if seals.lead_checkpoints(connection):
+                    make(connection, anchor)
+        except CheckpointError as exc:
+            _log.error("checkpoint-refused", error=str(exc))
+            raise
+        self._next_checkpoint_s = time.monotonic() + self._settings.audit_checkpoint_interval_s
 
     def _keep(self, turn: Callable[[], None], name: str) -> None:
         """Have a thread take turns, and another when that one ends by a fault nobody foresaw."""

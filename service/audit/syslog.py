@@ -66,19 +66,18 @@ def syslog_server(settings: Settings) -> SyslogServer | None:
     return server
 
 
-def syslog_message(message: str, at: datetime, *, is_failure: bool) -> bytes:
+def syslog_message(message: str, at: datetime, *, is_failure: bool, kind: str = _MSGID) -> bytes:
     """One SYSLOG-MSG.
 
     Args:
         message: XML of the audit message.
         at: Aware time of the event.
         is_failure: Severity warning instead of notice.
+        kind: MSGID; that of audit messages is DICOM's (PS3.15 section A.6).
     """
     priority = _FACILITY * 8 + (_WARNING if is_failure else _NOTICE)
     moment = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    header = (
-        f"<{priority}>1 {moment} {_field(socket.gethostname(), 255)} {_APP_NAME} {os.getpid()} {_MSGID} -"
-    )
+    header = f"<{priority}>1 {moment} {_field(socket.gethostname(), 255)} {_APP_NAME} {os.getpid()} {kind} -"
     return header.encode("ascii") + b" " + _BOM + message.encode()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from service.audit.from_ledger import messages
@@ -12,8 +12,9 @@ from service.database import audit_messages
 from service.database.audit_messages import NewAuditMessage
 from service.database.pool import Connection, Pool, transaction
 from service.database.sealing import sealed_rows, seals
+from service.database.sealing.chain import GENESIS, chained
 from service.database.sealing.sealed_rows import RowRef
-from service.database.sealing.seals import Head
+from service.database.sealing.seals import Head, SealedRow
 
 _BATCH = 500
 OVERDUE_S = 600.0  # after which a row without its seal is a fault; the relay seals several times a minute
@@ -87,23 +88,29 @@ def seal_pending(pool: Pool, settings: Settings) -> int:
             return total
 
 
-def verify(connection: Connection, checkpoint: Head | None = None) -> Verdict:
+def verify(
+    connection: Connection,
+    checkpoint: Head | None = None,
+    see: Callable[[SealedRow], None] = lambda row: None,
+) -> Verdict:
     """Look at every seal and its row.
 
     Args:
         connection: In a transaction of its own.
         checkpoint: An end of the chain that was noted elsewhere and must still be in it.
+        see: Called with every entry, for who compares them with more.
     """
     faults: list[Fault] = []
-    head = Head(position=0, digest=seals.GENESIS)
+    head = Head(position=0, digest=GENESIS)
     checked = checkpoint is None or checkpoint.position == 0
     for position, row in enumerate(seals.sealed(connection), 1):
+        see(row)
         if row.position != position:
             faults.append(Fault(source="seal", row_id=position, what="missing"))
             break
         if row.content is None:
             faults.append(_fault(row.row, "deleted"))
-        elif seals.chained(head.digest, row.content) != row.digest:
+        elif chained(head.digest, row.content) != row.digest:
             faults.append(_fault(row.row, "changed"))
         head = Head(position=position, digest=row.digest)
         if checkpoint is not None and checkpoint.position == position:

@@ -223,7 +223,7 @@ def _simulate() -> _Loaded:
 
 
 def _audit() -> _Loaded:
-    from service.commands.audit import audit_app
+    from service.commands.audit.app import audit_app
 
     return audit_app
 
@@ -385,7 +385,9 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             "find, as JSON.",
         ),
         "audit": Command(
-            panel=Panel.AUDIT, load=_audit, summary="Audit messages: list them, verify them and the ledger."
+            panel=Panel.AUDIT,
+            load=_audit,
+            summary="Audit messages, and the chain over all that is sealed: verify, sign, export.",
         ),
     }
 )

@@ -70,6 +70,17 @@ def read_many(connection: Connection, references: Iterable[tuple[str, str]]) -> 
     return [stored(row) for row in rows]
 
 
+def numbers_of(connection: Connection, references: Iterable[tuple[str, str]]) -> list[int]:
+    """Numbers that resources have in the database, by type and logical id; of those that are there."""
+    wanted = list(references)
+    rows = connection.execute(
+        "SELECT r.resource_id FROM fhir_resource r"
+        " JOIN unnest(%s::text[], %s::text[]) AS w(type, id) USING (type, id) ORDER BY 1",
+        ([each for each, _ in wanted], [each for _, each in wanted]),
+    )
+    return [int(row["resource_id"]) for row in rows]
+
+
 def read_version(
     connection: Connection, resource_type: str, resource_id: str, version_id: int
 ) -> StoredResource | None:

@@ -6,7 +6,6 @@ in the order of their commits. What is sealed, and how it is written, is in ``se
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,11 +16,12 @@ from typing import Any
 from psycopg.rows import DictRow
 
 from service.database.pool import Connection
+from service.database.sealing.chain import GENESIS, chained
 from service.database.sealing.sealed_rows import EVERY_ROW, WRITTEN_BY_POSTGRESQL, RowRef, contents
 
-GENESIS = bytes(32)  # what the first digest is over
 # Arbitrary and fixed: of several relays one seals at a time.
 _SEAL_LOCK = 5_373_170_002
+_CHECKPOINT_LOCK = 5_373_170_007
 _FETCH = 2000
 
 
@@ -70,14 +70,15 @@ class SealedRow:
     content: bytes | None  # None when the row is gone
 
 
-def chained(previous: bytes, content: bytes) -> bytes:
-    """The digest of a row's content after its predecessor's digest: SHA-256 over both."""
-    return hashlib.sha256(previous + content).digest()
-
-
 def lead(connection: Connection) -> bool:
     """Whether this transaction is the one that seals."""
     row = connection.execute("SELECT pg_try_advisory_xact_lock(%s) AS held", (_SEAL_LOCK,)).fetchone()
+    return bool(row and row["held"])
+
+
+def lead_checkpoints(connection: Connection) -> bool:
+    """Whether this transaction is the one that makes a checkpoint."""
+    row = connection.execute("SELECT pg_try_advisory_xact_lock(%s) AS held", (_CHECKPOINT_LOCK,)).fetchone()
     return bool(row and row["held"])
 
 
@@ -147,19 +148,60 @@ def sealed(connection: Connection) -> Iterator[SealedRow]:
             " WHERE %(last)s::bigint IS NULL OR position > %(last)s ORDER BY position LIMIT %(limit)s",
             {"last": last, "limit": _FETCH},
         ).fetchall()
-        refs = [RowRef(source=row["source"], row_id=row["row_id"], row_key=row["row_key"]) for row in rows]
-        found = {
-            form: contents(
-                connection, [ref for ref, row in zip(refs, rows, strict=True) if row["form"] == form], form
-            )
-            for form in {row["form"] for row in rows}
-        }
-        for ref, row in zip(refs, rows, strict=True):
-            content = found[row["form"]].get(ref)
-            yield SealedRow(position=row["position"], row=ref, digest=row["digest"], content=content)
+        yield from _with_contents(connection, rows)
         if len(rows) < _FETCH:
             return
         last = rows[-1]["position"]
+
+
+def _with_contents(connection: Connection, rows: Sequence[DictRow]) -> Iterator[SealedRow]:
+    refs = [RowRef(source=row["source"], row_id=row["row_id"], row_key=row["row_key"]) for row in rows]
+    found = {
+        form: contents(
+            connection, [ref for ref, row in zip(refs, rows, strict=True) if row["form"] == form], form
+        )
+        for form in {row["form"] for row in rows}
+    }
+    for ref, row in zip(refs, rows, strict=True):
+        content = found[row["form"]].get(ref)
+        yield SealedRow(position=row["position"], row=ref, digest=row["digest"], content=content)
+
+
+def digests(connection: Connection, after: int) -> Iterator[tuple[int, bytes]]:
+    """Position and digest of every seal behind a position, in order; a few at a time."""
+    last = after
+    while True:
+        rows = connection.execute(
+            "SELECT position, digest FROM seal WHERE position > %s ORDER BY position LIMIT %s",
+            (last, _FETCH),
+        ).fetchall()
+        for row in rows:
+            yield int(row["position"]), bytes(row["digest"])
+        if len(rows) < _FETCH:
+            return
+        last = rows[-1]["position"]
+
+
+def digest_at(connection: Connection, position: int) -> bytes | None:
+    """Digest of one seal; None where there is none."""
+    row = connection.execute("SELECT digest FROM seal WHERE position = %s", (position,)).fetchone()
+    return None if row is None else bytes(row["digest"])
+
+
+def of_rows(connection: Connection, wanted: Sequence[tuple[str, int]]) -> list[SealedRow]:
+    """The seals of all states of some rows, in the chain's order, with what the rows are now.
+
+    Args:
+        connection: In a transaction.
+        wanted: Source and id of each row.
+    """
+    rows = connection.execute(
+        "SELECT s.position, s.source, s.row_id, s.row_key, s.digest, s.form FROM seal s"
+        " JOIN unnest(%s::text[], %s::bigint[]) AS w(source, row_id) USING (source, row_id)"
+        " ORDER BY s.position",
+        ([source for source, _ in wanted], [row_id for _, row_id in wanted]),
+    ).fetchall()
+    return list(_with_contents(connection, rows))
 
 
 def strays(connection: Connection) -> list[RowRef]:

@@ -12,7 +12,7 @@ import pytest
 from reporting.fhir.http import Api
 from service.audit.trail import Fault, seal_pending, verify
 from service.database.pool import transaction
-from service.database.sealing import seals
+from service.database.sealing.chain import GENESIS, chained
 from tests.integration.reporting.fhir.conftest import Client, Save, appraised, keep_appraisal
 from tests.seals import ANOTHER, EXEMPT, UNSEALED, columns_of, tampered, unnoticed
 
@@ -181,7 +181,7 @@ def test_seals_of_the_form_before_hold(chain: Api) -> None:
         connection.execute("DELETE FROM seal WHERE source IN ('ledger', 'audit')")
         connection.execute("DELETE FROM seal WHERE source = 'resource'")
         connection.execute("DELETE FROM seal")
-        digest = seals.GENESIS
+        digest = GENESIS
         lines = connection.execute("SELECT * FROM ledger ORDER BY ledger_id").fetchall()
         messages = connection.execute("SELECT * FROM audit_message ORDER BY audit_id").fetchall()
         events = connection.execute("SELECT * FROM fhir_resource WHERE type = 'AuditEvent'").fetchall()
@@ -196,7 +196,7 @@ def test_seals_of_the_form_before_hold(chain: Api) -> None:
         rows += [("fhir", row["resource_id"], [row["resource_id"], row["body"]]) for row in events]
         for position, (source, row_id, values) in enumerate(rows, 1):
             text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-            digest = seals.chained(digest, text.encode())
+            digest = chained(digest, text.encode())
             connection.execute(
                 "INSERT INTO seal (position, source, row_id, digest, form) VALUES (%s, %s, %s, %s, 1)",
                 (position, source, row_id, digest),
