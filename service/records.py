@@ -55,13 +55,14 @@ class LedgerEvent(StrEnum):
     PATIENTS_SORTED = "patients-sorted"  # and no longer does
     PATIENT_LINKED = "patient-linked"  # another Patient stands for one; of no instance
     PATIENT_UNLINKED = "patient-unlinked"  # a Patient stands for itself again
-    VIEWED = "viewed"  # somebody looked at a photograph, or at a patient's, on a page of the dashboard
-    SEARCHED = "searched"  # somebody looked for photographs or results on a page; of no instance
-    ACTED = "acted"  # somebody decided or did something on a page; of no instance, or of one
-    EXPORTED = "exported"  # somebody took results away from a page; of no instance
-    LOGGED_IN = "logged-in"  # to the dashboard
+    VIEWED = "viewed"  # somebody looked at a photograph, or at a patient's, on a page or by a command
+    SEARCHED = "searched"  # somebody looked for photographs or results; of no instance
+    ACTED = "acted"  # somebody decided or did something, by a page or a command; of no instance, or of one
+    EXPORTED = "exported"  # somebody took results away, by a page or a command; of no instance
+    LOGGED_IN = "logged-in"  # a person to the dashboard, or a client that got a token of the API
     LOGGED_OUT = "logged-out"
     LOGIN_REFUSED = "login-refused"
+    SETTING_CHANGED = "setting-changed"  # a process starts with another value than before; of no instance
 
 
 class DeliveryState(StrEnum):

@@ -35,8 +35,10 @@ from reporting.fhir.outcome import FhirProblemError, IssueType
 from reporting.fhir.render import dumps
 from reporting.fhir.search_table import RESOURCE_TYPES, Interaction, ResourceType
 from service.config import LOOPBACK
+from service.database import ledger
 from service.database.pool import transaction
 from service.errors import ConfigurationError
+from service.records import LedgerEvent
 
 _log = structlog.get_logger(__name__)
 
@@ -300,6 +302,10 @@ def token(api: Api, request: Request) -> Response:
         return _refused(401 if exc.error == "invalid_client" else 400, exc.error, str(exc))
     except ValueError:
         return _refused(400, "invalid_request", "the body cannot be read")
+    client = _claimed_client(form.get("client_assertion", ""))
+    detail = {"by": client, "peer_address": request.peer, "way": "token", "scope": str(answer["scope"])}
+    with transaction(api.pool) as connection:
+        ledger.append(connection, LedgerEvent.LOGGED_IN, sop_instance_uid="", detail=detail)
     return Response(body=dumps(answer).encode(), content_type=PLAIN_JSON)
 
 

@@ -1,4 +1,4 @@
-"""Application Activity: that a process of ours started, and that it stopped."""
+"""Application Activity: that a process of ours started, with which settings, and that it stopped."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from service.audit import events
 from service.audit.codes import EventId, EventType, Role
 from service.audit.from_ledger import source_of
 from service.audit.message import AuditMessage, Participant
+from service.audit.settings_changes import note_changes
 from service.audit.trail import record
 from service.config import Settings
 from service.database.pool import Pool, transaction
@@ -61,13 +62,15 @@ class ApplicationActivity:
 
     def _record_start(self, at: datetime) -> None:
         message = self._message(EventType.APPLICATION_START, at)
-        while not self._record(message) and not self._stopped.wait(_AGAIN_S):
+        while not self._record(message, settings_too=True) and not self._stopped.wait(_AGAIN_S):
             pass
 
-    def _record(self, message: AuditMessage) -> bool:
+    def _record(self, message: AuditMessage, *, settings_too: bool = False) -> bool:
         try:
             with transaction(self._pool, _TIMEOUT_S) as connection:
                 record(connection, [message])
+                if settings_too:
+                    note_changes(connection, self._settings, self._process)
         except (DatabaseUnavailableError, SchemaError) as exc:
             _log.warning("audit-not-kept", event_id=message.event_id.code.meaning, error=str(exc))
             return False

@@ -36,8 +36,10 @@ _ALONE = frozenset(
         LedgerEvent.LOGGED_IN,
         LedgerEvent.LOGGED_OUT,
         LedgerEvent.LOGIN_REFUSED,
+        LedgerEvent.SETTING_CHANGED,
     }
 )  # each has a message of its own
+_LONGEST_VALUE = 4000  # letters of a setting's value in a message; the ledger has all
 _TRANSIENT = "0xA7"  # statuses that ask the sender to try again (PS3.4 section B.2.3)
 
 
@@ -295,7 +297,7 @@ def _restored(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
 
 
 def _person(row: LedgerRow) -> Participant:
-    """Who uses the dashboard, by their name there."""
+    """Who uses the dashboard or a command, by their name there."""
     return events.node(
         "",
         row.detail.get("peer_address", ""),
@@ -306,7 +308,7 @@ def _person(row: LedgerRow) -> Participant:
 
 
 def _viewed(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
-    """Looked at by a person, on a page."""
+    """Looked at by a person, on a page or by a command."""
     return events.message(
         EventId.INSTANCES_ACCESSED,
         max(map(_at, rows)),
@@ -318,7 +320,7 @@ def _viewed(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
 
 
 def _authenticated(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
-    """A person logs in to the dashboard or out of it, or tries to."""
+    """A person logs in to the dashboard or out of it, or tries to; or a client got a token of the API."""
     row = rows[0]
     refused = row.event == LedgerEvent.LOGIN_REFUSED
     return events.message(
@@ -329,6 +331,21 @@ def _authenticated(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessag
         outcome=Outcome.MINOR_FAILURE if refused else Outcome.SUCCESS,
         description=row.detail.get("reason", "refused") if refused else "",
         participants=(_person(row), ourselves(settings, role=None, is_requestor=False)),
+    )
+
+
+def _configured(rows: Sequence[LedgerRow], settings: Settings) -> AuditMessage:
+    """A process started with another setting: an alert that informs (outcome 0, PS3.15 section A.5.3.11)."""
+    row = rows[0]
+    process, name = row.detail["process"], row.detail["setting"]
+    before, after = (row.detail[key][:_LONGEST_VALUE] for key in ("before", "after"))
+    return events.message(
+        EventId.SECURITY_ALERT,
+        _at(row),
+        source_of(settings),
+        kind=EventType.SOFTWARE_CONFIGURATION,
+        participants=(ourselves(settings, role=None, is_requestor=False),),
+        objects=(events.alerted(process, f"setting {name}: was {before or 'unknown'}, is {after}"),),
     )
 
 
@@ -402,5 +419,6 @@ MAKERS: Mapping[str, Callable[[Sequence[LedgerRow], Settings], AuditMessage]] = 
         LedgerEvent.LOGGED_IN: _authenticated,
         LedgerEvent.LOGGED_OUT: _authenticated,
         LedgerEvent.LOGIN_REFUSED: _authenticated,
+        LedgerEvent.SETTING_CHANGED: _configured,
     }
 )

@@ -12,6 +12,7 @@ import typer
 
 from service.commands.options import DataDir, settings_of
 from service.commands.state import Output
+from service.commands.use import note_use
 from service.config import Settings
 from service.database import outbox
 from service.database.delivery import deliveries, destinations
@@ -19,7 +20,7 @@ from service.database.delivery.destinations import DeliveryCounts, DestinationSt
 from service.database.pool import Connection, connect
 from service.errors import ConfigurationError
 from service.peers import Destination
-from service.records import BreakerState
+from service.records import BreakerState, LedgerEvent
 from service.steps import DELIVER
 
 
@@ -41,8 +42,10 @@ def destinations_command(
     settings = settings_of(data_dir)
     with connect(settings) as connection:
         found = _found(connection, settings, name)
+        note_use(connection, LedgerEvent.SEARCHED, " ".join(filter(None, ("semblance destinations", name))))
         if name is not None and probe:
             _probe(connection, name)
+            note_use(connection, LedgerEvent.ACTED, f"semblance destinations {name} --probe")
             found = _found(connection, settings, name)
     if output is Output.JSON:
         sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from reporting.fhir.database import persons
 from reporting.holdings.database import holdings
-from service.commands.options import DataDir, settings_of
+from service.commands.options import DataDir, settings_of, user
+from service.commands.use import note_use
 from service.config import Settings
 from service.database import appraisals, dead_letters, instances, ledger, outbox, reratings, studies
 from service.database.delivery import deliveries
@@ -24,7 +25,7 @@ from service.database.studies import Study
 from service.errors import ConfigurationError, UnknownStepError
 from service.exit_codes import ExitCode
 from service.pipeline.again.retry import dead_instances, retry_instance
-from service.records import Instance, LedgerEntry
+from service.records import Instance, LedgerEntry, LedgerEvent
 
 _NEWEST = 10
 
@@ -52,6 +53,7 @@ def status(
             found = _study(connection, study)
         else:
             found = _one(connection, uid) if uid else _all(connection)
+        _note_look(connection, uid, study)
     if output is Output.JSON:
         sys.stdout.write(json.dumps(found, indent=2, default=str) + "\n")
     elif study is not None:
@@ -60,6 +62,16 @@ def status(
         _print_one(Console(), found)
     else:
         _print_all(Console(), found)
+
+
+def _note_look(connection: Connection, uid: str | None, study: Study | None) -> None:
+    """Of one photograph or study a person looked at each photograph; of everything, at the list."""
+    if uid is None:
+        note_use(connection, LedgerEvent.SEARCHED, "semblance status")
+        return
+    of_study = instances.of_study(connection, uid) if study is not None else []
+    shown = [each.sop_instance_uid for each in of_study] if study is not None else [uid]
+    note_use(connection, LedgerEvent.VIEWED, f"semblance status {uid}", photographs=shown)
 
 
 def retry(
@@ -88,6 +100,8 @@ def retry(
             chosen = dead_instances(connection)
             if resting := holdings.retry(connection):
                 sys.stdout.write(f"{resting} headers are read for the index again\n")
+                done = f"{resting} headers are read again"
+                note_use(connection, LedgerEvent.ACTED, "semblance retry --all", note=done)
     stuck = [each for each in chosen if not _put_back(settings, each)]
     if not chosen:
         sys.stdout.write("nothing was given up\n")
@@ -100,7 +114,7 @@ def _put_back(settings: Settings, instance_id: int) -> bool:
     try:
         with connect(settings) as connection:
             instance = instances.get(connection, instance_id)
-            step = retry_instance(connection, instance_id)
+            step = retry_instance(connection, instance_id, by=user(""))
     except UnknownStepError as exc:
         sys.stderr.write(f"semblance: {instance.sop_instance_uid}: {exc}\n")
         return False
@@ -125,6 +139,8 @@ def _find(connection: Connection, uid: str) -> Instance:
     instance = instances.by_uid(connection, uid)
     if instance is None:
         refused = ledger.chain(connection, uid)
+        note_use(connection, LedgerEvent.SEARCHED, f"semblance: {uid}", note="no such photograph")
+        connection.commit()
         hint = "; what the ledger has of it:" if refused else ""
         sys.stderr.write(f"semblance: no photograph {uid}{hint}\n")
         sys.stderr.writelines(f"{json.dumps(_line(entry))}\n" for entry in refused)

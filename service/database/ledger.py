@@ -87,6 +87,22 @@ def chain(connection: Connection, sop_instance_uid: str) -> list[LedgerEntry]:
     return sorted(found, key=lambda entry: _place(entry, found))
 
 
+def last_settings(connection: Connection, process: str) -> dict[str, str]:
+    """What each setting of a process was last changed to, by name; none that never changed.
+
+    Args:
+        connection: In a transaction.
+        process: Name of the process, as ``node``.
+    """
+    rows = connection.execute(
+        "SELECT DISTINCT ON (detail ->> 'setting') detail ->> 'setting' AS name, detail ->> 'after' AS value"
+        " FROM ledger WHERE event = 'setting-changed' AND detail ->> 'process' = %s"
+        " ORDER BY detail ->> 'setting', ledger_id DESC",
+        (process,),
+    )
+    return {row["name"]: row["value"] for row in rows}
+
+
 def _place(entry: LedgerEntry, entries: Sequence[LedgerEntry]) -> tuple[datetime, int, int]:
     """Where a line belongs: an association, which is noted while its first object comes, before that."""
     if entry.event is not LedgerEvent.ASSOCIATED:

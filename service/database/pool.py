@@ -85,7 +85,8 @@ def transaction(pool: Pool, timeout_s: float | None = None) -> Iterator[Connecti
         DatabaseUnavailableError: PostgreSQL cannot be reached, or ended the transaction for a
             reason that passes: ``TransactionConflictError`` for a deadlock or a failed serialisation,
             ``StatementTimeoutError`` for a statement that took too long, else a restart or the like.
-        SchemaError: A table, column or function that this version works with is not there.
+        SchemaError: A table, column or function that this version works with is not there, or may not be
+            used by this role.
     """
     try:
         with pool.connection(timeout_s) as connection:
@@ -94,6 +95,8 @@ def transaction(pool: Pool, timeout_s: float | None = None) -> Iterator[Connecti
         raise  # a value too long for an index: the database is there, and will say so again
     except _MISSING as exc:
         raise _other_schema(exc) from exc
+    except errors.InsufficientPrivilege as exc:
+        raise _not_allowed(exc) from exc
     except (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable) as exc:
         raise TransactionConflictError(f"PostgreSQL: {exc}") from exc
     except errors.QueryCanceled as exc:
@@ -106,6 +109,13 @@ def _other_schema(exc: psycopg.Error) -> SchemaError:
     return SchemaError(
         f"the database's schema is not that of this version ({exc.diag.message_primary});"
         " `semblance migrate` brings it up to date"
+    )
+
+
+def _not_allowed(exc: psycopg.Error) -> SchemaError:
+    return SchemaError(
+        f"the role of database_url may not do that ({exc.diag.message_primary}); `semblance migrate` with"
+        " database_owner_url gives a writer its rights"
     )
 
 
@@ -143,6 +153,8 @@ def connect(settings: Settings) -> Iterator[Connection]:
             yield connection
     except _MISSING as exc:
         raise _other_schema(exc) from exc
+    except errors.InsufficientPrivilege as exc:
+        raise _not_allowed(exc) from exc
     except psycopg.OperationalError as exc:
         raise DatabaseUnavailableError(f"PostgreSQL: {exc}") from exc
 

@@ -30,8 +30,10 @@ from reporting.outcomes.out.tables import (
 )
 from service.commands.options import By, DataDir, settings_of, user
 from service.commands.outcomes.decisions import outcomes_app
+from service.commands.use import note_use
 from service.database.pool import Connection, connect
 from service.errors import OutcomeError, RecordNotFoundError
+from service.records import LedgerEvent
 
 __all__ = ["outcomes_app", "risk_app"]
 
@@ -134,6 +136,8 @@ def chart(
             )
         asked = Asked(kind=kind, selection=selection, by=by_unit, name=name, dispersed=dispersed, ratio=ratio)
         drawn = draw(connection, asked)
+        what = f"semblance outcomes chart {kind}"
+        note_use(connection, LedgerEvent.EXPORTED, what, by=by, note=subject_of(selection))
     sys.stdout.write(_as(drawn, output))
 
 
@@ -174,6 +178,8 @@ def export_changes(
             what = f"export by surgeon, {subject_of(selection)}"
             signals.note_access(connection, author=user(by), what=what, reason=reason)
         table = changes.table(connection, selection)
+        what = "semblance outcomes export"
+        note_use(connection, LedgerEvent.EXPORTED, what, by=by, note=subject_of(selection))
     if not with_surgeon:
         table = table.without_surgeons()
     rows = change_rows(table)
@@ -190,6 +196,7 @@ def report(
     phase: PhaseName = "",
     since: Since = None,
     until: Until = None,
+    by: By = "",
     data_dir: DataDir = Path("var"),
 ) -> None:
     """Write a report as PDF: charts by site with denominators, signals, and what each was made from.
@@ -207,6 +214,8 @@ def report(
             until=until.date() if until else selection.until,
         )
         charts, left_out = _charts_of_report(connection, selection)
+        what = "semblance outcomes report"
+        note_use(connection, LedgerEvent.EXPORTED, what, by=by, note=subject_of(selection))
     to.write_bytes(
         make_pdf(charts, title=f"Outcomes of {code}", organisation=settings.organisation, notes=left_out)
     )

@@ -10,12 +10,13 @@ from service.records import InstanceState, LedgerEvent
 from service.steps import DELIVER, Step, Subject, step_named
 
 
-def retry_instance(connection: Connection, instance_id: int) -> Step:
+def retry_instance(connection: Connection, instance_id: int, *, by: str = "operator") -> Step:
     """Put a dead instance back before the step it died in, with fresh attempts.
 
     Args:
         connection: In a transaction.
         instance_id: Of an instance in state DEAD.
+        by: Who asked for it.
 
     Returns:
         The step that is tried again.
@@ -45,7 +46,7 @@ def retry_instance(connection: Connection, instance_id: int) -> Step:
         LedgerEvent.RETRIED,
         instance_id=instance_id,
         sop_instance_uid=instance.sop_instance_uid,
-        detail={"step": step.task, "by": "operator"},
+        detail={"step": step.task, "by": by},
     )
     outbox.nudge(connection)
     return step

@@ -96,6 +96,13 @@ def test_windows_phases_and_results_by_surgeon_need_reasons(
     assert "Practitioner/s1" not in _said(capsys, *export)
     _said(capsys, *export, "--with-surgeon", code=ExitCode.USAGE)
     assert "Practitioner/s1" in _said(capsys, *export, "--with-surgeon", "--reason", "appraisal")
+    report = ("outcomes", "report", str(tmp_path / "report.pdf"), "--code", LIP_REPAIR, "--window", "a year")
+    _said(capsys, *report, "--by", "anna")
+    _said(capsys, "outcomes", "chart", "time", "--by", "anna")
+    taken = clinic.rows("SELECT detail FROM ledger WHERE event = 'exported' ORDER BY ledger_id")
+    assert [(each["detail"]["page"].split()[2], each["detail"]["by"] == "anna") for each in taken] == [
+        ("export", False), ("export", False), ("report", True), ("chart", True),
+    ]  # fmt: skip
     (access,) = clinic.rows("SELECT reason FROM access_reason")
     assert access["reason"] == "appraisal"
     funnel = ("outcomes", "chart", "funnel", "--code", LIP_REPAIR, "--by-unit", "surgeon")

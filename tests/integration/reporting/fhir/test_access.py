@@ -23,8 +23,13 @@ from reporting.fhir.outcome import FhirProblemError
 from reporting.fhir.smart import Authorizer, Registry, TrustedIssuer, load_registry
 from reporting.http.fhir_app import FhirApp
 from reporting.http.server import make_api
+from service.audit.trail import seal_pending
 from service.config import Settings
+from service.database import ledger
+from service.database.pool import transaction
 from service.errors import ConfigurationError
+from service.records import LedgerEvent
+from tests.audit import kept, kinds
 from tests.integration.reporting.fhir.conftest import BASE_URL, Answer, Client, Save
 from tests.integration.reporting.fhir.tokens import (
     ANNA,
@@ -93,6 +98,19 @@ def test_a_client_gets_a_short_token(client: Client, party: Party, kind: str, al
     assert client.get("Observation", Authorization=f"Bearer {token}").status == 200
     assert client.get("Observation").status == 401
     assert client.get("Observation").headers["www-authenticate"] == "Bearer"
+
+
+def test_a_token_that_is_given_is_a_login_in_the_trail(api: Api, client: Client, party: Party) -> None:
+    assert ask_token(client, assertion(party.ec, iss="warehouse", sub="warehouse")).status == 200
+    assert ask_token(client, "nonsense").status == 401
+    with transaction(api.pool) as connection:
+        lines = [e for e in ledger.latest(connection, 9) if e.event is LedgerEvent.LOGGED_IN]
+    (line,) = lines  # what is refused is an AuditEvent
+    assert (line.detail["by"], line.detail["way"]) == ("warehouse", "token")
+    assert line.detail["scope"]
+    seal_pending(api.pool, api.settings)
+    (login,) = [each for each in kept(api.pool) if ("User Authentication", "0") in kinds([each])]
+    assert login.xpath("//ActiveParticipant/@UserID")[0] == "warehouse"
 
 
 def test_an_assertion_works_once(client: Client, party: Party) -> None:

@@ -164,7 +164,7 @@ def test_status_of_one(run: Run, pool: Pool, database_url: str) -> None:
     assert "given up in appraise: E" in said
     assert "in f" in said
     code, said = run("status", "1.2.3", "--output", "json", database_url=database_url)
-    assert [line["event"] for line in json.loads(said)["ledger"]] == ["received"]
+    assert [line["event"] for line in json.loads(said)["ledger"]] == ["received", "viewed"]
 
 
 def test_status_of_what_was_refused(run: Run, pool: Pool, database_url: str) -> None:
