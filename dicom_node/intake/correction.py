@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from reporting.holdings.same_photograph import compare
+from reporting.holdings.same_photograph import compare, is_same_header
 from service.database import instances, ledger, versions
 from service.database.pool import Pool, transaction
 from service.database.versions import Resolution, Version
@@ -18,7 +18,9 @@ def settle(pool: Pool, store: InstanceStore, new: NewInstance) -> Receipt:
     """Say what an object is that was put in quarantine just now, and act on it.
 
     The same pixels under the same header are the same photograph in another encoding. Under another
-    header they are a correction, which becomes the photograph's new version. Anything else stays where it is.
+    header they are a correction, which becomes the photograph's new version; but not under one that the
+    photograph had before: where that names another patient, it stays where it is as a question. So does
+    anything else.
 
     Args:
         pool: Of this process.
@@ -30,19 +32,25 @@ def settle(pool: Pool, store: InstanceStore, new: NewInstance) -> Receipt:
     """
     with transaction(pool) as connection:
         known = instances.by_uid(connection, new.sop_instance_uid)
+        before = versions.earlier(connection, known.instance_id) if known is not None else []
     if known is None or known.sop_class_uid != new.sop_class_uid:
         return Receipt.QUARANTINED
     same = compare(store, known.sha256, new.sha256)
     if not same.pixels:
         return Receipt.QUARANTINED
+    is_earlier = not same.header and any(is_same_header(store, each, new.sha256) for each in before)
     with transaction(pool) as connection:
         present = instances.lock(connection, known.instance_id)
         quarantine_id = versions.find_quarantined(connection, new.sop_instance_uid, new.sha256)
         if present.sha256 != known.sha256 or quarantine_id is None:
             return Receipt.QUARANTINED  # somebody else was faster: it is looked at again when it comes again
         detail = {"calling_ae_title": new.calling_ae_title, "peer_address": new.peer_address}
-        if same.header:
-            versions.resolve(connection, quarantine_id, Resolution.SAME, new.calling_ae_title)
+        if same.header or is_earlier:
+            is_question = is_earlier and instances.is_about_another(known, new)
+            if (
+                not is_question
+            ):  # else the correction was the mistake, or an old copy came: somebody has to say
+                versions.resolve(connection, quarantine_id, Resolution.SAME, new.calling_ae_title)
             ledger.append(
                 connection,
                 LedgerEvent.RECEIVED_AGAIN,

@@ -63,6 +63,19 @@ def compare(store: InstanceStore, sha256: str, other_sha256: str) -> Sameness:
         return Sameness(pixels=False, header=False)
 
 
+def is_same_header(store: InstanceStore, sha256: str, other_sha256: str) -> bool:
+    """Whether two files say the same of a photograph, whatever they are encoded in; pixels are not looked at.
+
+    Raises:
+        StorageError: The bytes of one are gone.
+    """
+    try:
+        with InstanceFile(store, sha256) as one, InstanceFile(store, other_sha256) as other:
+            return _plain(one.header) == _plain(other.header)
+    except (CorruptInstanceError, *READ_ERRORS):
+        return False
+
+
 def _same_pixels(one: InstanceFile, other: InstanceFile) -> bool:
     if one.pixels is None or other.pixels is None:
         return one.pixels is None and other.pixels is None

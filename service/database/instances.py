@@ -91,7 +91,7 @@ def receive(connection: Connection, new: NewInstance) -> tuple[Receipt, int]:
     if known is None:  # the other row was rolled back or is not visible to an older snapshot
         raise RecordNotFoundError(f"instance {new.sop_instance_uid} conflicts with a row that is not visible")
     if known.sha256 == new.sha256 or _is_known(connection, known.instance_id, new.sha256):
-        if _is_about_another(known, new):  # a correction taken back, or an old copy: somebody has to say
+        if is_about_another(known, new):  # a correction taken back, or an old copy: somebody has to say
             _quarantine(connection, known.instance_id, new)
         _log(connection, LedgerEvent.RECEIVED_AGAIN, known.instance_id, new, origin)
         return Receipt.AGAIN, known.instance_id
@@ -142,7 +142,7 @@ def _log(
     )
 
 
-def _is_about_another(known: Instance, new: NewInstance) -> bool:
+def is_about_another(known: Instance, new: NewInstance) -> bool:
     """Whether an earlier version names another patient than the photograph does now."""
     return (known.patient_id, known.issuer_of_patient_id) != (new.patient_id, new.issuer_of_patient_id)
 

@@ -93,6 +93,14 @@ def find_quarantined(connection: Connection, sop_instance_uid: str, sha256: str)
     return None if row is None else int(row["quarantine_id"])
 
 
+def earlier(connection: Connection, instance_id: int) -> list[str]:
+    """Keys in the store of what a photograph was before, newest first."""
+    rows = connection.execute(
+        "SELECT sha256 FROM instance_version WHERE instance_id = %s ORDER BY version DESC", (instance_id,)
+    )
+    return [row["sha256"] for row in rows]
+
+
 def resolve(connection: Connection, quarantine_id: int, resolution: Resolution, by: str) -> None:
     """Say what became of an object in quarantine."""
     connection.execute(

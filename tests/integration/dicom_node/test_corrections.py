@@ -265,6 +265,50 @@ def test_an_earlier_patient_again_is_a_question(
     assert version(pool, ds) == 4
 
 
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless], ids=lambda uid: uid.keyword)
+def test_an_earlier_patient_in_another_encoding_is_a_question_too(
+    send: Send, pool: Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch, syntax: str
+) -> None:
+    ds = native()
+    assert send(ds) == 200
+    corrected = deepcopy(ds)
+    corrected.PatientID = "B"
+    assert send(corrected) == 200
+    again = deepcopy(ds)
+    again.compress(syntax, generate_instance_uid=False)
+    for _ in range(2):
+        assert send(again) == 200
+        with transaction(pool) as connection:
+            found = instances.by_uid(connection, ds.SOPInstanceUID)
+        assert found is not None
+        assert (found.patient_id, found.version) == ("B", 2)
+        (number,) = quarantine(pool)
+    with transaction(pool) as connection:
+        events = [each.event for each in ledger.entries(connection, ds.SOPInstanceUID)]
+    assert events.count(LedgerEvent.RECEIVED_AGAIN) == 2
+    monkeypatch.setenv("SEMBLANCE_DATABASE_URL", settings.database_url)
+    monkeypatch.setenv("SEMBLANCE_STORAGE_DIR", str(settings.storage_dir))
+    assert semblance("quarantine", "accept", number, "--reason", "A was right") == 0
+    with transaction(pool) as connection:
+        found = instances.by_uid(connection, ds.SOPInstanceUID)
+    assert found is not None
+    assert (found.patient_id, found.version) == ("A", 3)
+
+
+def test_an_earlier_header_of_the_same_patient_in_another_encoding_changes_nothing(
+    send: Send, pool: Pool
+) -> None:
+    ds = native(AccessionNumber="ACC-1")
+    corrected = deepcopy(ds)
+    corrected.AccessionNumber = "ACC-2"
+    again = deepcopy(ds)
+    again.compress(RLELossless, generate_instance_uid=False)
+    for each in (ds, corrected, again, again):
+        assert send(each) == 200
+    assert quarantine(pool) == []
+    assert version(pool, ds) == 2
+
+
 def test_what_cannot_be_decoded_is_not_taken_for_the_same(send: Send, pool: Pool) -> None:
     ds = native()
     assert send(ds) == 200
