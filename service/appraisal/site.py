@@ -30,7 +30,7 @@ def at_site(method: Method, store: ModelStore) -> Method:
         ModelNotFoundError: its file is not there.
         ModelIntegrityError: its file differs from the manifest, or it was made for other weights.
     """
-    models = _models(method)
+    models = models_of(method)
     own_weights = [model for model in models if store.of_site(model)]
     if not store.of_site(calibration_id(method.name)):
         if own_weights and method.calibration:
@@ -69,7 +69,7 @@ def with_calibration(method: Method, version: str, store: ModelStore) -> tuple[M
         there = ", ".join(sorted(known)) or "none"
         raise ConfigurationError(f"no calibration {version!r} of method {method.name}; there are: {there}")
     found = known[version]
-    models = _models(method)
+    models = models_of(method)
     if found.weights_sha256 and found.weights_sha256 != store.sha256(models):
         raise ModelIntegrityError(f"calibration {version} was made for other weights")
     own_weights = any(store.of_site(model) for model in models)
@@ -114,7 +114,8 @@ def _own(method: Method, models: Sequence[str], store: ModelStore) -> Calibratio
     return found
 
 
-def _models(method: Method) -> tuple[str, ...]:
+def models_of(method: Method) -> tuple[str, ...]:
+    """Ids of the model files that a method needs, in manifest order."""
     normaliser = lookup(NORMALISERS, method.normaliser, "normaliser")
     comparator = lookup(COMPARATORS, method.comparator, "comparator")
     return tuple(dict.fromkeys(normaliser.models + comparator.models))

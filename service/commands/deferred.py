@@ -90,6 +90,12 @@ def _migrate() -> _Loaded:
     return migrate
 
 
+def _doctor() -> _Loaded:
+    from service.commands.doctor.command import doctor
+
+    return doctor
+
+
 def _status() -> _Loaded:
     from service.commands.state import status
 
@@ -269,6 +275,11 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             panel=Panel.RUN,
             load=_migrate,
             summary="Bring the database's schema up to date; safe to run from several places at once.",
+        ),
+        "doctor": Command(
+            panel=Panel.RUN,
+            load=_doctor,
+            summary="Look whether this machine and its settings are fit to run Semblance.",
         ),
         "status": Command(
             panel=Panel.RESULTS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import psycopg
 
@@ -49,6 +50,26 @@ def require_answer(database_url: str, timeout_s: int) -> None:
             connection.execute("SELECT version_num FROM alembic_version")
     except psycopg.Error as exc:
         raise DatabaseUnavailableError(f"PostgreSQL: {type(exc).__name__}") from exc
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """The PostgreSQL we are connected with."""
+
+    version: int  # as server_version_num, 150004
+    name: str  # as it says itself, "15.4"
+    now: datetime  # by its clock
+
+
+def server(connection: Connection) -> Server:
+    """Ask the server who it is, and what time."""
+    row = connection.execute(
+        "SELECT current_setting('server_version_num')::int AS version,"
+        " current_setting('server_version') AS name, clock_timestamp() AS now"
+    ).fetchone()
+    if row is None:
+        raise AssertionError("a SELECT of constants answers a row")
+    return Server(**row)
 
 
 def waiting(connection: Connection) -> list[Waiting]:

@@ -1,0 +1,1 @@
+"""``semblance doctor``: whether this machine and its settings are fit to run Semblance."""
