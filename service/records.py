@@ -39,6 +39,7 @@ class LedgerEvent(StrEnum):
     RERATED = "re-rated"  # by another calibration; the score is as before
     KEPT = "kept"  # and not appraised: see service.pipeline.origin
     WITHDRAWN = "withdrawn"  # a rejection note took a photograph, or a result of it, back
+    RESULT_WITHDRAWN = "result-withdrawn"  # somebody took a result back, with the reason; of no instance
     NOTE_TAKEN = "note-taken"  # a rejection note came; of no instance
     NOTE_LIFTED = "note-lifted"  # somebody said that it counts no more; of no instance
     RESTORED = "restored"  # a photograph, or results of it, that a lifted note had taken back come again

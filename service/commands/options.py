@@ -16,6 +16,20 @@ from service.database.pool import Pool, connect, open_pool
 from service.stack.stack import READER, running_stack
 
 DataDir = Annotated[Path, typer.Option(help="Directory of an embedded stack; used when it runs.")]
+
+
+def _require_words(reason: str) -> str:
+    """Refuse a reason without words.
+
+    Raises:
+        typer.BadParameter: It is blank.
+    """
+    if not reason.strip():
+        raise typer.BadParameter("say why, in words")
+    return reason
+
+
+Reason = Annotated[str, typer.Option(help="Why; no patient data.", callback=_require_words)]
 By = Annotated[str, typer.Option(help="Who; none: the user that runs it.")]
 
 

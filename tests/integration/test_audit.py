@@ -188,6 +188,7 @@ def test_every_event_of_the_ledger_has_its_message_or_a_reason_not_to() -> None:
         LedgerEvent.MISSING,
         LedgerEvent.QUERIED,  # made where the identifier is known
         LedgerEvent.KEPT,  # told as received
+        LedgerEvent.RESULT_WITHDRAWN,  # a FHIR AuditEvent
         LedgerEvent.NOTE_TAKEN,  # what it took back is told
         LedgerEvent.NOTE_LIFTED,  # what comes again is told
         # Of whose a photograph is: in the ledger and as FHIR AuditEvents; annex A.5 has none.

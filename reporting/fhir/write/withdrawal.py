@@ -20,9 +20,10 @@ from reporting.fhir.subscriptions.rules import announce
 from reporting.fhir.valid.validate import check
 from reporting.identifiers import fhir_id
 from service.config import Settings
-from service.database import rejections
+from service.database import ledger, rejections
 from service.database.pool import Connection, transaction
 from service.errors import RecordNotFoundError
+from service.records import LedgerEvent
 
 ENTERED_IN_ERROR = "entered-in-error"
 _MOST = 100
@@ -57,6 +58,11 @@ def withdraw(
     rejections.forget(connection, observation_id)
     saved = withdraw_many(connection, [stored], reason=reason, who=who, settings=settings, with_reports=True)
     announce(connection, saved, settings)
+    if saved:
+        before = str(loads(stored.body)["status"])
+        detail = {"observation": observation_id, "by": who, "reason": reason}
+        detail |= {"before": before, "after": ENTERED_IN_ERROR}
+        ledger.append(connection, LedgerEvent.RESULT_WITHDRAWN, sop_instance_uid="", detail=detail)
     return saved
 
 

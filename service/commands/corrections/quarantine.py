@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from reporting.source import default_zone, read_source
-from service.commands.options import By, DataDir, settings_of, user
+from service.commands.options import By, DataDir, Reason, settings_of, user
 from service.commands.state import Output, print_table
 from service.database import ledger, versions
 from service.database.pool import Connection, connect
@@ -31,7 +31,6 @@ quarantine_app = typer.Typer(
 Number = Annotated[
     int, typer.Argument(help="Number of the object, as `semblance quarantine list` prints it.")
 ]
-Reason = Annotated[str, typer.Option(help="Why; no patient data.")]
 
 
 @quarantine_app.command("list")

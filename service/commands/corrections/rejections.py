@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from reporting.fhir.corrections.lifting import lift
-from service.commands.options import By, DataDir, settings_of, user
+from service.commands.options import By, DataDir, Reason, settings_of, user
 from service.commands.state import Output, print_table
 from service.database import rejections
 from service.database.pool import connect
@@ -52,7 +52,7 @@ def lift_command(
         str, typer.Argument(help="SOP Instance UID of the note, as `semblance rejections list` prints it.")
     ],
     *,
-    reason: Annotated[str, typer.Option(help="Why; no patient data.")],
+    reason: Reason,
     by: By = "",
     data_dir: DataDir = Path("var"),
 ) -> None:

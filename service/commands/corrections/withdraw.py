@@ -15,7 +15,7 @@ from reporting.fhir.render import draft_of
 from reporting.fhir.site import site_of
 from reporting.fhir.write.withdrawal import withdraw
 from reporting.identifiers import observation_id_of
-from service.commands.options import By, DataDir, settings_of, user
+from service.commands.options import By, DataDir, Reason, settings_of, user
 from service.config import Settings
 from service.database import appraisals, instances
 from service.database.pool import Connection, connect
@@ -25,7 +25,7 @@ from service.errors import RecordNotFoundError
 def withdraw_command(
     uid: Annotated[str, typer.Argument(help="SOP Instance UID of a photograph, or the id of one appraisal.")],
     *,
-    reason: Annotated[str, typer.Option(help="Why; no patient data.")],
+    reason: Reason,
     by: By = "",
     data_dir: DataDir = Path("var"),
 ) -> None:

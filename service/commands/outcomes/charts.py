@@ -28,7 +28,7 @@ from reporting.outcomes.out.tables import (
     chart_document,
     chart_rows,
 )
-from service.commands.options import By, DataDir, settings_of, user
+from service.commands.options import By, DataDir, Reason, settings_of, user
 from service.commands.outcomes.decisions import outcomes_app
 from service.commands.use import note_use
 from service.database.pool import Connection, connect
@@ -52,7 +52,6 @@ def _risk() -> None:
     """
 
 
-Reason = Annotated[str, typer.Option(help="Why; no patient data.")]
 Code = Annotated[str, typer.Option(help="Code of the procedure, as 80872004.")]
 WindowName = Annotated[str, typer.Option("--window", help="Name of the window after the operation.")]
 RegionName = Annotated[str, typer.Option("--region", help="Region of the face.")]
