@@ -57,11 +57,11 @@ METHODS: Mapping[str, Method] = table(
     (
         Method(
             name="default",
-            version="3",
+            version="4",
             normaliser="counterpart",
             comparator="localised",
             size=256,
-            calibration="default-2",
+            calibration="default-3",
             summary="A network trained on synthetic anomalies; draws a normal counterpart; research weights.",
             fine=True,
             occlusion="occlusion-1",

@@ -147,7 +147,7 @@ def test_a_training_that_was_killed_goes_on_and_is_calibrated(archive, tmp_path)
         assert torch.load(out / made, weights_only=True)["step"] >= 1
     model = out / "model"
     assert (model / "manifest-rows.toml").exists()
-    assert json.loads((model / "default-2.json").read_text())["method"] == "default"
+    assert json.loads((model / "default-3.json").read_text())["method"] == "default"
     own = load_file(out / "close-up" / "landmarks" / "network.safetensors")
     kept = of_close_up(load_file(model / "default-face.safetensors"))
     assert torch.equal(kept["heads.weight"], own["heads.weight"])

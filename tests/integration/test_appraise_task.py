@@ -184,7 +184,7 @@ def test_an_older_photograph_is_appraised_again_by_the_method_in_force(
     instance_id = receive(before, encode(photograph()))
     assert attempt(before, APPRAISE, appraise, instance_id) is Outcome.DONE
     now = Context(settings=settings.model_copy(update={"method": "default"}), pool=pool, store=store)
-    phase = load_repeatability(REPEATABILITY_DIR / "default-2.json").method.phase
+    phase = load_repeatability(REPEATABILITY_DIR / "default-3.json").method.phase
     with transaction(pool) as connection:
         assert reappraisals.want(connection, [instance_id], phase) == 1
         (progress,) = reappraisals.progress(connection)

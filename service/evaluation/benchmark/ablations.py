@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from service.appraisal.methods.localised.counterpart.normaliser import Drawn
 from service.appraisal.methods.localised.fusion import EVIDENCE, Fusion
 from service.appraisal.methods.localised.localisation import face_reading
-from service.appraisal.methods.localised.reading import Restored
 from service.evaluation.benchmark.measures import auroc
 from service.evaluation.benchmark.studies import Cell, StudyTable, figure_of
 from service.evaluation.benchmark.summary import STRONG, SUBTLE
@@ -36,9 +36,9 @@ class AblationStudy:
     def see(self, sheet: Sheet) -> None:
         """Take one image."""
         maps = sheet.judged.appraised.maps if sheet.judged.appraised is not None else None
-        if maps is None or not isinstance(maps.counterpart, Restored):
+        if maps is None or not isinstance(maps.counterpart, Drawn):
             return
-        seen = face_reading(maps.face, maps.counterpart.reading)
+        seen = face_reading(maps.face, maps.counterpart.reading, maps.counterpart.drawing.redness)
         self._features[sheet.subject.identity].append(self._fusion.evidence(seen))
         self._truths[sheet.subject.identity].append((sheet.kind, sheet.severity))
 

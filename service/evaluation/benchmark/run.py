@@ -12,6 +12,7 @@ from service.appraisal.appraiser import Appraiser
 from service.appraisal.methods.localised.comparator import FUSION_MODEL
 from service.appraisal.methods.localised.comparator import ROW as LOCALISED
 from service.appraisal.methods.localised.fusion import fusion_from
+from service.appraisal.methods.localised.normaliser import COUNTERPART
 from service.appraisal.methods.localised.normaliser import ROWS as READING
 from service.appraisal.model_files.models import ModelStore
 from service.appraisal.registry import find_method
@@ -134,7 +135,7 @@ def run(
     watching: list[Study] = [RegionStudy(), CounterpartStudy()]
     if plan.landmarks and row.normaliser in _READING:
         watching.append(LandmarkStudy())
-    if plan.ablations and row.comparator == LOCALISED.name and row.normaliser in _READING:
+    if plan.ablations and row.comparator == LOCALISED.name and row.normaliser == COUNTERPART.name:
         watching.append(AblationStudy(fusion_from(store.tensors(FUSION_MODEL))))
     studies: list[StudyTable] = []
     summary: Summary | None = None

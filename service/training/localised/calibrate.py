@@ -13,6 +13,8 @@ from scipy import optimize
 from service.appraisal.anomalies import Canvas, Maker, forward_points, inter_ocular_distance, render
 from service.appraisal.face.alignment import AlignedFace, align
 from service.appraisal.face.finder import FaceFinder
+from service.appraisal.methods.localised.counterpart.drawing import ExpectedFace
+from service.appraisal.methods.localised.explicit import ExplicitMeasures
 from service.appraisal.methods.localised.fusion import (
     FEATURES,
     FaceReading,
@@ -29,6 +31,7 @@ from service.appraisal.photograph.decode import photograph_from_rgb
 from service.training.faces import FacePool, NormalFace
 from service.training.localised import augmentation
 from service.training.localised.examples import make_change
+from service.training.localised.explicit import usual
 
 SHAMS = 3  # of each face, under different light, camera and placement
 ANOMALIES = 5  # of each face
@@ -56,6 +59,7 @@ def collect(
     makers: Mapping[str, Maker],
     reader: NetworkReader,
     finder: FaceFinder,
+    expected: ExpectedFace,
     *,
     faces: int,
     seed: int,
@@ -68,6 +72,7 @@ def collect(
         makers: anomaly types.
         reader: the trained network.
         finder: finds the mesh, as in the product.
+        expected: what to expect of a face, by which redness is told.
         faces: how many faces at most.
         seed: of all chance.
         tell: told how many of how many faces are done.
@@ -77,17 +82,18 @@ def collect(
     samples: list[Sample] = []
     for done, number in enumerate(chosen):
         face = pool.face(int(number), INPUT_SIZE)
-        made = _samples(face, makers, reader, finder, rng)
+        made = _samples(face, makers, reader, finder, expected, rng)
         samples.extend(replace(sample, face=done) for sample in made)
         tell(done + 1, len(chosen))
     return samples
 
 
-def _samples(
+def _samples(  # noqa: PLR0917
     face: NormalFace,
     makers: Mapping[str, Maker],
     reader: NetworkReader,
     finder: FaceFinder,
+    expected: ExpectedFace,
     rng: np.random.Generator,
 ) -> list[Sample]:
     unit = inter_ocular_distance(face.landmarks)
@@ -109,18 +115,26 @@ def _samples(
             moved = (forward_points(points, rendered.displacement) - points) / INPUT_SIZE
             truths.append((severity, change.kind if change else "sham", moved))
     return [
-        Sample(seen=face_reading(aligned, reading), severity=severity, kind=kind, moved=moved)
+        Sample(
+            seen=face_reading(aligned, reading, expected.redness(aligned, reading)),
+            severity=severity,
+            kind=kind,
+            moved=moved,
+        )
         for reading, aligned, (severity, kind, moved) in zip(reader.read(faces), faces, truths, strict=True)
     ]
 
 
-def fit(samples: Sequence[Sample], shape: Shape, known: Fusion | None = None) -> Fusion:
+def fit(
+    samples: Sequence[Sample], shape: Shape, explicit: ExplicitMeasures, known: Fusion | None = None
+) -> Fusion:
     """Fit what is usual at each place and of each measure, and the weights of the evidence.
 
     Args:
         samples: shams and anomalies of faces kept out of training.
         shape: predictions of the measures; how much normal faces differ from them is found anew here,
             on the landmarks the network finds.
+        explicit: measures; what is usual of them is found anew here.
         known: an earlier fusion to take the parts' weights from, where samples are few; they are per
             standard deviation, so they hold for other normal faces.
     """
@@ -140,6 +154,7 @@ def fit(samples: Sequence[Sample], shape: Shape, known: Fusion | None = None) ->
         close_bias=0.0,
         measure_weights=np.zeros(len(MEASURES)),
         part_biases=np.zeros(len(Part)),
+        explicit=usual(explicit, shams),
     )
     weights, bias = _picture(draft, samples)
     close_weights, close_bias = _close_up(samples)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from service.appraisal.methods.localised.explicit import ExplicitMeasures
 from service.appraisal.methods.localised.fusion import Fusion
 from service.appraisal.methods.localised.shape import Shape
 from service.errors import ConfigurationError
@@ -33,12 +34,15 @@ class HeldOutKind:
     unseen: float  # where it was not
 
 
-def leave_one_kind_out(samples: Sequence[Sample], shape: Shape) -> tuple[HeldOutKind, ...]:
+def leave_one_kind_out(
+    samples: Sequence[Sample], shape: Shape, explicit: ExplicitMeasures
+) -> tuple[HeldOutKind, ...]:
     """Hold out each kind in turn; figures are means over both halves of the faces.
 
     Args:
         samples: as ``calibrate.collect`` gives them.
         shape: predictions of the measures.
+        explicit: measures.
 
     Raises:
         ConfigurationError: fewer than two kinds or two faces.
@@ -51,9 +55,9 @@ def leave_one_kind_out(samples: Sequence[Sample], shape: Shape) -> tuple[HeldOut
     for half in range(_HALVES):
         fitted = [sample for sample in samples if sample.face % _HALVES != half]
         judged = [sample for sample in samples if sample.face % _HALVES == half]
-        with_all = fit(fitted, shape)
+        with_all = fit(fitted, shape, explicit)
         for kind in kinds:
-            without = fit([sample for sample in fitted if sample.kind != kind], shape)
+            without = fit([sample for sample in fitted if sample.kind != kind], shape, explicit)
             seen[kind].append(_told(with_all, judged, kind))
             unseen[kind].append(_told(without, judged, kind))
     return tuple(

@@ -16,8 +16,9 @@ from service.appraisal.calibration import named_by_content, save_calibration
 from service.appraisal.face.finder import FaceFinder
 from service.appraisal.methods.localised.anomaly_network import of_close_up, of_whole, together
 from service.appraisal.methods.localised.comparator import FUSION_MODEL
+from service.appraisal.methods.localised.counterpart.drawing import expected_face_from
 from service.appraisal.methods.localised.fusion import Fusion, fusion_from
-from service.appraisal.methods.localised.normaliser import MODEL
+from service.appraisal.methods.localised.normaliser import EXPECTED_MODEL, MODEL
 from service.appraisal.methods.localised.reading import NetworkReader
 from service.appraisal.model_files.models import SITE_LINE, ModelEntry, ModelStore, load_tensors
 from service.appraisal.site import calibration_id, stored_id
@@ -26,6 +27,7 @@ from service.evaluation.benchmark.measures import auroc
 from service.training.faces import FacePool, Split, open_pool
 from service.training.localised.calibrate import Sample, collect, fit
 from service.training.localised.cohort import cohort
+from service.training.localised.explicit import fit_explicit
 from service.training.localised.kinds import leave_one_kind_out as held_out_kinds
 from service.training.localised.kinds import write_kinds
 from service.training.localised.provenance import licence_of
@@ -35,7 +37,7 @@ from service.training.schedule import save_halves
 
 FEWEST_FACES = 10
 _STRONG = 0.5
-CALIBRATION = "default-2"
+CALIBRATION = "default-3"
 _RESEARCH_LICENCE = "Non-commercial research use only; includes CC-BY-NC-SA-4.0 material"
 _LINES = ("research", SITE_LINE)
 
@@ -87,13 +89,19 @@ def release(
     enough_to_calibrate(pool)
     out.mkdir(parents=True, exist_ok=True)
     tensors = _both(weights, close_up)
-    samples = collect(pool, RANDOM, NetworkReader(tensors), finder, faces=faces, seed=seed, tell=tell)
+    expected = expected_face_from(ModelStore().tensors(EXPECTED_MODEL))
+    reader = NetworkReader(tensors)
+    samples = collect(pool, RANDOM, reader, finder, expected, faces=faces, seed=seed, tell=tell)
     found = sum(sample.severity == 0 for sample in samples)
     if found < FEWEST_FACES:
         raise ConfigurationError(f"a face is found in {found} pictures of normal faces; too few to calibrate")
     known = _known(data)
-    shape = known.shape if known is not None else fit_shape(open_pool(data, Split.TRAIN))
-    fusion = fit(samples, shape, known)
+    if known is not None:
+        shape, explicit = known.shape, known.explicit
+    else:
+        training = open_pool(data, Split.TRAIN)
+        shape, explicit = fit_shape(training), fit_explicit(training)
+    fusion = fit(samples, shape, explicit, known)
     network, fused = out / f"{MODEL}.safetensors", out / f"{FUSION_MODEL}.safetensors"
     save_halves(tensors, network)
     save_file({k: v.contiguous() for k, v in fusion.tensors().items()}, fused)
@@ -114,7 +122,7 @@ def release(
         calibration = cohort(samples, fusion, version=CALIBRATION, basis=_basis(samples, "calibration split"))
         made = (rows, save_calibration(calibration, out))
     if leave_one_kind_out:
-        made = (*made, write_kinds(held_out_kinds(samples, shape), out / "held-out-kinds.csv"))
+        made = (*made, write_kinds(held_out_kinds(samples, shape, explicit), out / "held-out-kinds.csv"))
     return network, fused, *made
 
 
@@ -141,7 +149,9 @@ def _for_site(
     entries: Sequence[ModelEntry], samples: Sequence[Sample], fusion: Fusion, faces: int, out: Path
 ) -> tuple[Path, ...]:
     """Calibration bound to these weights, model card, and last the manifest that puts them to use."""
-    bound = hashlib.sha256(":".join(entry.sha256 for entry in entries).encode()).hexdigest()
+    network, fused = (entry.sha256 for entry in entries)
+    shared = ModelStore().entry(EXPECTED_MODEL).sha256  # a site's method draws by the shipped expectation
+    bound = hashlib.sha256(":".join((network, shared, fused)).encode()).hexdigest()
     basis = _basis(samples, "site")
     unnamed = replace(cohort(samples, fusion, version="", basis=basis), weights_sha256=bound)
     calibration = named_by_content(unnamed, "default-site")

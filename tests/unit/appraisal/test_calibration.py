@@ -115,7 +115,7 @@ def test_statistics_of_a_cohort():
 
 def test_calibrations_that_differ_in_anything_bear_different_names(tmp_path):
     """Results name what they were rated by: of two calibrations of one name nobody would know which."""
-    made = replace(load_calibration("default-2"), version="whatever")
+    made = replace(load_calibration("default-3"), version="whatever")
     named = named_by_content(made, "default-site")
     assert re.fullmatch(r"default-site-[0-9a-f]{8}", named.version)
     assert named_by_content(replace(made, version="another"), "default-site") == named

@@ -14,7 +14,7 @@ from service.errors import ConfigurationError, ModelIntegrityError, ModelNotFoun
 from service.training.model_card import as_toml, entry_of
 
 DEFAULT = METHODS["default"]
-NETWORK, FUSION = "default-face", "default-fusion"
+NETWORK, EXPECTED, FUSION = "default-face", "default-counterpart", "default-fusion"
 
 
 class Directory:
@@ -35,7 +35,8 @@ class Directory:
             shipped = SHIPPED_WEIGHTS_DIR / f"{model_id}.safetensors"
             (self.path / shipped.name).write_bytes(shipped.read_bytes())
             self.put(model_id, self.path / shipped.name)
-        return ":".join(self.entries[model_id].sha256 for model_id in (NETWORK, FUSION))
+        known = {**read_manifest(), **self.entries}  # what to expect of a face stays the shipped
+        return ":".join(known[model_id].sha256 for model_id in (NETWORK, EXPECTED, FUSION))
 
     def calibration(self, bound, **changes):
         made = replace(load_calibration(DEFAULT.calibration), version="default-site-1", weights_sha256=bound)
@@ -82,7 +83,7 @@ def test_other_methods_stay_as_they_are(whole):
 
 def test_a_calibration_may_come_alone_for_the_shipped_weights(directory):
     shipped = read_manifest()
-    bound = ":".join(shipped[model_id].sha256 for model_id in (NETWORK, FUSION))
+    bound = ":".join(shipped[model_id].sha256 for model_id in (NETWORK, EXPECTED, FUSION))
     directory.calibration(hashlib.sha256(bound.encode()).hexdigest())
     row = at_site(DEFAULT, directory.store())
     assert (row.version, row.calibration) == (DEFAULT.version, "default-site-1")
@@ -140,7 +141,7 @@ def test_a_manifest_is_written_as_it_is_read(whole):
 
 def test_any_stored_calibration_can_be_chosen_and_an_unknown_one_lists_them(directory):
     shipped = read_manifest()
-    bound = ":".join(shipped[model_id].sha256 for model_id in (NETWORK, FUSION))
+    bound = ":".join(shipped[model_id].sha256 for model_id in (NETWORK, EXPECTED, FUSION))
     weights = hashlib.sha256(bound.encode()).hexdigest()
     directory.calibration(weights)
     older = replace(load_calibration(DEFAULT.calibration), version="older-1", weights_sha256=weights)
@@ -149,7 +150,7 @@ def test_any_stored_calibration_can_be_chosen_and_an_unknown_one_lists_them(dire
     for version in ("older-1", "default-site-1", DEFAULT.calibration):
         row, found = with_calibration(DEFAULT, version, store)
         assert (row.version, row.calibration, found.version) == (DEFAULT.version, version, version)
-    with pytest.raises(ConfigurationError, match="default-2, default-site-1, older-1"):
+    with pytest.raises(ConfigurationError, match="default-3, default-site-1, older-1"):
         with_calibration(DEFAULT, "beauty-1", store)
     with pytest.raises(ConfigurationError, match="there are: symmetry-1"):
         with_calibration(METHODS["symmetry"], "older-1", store)

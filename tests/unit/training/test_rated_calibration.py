@@ -237,14 +237,14 @@ def test_a_calibration_takes_the_sites_weights_along_and_none_is_lost(tmp_path):
     row = entry_of("default-face", site / "face.safetensors", line="site", licence="x", intended_use="y")
     put_rows([row], site)
     store = ModelStore(site)
-    weights = store.sha256(("default-face", "default-fusion"))
-    made = replace(load_calibration("default-2"), version="default-ratings-linear-1", weights_sha256=weights)
+    weights = store.sha256(("default-face", "default-counterpart", "default-fusion"))
+    made = replace(load_calibration("default-3"), version="default-ratings-linear-1", weights_sha256=weights)
     install_calibration(replace(made, version="default-site-1"), site)
     store = ModelStore(site)
     carry_site("default", store, elsewhere)
     install_calibration(made, elsewhere)
     there = ModelStore(elsewhere)
-    assert there.sha256(("default-face", "default-fusion")) == weights
+    assert there.sha256(("default-face", "default-counterpart", "default-fusion")) == weights
     assert at_site(find_method("default"), there).calibration == made.version
     _, older = with_calibration(find_method("default"), "default-site-1", there)
     assert older.weights_sha256 == weights

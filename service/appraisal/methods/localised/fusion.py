@@ -13,7 +13,7 @@ brows, nose, mouth, jaw), and any one of them is enough. The picture's ratio is 
 regression with weights >= 0 on summaries of the planes, of anomalous against sham faces; the
 close-up's is one on its evidence and severity, of faces whose mouth or nose was displaced; a part's
 is one on how far its measures are from the expected, of faces in which that part was displaced
-against sham faces.
+against sham faces. What the networks do not see is measured apart (``explicit.py``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from service.appraisal.methods.localised.explicit import POINTS, Explicit, ExplicitMeasures
 from service.appraisal.methods.localised.reading import Reading, found_landmarks
 from service.appraisal.methods.localised.shape import MEASURES, PART_MEASURES, Part, Shape, paint
 from service.appraisal.methods.localised.views import LANDMARKS
@@ -34,8 +35,9 @@ from service.errors import ModelIntegrityError
 _LOG_PER_DEVIATION = 0.3  # of the map: more lets single pixels decide over a region, less its whole area
 USUAL = 2.0  # standard deviations up to which a measure of shape adds nothing to the map
 MOST = 8.0  # standard deviations above which a measure of shape adds no more evidence
-PICTURE_SHARE = 0.5  # of the mixture
-CLOSE_UP_SHARE = 0.2  # of the mixture; the parts of the face share the rest evenly
+EXPLICIT_SHARES = {Explicit.REDNESS: 0.08, Explicit.PUPILS: 0.08, Explicit.WIDTH: 0.06}  # of the mixture
+PICTURE_SHARE = 0.39  # of the mixture
+CLOSE_UP_SHARE = 0.156  # of the mixture; the parts of the face share the rest evenly
 _SPREAD = 0.03  # of a measure around its points, fraction of the side
 _OWN_SHARE = 1 / 3  # of the position's own calibration in the map; the rest is the face-wide one
 PLANES = ("logit", "displacement", "colour")
@@ -47,9 +49,16 @@ FEATURES = (
     "displaced",  # 24 cells of the largest displacement
     "coloured",  # 8 cells of the largest colour out of place
 )
-EVIDENCE = (*FEATURES, "close-up", *(f"shape of the {part}" for part in Part))
-_SHAPE_SHARE = (1 - PICTURE_SHARE - CLOSE_UP_SHARE) / len(Part)
-_LOG_SHARES = np.log([PICTURE_SHARE, CLOSE_UP_SHARE, *[_SHAPE_SHARE] * len(Part)])
+EVIDENCE = (
+    *FEATURES,
+    "close-up",
+    *(f"shape of the {part}" for part in Part),
+    *(measure.value for measure in Explicit),
+)
+_SHAPE_SHARE = (1 - PICTURE_SHARE - CLOSE_UP_SHARE - sum(EXPLICIT_SHARES.values())) / len(Part)
+_LOG_SHARES = np.log(
+    [PICTURE_SHARE, CLOSE_UP_SHARE, *[_SHAPE_SHARE] * len(Part), *(EXPLICIT_SHARES[m] for m in Explicit)]
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +68,7 @@ class FaceReading:
     reading: Reading
     landmarks: NDArray[np.float64]  # (478, 2) float64, the generic mesh, pixels
     face: NDArray[np.bool_]  # (S, S) bool, True inside the face
+    redness: float  # of the reddest mark over that of normal faces, >= 0
 
     @property
     def size(self) -> int:
@@ -100,6 +110,7 @@ class Fusion:
     close_bias: float  # of the close-up's log likelihood ratio
     measure_weights: NDArray[np.float64]  # (len(MEASURES),), of its part's log likelihood ratio, >= 0, per SD
     part_biases: NDArray[np.float64]  # (len(Part),), of the parts' log likelihood ratios
+    explicit: ExplicitMeasures  # what is measured apart
 
     def z(self, reading: Reading) -> NDArray[np.float32]:
         """Planes in standard deviations over the usual, (3, 64, 64) float32."""
@@ -124,7 +135,7 @@ class Fusion:
         )
 
     def evidence(self, seen: FaceReading) -> NDArray[np.float64]:
-        """Summaries of the picture, then log likelihood ratios of the close-up and of each part.
+        """Summaries of the picture, then log likelihood ratios of close-up, parts and explicit measures.
 
         Returns:
             (len(EVIDENCE),) float64.
@@ -132,7 +143,8 @@ class Fusion:
         close = close_features(seen.reading) @ self.close_weights + self.close_bias
         speaks = self.measure_weights * oddities(self.shape, seen)
         parts = [speaks[list(PART_MEASURES[part])].sum() for part in Part]
-        return np.concatenate([self.features(seen), [close], parts + self.part_biases])
+        apart = self.explicit.log_ratios(seen.landmarks, seen.redness)
+        return np.concatenate([self.features(seen), [close], parts + self.part_biases, apart])
 
     def weigh(self, evidence: NDArray[np.float64], *, without: str | None = None) -> NDArray[np.float64]:
         """G of evidence, higher = more anomalous.
@@ -178,6 +190,10 @@ class Fusion:
             "close_bias": np.array([self.close_bias]),
             "measure_weights": self.measure_weights,
             "part_biases": self.part_biases,
+            "explicit_weights": self.explicit.weights,
+            "explicit_constant": np.array([self.explicit.constant]),
+            "explicit_middle": self.explicit.middle,
+            "explicit_scale": self.explicit.scale,
         }
         return {name: torch.from_numpy(np.asarray(part, np.float32)) for name, part in parts.items()}
 
@@ -212,4 +228,10 @@ def fusion_from(tensors: Mapping[str, torch.Tensor]) -> Fusion:
         close_bias=float(part("close_bias", 1)[0]),
         measure_weights=part("measure_weights", measures),
         part_biases=part("part_biases", len(Part)),
+        explicit=ExplicitMeasures(
+            weights=part("explicit_weights", 2 * POINTS),
+            constant=float(part("explicit_constant", 1)[0]),
+            middle=part("explicit_middle", len(Explicit)),
+            scale=part("explicit_scale", len(Explicit)),
+        ),
     )

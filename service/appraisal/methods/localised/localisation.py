@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from service.appraisal.face.alignment import AlignedFace
 from service.appraisal.face.regions import face_mask
+from service.appraisal.methods.localised.counterpart.drawing import ExpectedFace
+from service.appraisal.methods.localised.counterpart.normaliser import Drawn
 from service.appraisal.methods.localised.fusion import FaceReading, Fusion
 from service.appraisal.methods.localised.reading import NetworkReader, Reading, Restored
 from service.appraisal.tables import Compared, Normalised
@@ -20,9 +22,10 @@ from service.appraisal.tables import Compared, Normalised
 class LocalisedComparator:
     """Fuses what the network says of a face into a difference map and a score of the whole."""
 
-    def __init__(self, reader: NetworkReader, fusion: Fusion) -> None:
+    def __init__(self, reader: NetworkReader, fusion: Fusion, expected: ExpectedFace) -> None:
         self._reader = reader
         self._fusion = fusion
+        self._expected = expected
 
     def compare(
         self, faces: Sequence[AlignedFace], normalised: Sequence[Normalised]
@@ -35,11 +38,18 @@ class LocalisedComparator:
     ) -> Sequence[Compared]:
         """Return one difference map a face, with the score of the whole face by all evidence."""
         readings = self._readings(faces, normalised)
-        seen = [face_reading(face, reading) for reading, face in zip(readings, faces, strict=True)]
+        seen = [
+            face_reading(face, reading, self._redness(face, reading, other))
+            for reading, face, other in zip(readings, faces, normalised, strict=True)
+        ]
         return [
             Compared(difference=self._fusion.difference(each), whole=-self._fusion.total(each))
             for each in seen
         ]
+
+    def _redness(self, face: AlignedFace, reading: Reading, other: Normalised) -> float:
+        """As the counterpart was drawn by; of any other normal face it is measured anew."""
+        return other.drawing.redness if isinstance(other, Drawn) else self._expected.redness(face, reading)
 
     def _readings(self, faces: Sequence[AlignedFace], normalised: Sequence[Normalised]) -> Sequence[Reading]:
         """The readings the restored faces were made from; any other normal face is read anew."""
@@ -47,7 +57,7 @@ class LocalisedComparator:
         return known if len(known) == len(faces) else self._reader.read(faces)
 
 
-def face_reading(face: AlignedFace, reading: Reading) -> FaceReading:
-    """A reading together with where the face is."""
+def face_reading(face: AlignedFace, reading: Reading, redness: float) -> FaceReading:
+    """A reading together with where the face is, and how red its reddest mark is."""
     inside = face_mask(face.landmarks, (face.size, face.size)) & face.inside
-    return FaceReading(reading=reading, landmarks=face.landmarks, face=inside)
+    return FaceReading(reading=reading, landmarks=face.landmarks, face=inside, redness=redness)

@@ -39,7 +39,7 @@ from service.records import (
 from service.steps import PAIR, REPORT_AGAIN, REPORT_CHANGE
 from tests.unit.reporting.photographs import COLUMNS, ROWS, photograph, pixels
 
-DEFAULT = load_repeatability(REPEATABILITY_DIR / "default-2.json").method
+DEFAULT = load_repeatability(REPEATABILITY_DIR / "default-3.json").method
 SYMMETRY = load_repeatability(REPEATABILITY_DIR / "symmetry-1.json").method
 ISSUER = "HOSPITAL-A"
 LIP_REPAIR = "80872004"

@@ -15,7 +15,7 @@ from service.appraisal.pictures.paint import colours, paint
 
 S = 128
 SCALE = ColourScale(unit=ScaleUnit.DIFFERENCE, low=1.0, high=3.0)
-LABEL = Label(method="default", version="version 3, default-2")
+LABEL = Label(method="default", version="version 3, default-3")
 
 
 def judged(

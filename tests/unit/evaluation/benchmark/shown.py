@@ -10,11 +10,15 @@ from service.appraisal.anomalies import NAMED, Canvas, forward_points, inter_ocu
 from service.appraisal.face.alignment import AlignedFace
 from service.appraisal.face.finder import Face
 from service.appraisal.face.pose import Pose
-from service.appraisal.methods.localised.reading import Reading, Restored
+from service.appraisal.methods.localised.counterpart.drawing import Counterpart
+from service.appraisal.methods.localised.counterpart.normaliser import Drawn
+from service.appraisal.methods.localised.counterpart.units import UNITS
+from service.appraisal.methods.localised.reading import Reading
 from service.appraisal.methods.localised.views import LANDMARKS
 from service.appraisal.photograph.decode import photograph_from_rgb
 from service.evaluation.benchmark.trial import Judged, Sheet, Subject
 from tests.unit.appraisal.drawn_face import drawn_face
+from tests.unit.appraisal.methods.localised.drawn_measures import CALM
 
 SIZE = 256
 STRAIGHT = Pose(yaw_deg=0, pitch_deg=0, roll_deg=0)
@@ -54,7 +58,8 @@ def sheet(who, kind="sham", severity=0.0, *, follows=1.0, mesh_follows=0.0, evid
         photograph=photograph_from_rgb(rendered.image),
         face=Face(mesh=np.hstack([mesh, np.zeros((478, 1))]), pose=STRAIGHT),
     )
-    counterpart = Restored(rgb=rendered.image, valid=inside, reading=reading)
+    drawing = Counterpart(rgb=rendered.image, moves=(), painted=0.0, ratios=np.ones(len(UNITS)), redness=CALM)
+    counterpart = Drawn(rgb=rendered.image, valid=inside, reading=reading, drawing=drawing)
     appraised = SimpleNamespace(maps=SimpleNamespace(face=face, counterpart=counterpart))
     judged = Judged(anomaly=evidence, difference=None, appraised=appraised)
     return Sheet(subject=who, kind=kind, severity=severity, rendered=rendered, judged=judged)

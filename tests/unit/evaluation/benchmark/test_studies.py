@@ -20,6 +20,7 @@ from service.evaluation.benchmark.run import Plan, check, run
 from service.evaluation.benchmark.studies import StudyTable, as_json, as_markdown, cell_text, figure_of
 from service.evaluation.benchmark.summary import Figure
 from service.evaluation.benchmark.trial import Judged
+from tests.unit.appraisal.methods.localised.drawn_measures import CALM, drawn_measures
 from tests.unit.evaluation.benchmark.shown import sheet, subject
 from tests.unit.evaluation.benchmark.trials import MAKERS, subjects
 
@@ -105,7 +106,7 @@ def test_landmarks_that_follow_recover_all_and_those_that_stay_nothing():
 def fusion():
     clean = sheet(subject())
     maps = clean.judged.appraised.maps
-    seen = face_reading(maps.face, maps.counterpart.reading)
+    seen = face_reading(maps.face, maps.counterpart.reading, CALM)
     residual = np.stack([measure.functional().ravel() for measure in MEASURES])
     return Fusion(
         mean=np.full((3, 64, 64), -3.0, np.float32),
@@ -121,6 +122,7 @@ def fusion():
         bias=0.0,
         measure_weights=np.full(len(MEASURES), 1.0),
         part_biases=np.full(len(Part), -9.0),
+        explicit=drawn_measures(maps.face.landmarks),
     )
 
 

@@ -30,7 +30,7 @@ from service.appraisal.methods.localised.counterpart.fill import (
     mirrored_texture,
     texture_from,
 )
-from service.appraisal.methods.localised.counterpart.frame import SIDE, Frame, cells, lab, pixels, srgb
+from service.appraisal.methods.localised.counterpart.frame import CELLS, SIDE, Frame, cells, lab, pixels, srgb
 from service.appraisal.methods.localised.counterpart.paint_map import (
     COLOUR,
     REDNESS,
@@ -48,6 +48,7 @@ _NEAR_PX: Final = 7.0  # of what moves; landmarks that near move along
 _TEXTURE_GROWN: Final = 15  # pixels by which what is taken from the other side is wider than its landmarks
 _SILENCED: Final = 14  # cells around what moved, in which the network's evidence is that of the move
 _LEAST_CELLS: Final = 8  # of the frame, for anything to be filled
+_SEEN: Final = 0.95  # of a cell that must be seen of the face itself
 _SOFT_PX: Final = 2.0  # sigma of the edge of what is drawn anew
 _LEAST_DELTA: Final = 0.5  # CIE L*a*b*, all channels together, under which a pixel stays as it is
 _MOST_COVERED: Final = 0.25  # of the face; with more, what is left does not tell the rest
@@ -72,7 +73,7 @@ class Counterpart:
     moves: tuple[Move, ...]  # the oddest unit first
     painted: float  # share of the face's cells that were filled, 0..1
     ratios: NDArray[np.float64]  # (len(UNITS),) of each unit's oddness to the usual, before anything moved
-    foreign: float  # largest colour contrast over the usual
+    redness: float  # of the reddest mark over that of normal faces, before anything moved, >= 0
     refusal: str = ""  # why none can be drawn; "" where it is
 
 
@@ -119,7 +120,11 @@ class ExpectedFace:
             drawn = _moved(_of_side(face, rgb), now, wanted, expectation.units)
             drawn = self._other_side(drawn, wanted, expectation.units)
         z = self._local_cells(reading, now, expectation.units)
-        drawn, painted, foreign = self._unpainted(drawn, wanted, shown, z)
+        colours, foreign = self._foreign(rgb, now, shown, z)
+        redness = float(foreign[..., REDNESS].max())
+        if moves:
+            colours, foreign = self._foreign(drawn, wanted, shown, z)
+        drawn, painted = self._unpainted(drawn, wanted, colours, foreign)
         share = float(painted.sum() / max(int(self.frame.region.sum()), 1))
         refusal = _refusal(face, moves, share)
         return Counterpart(
@@ -127,7 +132,7 @@ class ExpectedFace:
             moves=() if refusal else moves,
             painted=0.0 if refusal else share,
             ratios=self.shape.ratios(points),
-            foreign=foreign,
+            redness=redness,
             refusal=refusal,
         )
 
@@ -169,25 +174,41 @@ class ExpectedFace:
             cv2.circle(moved, (int(column), int(row)), _SILENCED, (1.0,), -1)
         return np.where(moved > 0, np.float32(0), z)
 
+    def redness(self, face: AlignedFace, reading: Reading) -> float:
+        """How red the reddest mark of a face is, over that of normal faces, >= 0.
+
+        Args:
+            face: aligned, of any size.
+            reading: the networks' of it.
+        """
+        now = reading.landmarks.astype(np.float64) * SIDE - 0.5
+        nowhere = np.zeros((CELLS, CELLS), np.float32)  # the network has no say in redness
+        foreign = self._foreign(resized(face.rgb, SIDE), now, _shown(face), nowhere)[1]
+        return float(foreign[..., REDNESS].max())
+
+    def _foreign(
+        self, rgb: NDArray[np.uint8], points: Points, shown: NDArray[np.bool_], z: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A face's colours in the texture frame, and how foreign its cells are."""
+        colours = lab(np.asarray(self.frame.into(rgb, points), np.uint8))
+        seen = np.asarray(self.frame.into(shown.astype(np.float32), points), np.float32)
+        return colours, self.paint.find(cells(colours), cells(seen) > _SEEN, z)
+
     def _unpainted(
         self,
         rgb: NDArray[np.uint8],
         points: Points,
-        shown: NDArray[np.bool_],
-        z: NDArray[np.float32],
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], float]:
-        """The face without paint, the cells that were filled, and the largest contrast."""
-        colours = lab(np.asarray(self.frame.into(rgb, points), np.uint8))
-        seen = np.asarray(self.frame.into(shown.astype(np.float32), points), np.float32)
-        coarse = cells(colours)
-        foreign = self.paint.find(coarse, cells(seen) > 0.95, z)
+        colours: NDArray[np.float32],
+        foreign: NDArray[np.float32],
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The face without paint, and the cells that were filled."""
         painted = self.paint.painted(foreign)
         if painted.sum() < _LEAST_CELLS:
-            return rgb, np.zeros_like(painted), float(foreign.max())
+            return rgb, np.zeros_like(painted)
         red = foreign[..., REDNESS] >= foreign[..., COLOUR]
-        delta = filled(colours, coarse, painted, red, self.texture) - colours
+        delta = filled(colours, cells(colours), painted, red, self.texture) - colours
         hole = np.abs(delta).sum(axis=-1) > 0
-        return self._laid_over(rgb, delta, hole, points), painted, float(foreign.max())
+        return self._laid_over(rgb, delta, hole, points), painted
 
     def _laid_over(
         self, rgb: NDArray[np.uint8], delta: NDArray[np.float32], hole: NDArray[np.bool_], points: Points

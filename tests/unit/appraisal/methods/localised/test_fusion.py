@@ -16,6 +16,7 @@ from service.appraisal.methods.localised.shape import MEASURES, Part, Shape
 from service.appraisal.methods.localised.views import LANDMARKS
 from service.errors import ModelIntegrityError
 from tests.unit.appraisal.drawn_face import drawn_mesh
+from tests.unit.appraisal.methods.localised.drawn_measures import CALM, drawn_measures
 
 SIZE = 256
 CHIN_UP = [(point, 0, -18) for point in (148, 152, 377)]
@@ -42,7 +43,7 @@ def seen(evidence=0.0, spot=None, moves=()):
         close_severity=0.1,
         landmarks=((found[list(LANDMARKS)] + 0.5) / SIZE).astype(np.float32),
     )
-    return FaceReading(reading=reading, landmarks=mesh, face=face)
+    return FaceReading(reading=reading, landmarks=mesh, face=face, redness=CALM)
 
 
 @pytest.fixture
@@ -64,6 +65,7 @@ def fusion():
         bias=-1.0,
         measure_weights=np.full(len(MEASURES), 1.2),
         part_biases=np.full(len(Part), -3.0),
+        explicit=drawn_measures(drawn_mesh(SIZE)),
     )
 
 
@@ -136,8 +138,18 @@ def test_a_stored_fusion_comes_back_and_a_broken_one_is_refused(fusion):
 def test_what_only_the_close_up_sees_is_enough(fusion):
     calm = seen()
     told = replace(calm.reading, close_evidence=12.0)
-    near = FaceReading(reading=told, landmarks=calm.landmarks, face=calm.face)
+    near = FaceReading(reading=told, landmarks=calm.landmarks, face=calm.face, redness=CALM)
     assert fusion.total(near) > fusion.total(calm) + 1
     evidence = fusion.evidence(near)
     without = fusion.weigh(evidence, without="close-up")
     assert without == pytest.approx(fusion.weigh(fusion.evidence(calm), without="close-up"))
+
+
+def test_a_red_mark_that_the_network_does_not_see_is_enough(fusion):
+    calm = seen()
+    red = replace(calm, redness=2 * CALM)
+    assert fusion.total(red) > fusion.total(calm) + 2
+    assert fusion.total(replace(calm, redness=3 * CALM)) >= fusion.total(red)
+    evidence = np.stack([fusion.evidence(red), fusion.evidence(calm)])
+    without = fusion.weigh(evidence, without="redness")
+    assert without[0] == pytest.approx(without[1])

@@ -163,7 +163,7 @@ def test_a_table_is_printed_and_all_appraised_is_exit_0(run, photos):
     [
         (["--method", "beauty", "a.png"], ExitCode.USAGE, "symmetry"),
         (["absent.png"], ExitCode.FAILED, "absent.png"),
-        (["--calibration", "beauty-1", "a.png"], ExitCode.USAGE, "default-2"),
+        (["--calibration", "beauty-1", "a.png"], ExitCode.USAGE, "default-3"),
         (["--method", "symmetry+ssim", "--calibration", "symmetry-1", "a.png"], ExitCode.USAGE, "none"),
         (["--output", "xml", "a.png"], 2, "xml"),
         ([], 2, "photos"),

@@ -137,7 +137,7 @@ def drawing(moves=(), painted=0.0, refusal=""):
         moves=moves,
         painted=painted,
         ratios=np.zeros(len(UNITS)),
-        foreign=0.0,
+        redness=0.0,
         refusal=refusal,
     )
 
