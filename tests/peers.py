@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ PEERS = (
     "Orthanc",
     "rabbitmq-server",
     "chromium",
+    "playwright",  # installed beside Python, not by Debian
     "node",
     "rsyslogd",
     "faketime",
@@ -35,7 +37,7 @@ _DESELECTED = pytest.StashKey[Counter[tuple[str, ...]]]()
 
 def find_peer(program: str) -> str | None:
     """Path of a foreign program, or None when it is not installed."""
-    directories = (os.environ.get("PATH", os.defpath), *SYSTEM_DIRECTORIES)
+    directories = (os.environ.get("PATH", os.defpath), *SYSTEM_DIRECTORIES, os.path.dirname(sys.executable))
     return shutil.which(program, path=os.pathsep.join(directories))
 
 

@@ -19,11 +19,13 @@ from starlette.staticfiles import StaticFiles
 from reporting.fhir.http import Api
 from reporting.terminology import PURPOSES
 from reporting.web.asking import HEADERS, PATH, Asked, asked_of, form_of, has_nul, is_own_page
+from reporting.web.drawn import DrawnCharts
 from reporting.web.live import live
 from reporting.web.login import entrance
 from reporting.web.login.oidc import OidcError, issuer_of
 from reporting.web.page import (
     Answer,
+    Deed,
     Moved,
     Page,
     PageProblemError,
@@ -105,6 +107,7 @@ class Dashboard:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._drawn = DrawnCharts()
         self._issuer = issuer_of(api.settings, api.page_key)
 
     def _asked(self, request: Request) -> Asked:
@@ -166,6 +169,7 @@ class Dashboard:
             form_token=session.form_token,
             texts=asked.texts,
             zone=asked.texts.zone,
+            drawn=self._drawn,
         )
         try:
             answer = page.handler(visit)
@@ -174,6 +178,8 @@ class Dashboard:
         except PageProblemError as exc:
             self._note(asked, visitor, page, Seen(note=exc.text), exc.status)
             return self._problem(asked, visitor, exc, session)
+        if page.deed is Deed.ACT:
+            self._drawn.forget()
         if answer.seen is not None:
             self._note(asked, visitor, page, answer.seen, 200)
         return self._response(asked, session, answer)

@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from reporting.fhir.http import Api
+from reporting.web.drawn import DrawnCharts
 from reporting.web.people import Need, Visitor
 from reporting.web.texts.catalogue import Texts
 from service.errors import SemblanceError
@@ -39,10 +40,7 @@ class Visit:
     form_token: str  # that forms must bring back
     texts: Texts
     zone: ZoneInfo  # of the reader
-
-    def link(self, path: str) -> str:
-        """A page's path as a browser asks for it."""
-        return f"{self.root}{path}"
+    drawn: DrawnCharts  # of this process
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,6 +95,18 @@ def usual_window(connection: Connection) -> str:
     return str(row["window_name"]) if row else ""
 
 
+def has_changes(connection: Connection, codes: list[str], window: str, phase: str) -> bool:
+    """Whether there are changes of the whole face by a method, for any of some procedures."""
+    return (
+        connection.execute(
+            "SELECT FROM outcome_change WHERE region = 'face' AND procedure_code = ANY(%s)"
+            " AND window_name = %s AND phase = %s LIMIT 1",
+            (codes, window, phase),
+        ).rowcount
+        > 0
+    )
+
+
 def _leap(connection: Connection, table: str, column: str) -> list[str]:
     rows = connection.execute(
         f"WITH RECURSIVE each AS ((SELECT {column} AS name FROM {table} ORDER BY {column} LIMIT 1)"  # noqa: S608

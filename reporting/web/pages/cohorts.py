@@ -26,7 +26,7 @@ from service.errors import OutcomeError, RecordNotFoundError
 from service.records import Region
 
 _FIRST, _LAST = date(1900, 1, 1), date(9999, 12, 31)
-_MOST_EVIDENCE = 500
+_MOST_EVIDENCE = 200
 _OLDEST = 150.0
 _BY_UNIT = (ChartKind.FUNNEL, ChartKind.CUSUM)
 _KINDS = {
@@ -43,19 +43,27 @@ _OF_PHOTOGRAPHS = (ChartKind.P, ChartKind.TIME)
 def cohorts(visit: Visit) -> Shown:
     """``/cohorts``: those that were saved, and the form of another."""
     with transaction(visit.api.pool) as connection:
-        newest = phases.newest(connection)
+        window = kept.usual_window(connection)
         facts = {
             "saved": kept.newest(connection),
             "choices": kept.choices(connection),
             "methods": [row for row in phases.listed(connection) if row["phase"]],
-            "newest": newest.phase if newest else "",
-            "window": kept.usual_window(connection),
+            "newest": _usual_method(connection, window),
+            "window": window,
             "regions": [each.value for each in Region],
             "subject_of": lambda selection: _said(visit, selection),
             "shown_as": lambda surgeon: shown_as(visit.api, surgeon),
             "may_choose_surgeon": visit.visitor.may(Need.DECIDE),
         }
     return Shown(template="cohorts.html", facts=facts)
+
+
+def _usual_method(connection: Connection, window: str) -> str:
+    """The newest method that there are changes of in a window; else the newest of all."""
+    known = [str(row["phase"]) for row in phases.listed(connection) if row["phase"]]
+    codes = kept.choices(connection)["codes"]
+    used = (each for each in reversed(known) if kept.has_changes(connection, codes, window, each))
+    return next(used, known[-1] if known else "")
 
 
 def _said(visit: Visit, selection: Selection) -> str:
@@ -195,17 +203,15 @@ def _drawn(connection: Connection, visit: Visit, wish: _Wish) -> Chart:
     if wish.by is Unit.SURGEON and wish.kind is ChartKind.CUSUM:
         known = kept.choices(connection)["surgeons"]
         name = next((each for each in known if shown_as(visit.api, each) == name), "")
-    chart = draw(
-        connection,
-        Asked(
-            kind=wish.kind,
-            selection=selection,
-            by=wish.by,
-            name=name,
-            dispersed=wish.dispersed,
-            ratio=wish.ratio,
-        ),
+    asked = Asked(
+        kind=wish.kind,
+        selection=selection,
+        by=wish.by,
+        name=name,
+        dispersed=wish.dispersed,
+        ratio=wish.ratio,
     )
+    chart = visit.drawn.get(asked, lambda: draw(connection, asked))
     if wish.is_of_surgeons:
         chart = _pseudonymous(chart, visit, wish, name)
     return chart if visit.visitor.may(Need.PATIENTS) else suppressed(chart)

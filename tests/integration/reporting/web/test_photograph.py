@@ -22,14 +22,13 @@ from reporting.web.database.today import Show
 from reporting.web.people import Role
 from service.database import appraisals, dead_letters, instances, ledger
 from service.database.pool import transaction
-from service.pictures.encode import encode_jpeg
-from service.pictures.native_map import NativeMap, encode_map
 from service.pipeline.context import Context
 from service.records import InstanceState, LedgerEvent
 from service.steps import APPRAISE
 from tests.integration.reporting.judging import judge
 from tests.integration.reporting.web.browsing import Browser, add_user
-from tests.unit.reporting.photographs import COLUMNS, ROWS, SOP_UID, appraised, photograph, pixels, rejected
+from tests.integration.reporting.web.judged import shown
+from tests.unit.reporting.photographs import COLUMNS, ROWS, SOP_UID, photograph, pixels, rejected
 
 PAGE = f"/photographs/{SOP_UID}"
 HOSTILE = '<script>alert(1)</script>^"><img src=x onerror=alert(2)>'
@@ -38,21 +37,6 @@ HOSTILE = '<script>alert(1)</script>^"><img src=x onerror=alert(2)>'
 @pytest.fixture
 def context(api: Api) -> Context:
     return Context(settings=api.settings, pool=api.pool, store=api.store)
-
-
-def shown(context: Context) -> object:
-    """A result with all its pictures: the photograph in its colours, a legend beside it, a counterpart."""
-    whole = np.concatenate([pixels(ROWS, COLUMNS), np.zeros((ROWS, COLUMNS // 4, 3), np.uint8)], axis=1)
-    picture = context.store.put(encode_jpeg(whole)).sha256
-    native = NativeMap(
-        difference=np.ones((16, 16), np.float32),
-        to_photograph=np.eye(2, 3),
-        rows=ROWS,
-        columns=COLUMNS,
-        counterpart=encode_jpeg(pixels(16, 16)),
-    )
-    kept = context.store.put(encode_map(native)).sha256
-    return replace(appraised(heatmap_sha256=picture), difference_map_sha256=kept)
 
 
 def carry(context: Context, saved: object = None, name: str = "") -> int:
