@@ -139,9 +139,14 @@ def append(connection: Connection, after: Head, rows: Sequence[Pending]) -> Head
     return Head(position=after.position + len(rows), digest=digest)
 
 
-def sealed(connection: Connection) -> Iterator[SealedRow]:
-    """The whole chain in its order, with the rows as they are now; a few at a time."""
-    last: int | None = None
+def sealed(connection: Connection, after: int | None = None) -> Iterator[SealedRow]:
+    """The chain in its order, with the rows as they are now; a few at a time.
+
+    Args:
+        connection: In a transaction.
+        after: Position that the first row lies behind; None: the whole chain, whatever positions it has.
+    """
+    last = after
     while True:
         rows = connection.execute(
             "SELECT position, source, row_id, row_key, digest, form FROM seal"
