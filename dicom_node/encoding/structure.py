@@ -35,6 +35,7 @@ MODALITY = 0x00080060
 STUDY_DESCRIPTION = 0x00081030
 PATIENT_ID = 0x00100020
 ISSUER_OF_PATIENT_ID = 0x00100021
+_ISSUER_QUALIFIERS = 0x00100024
 BODY_PART_EXAMINED = 0x00180015
 STUDY_INSTANCE_UID = 0x0020000D
 SERIES_INSTANCE_UID = 0x0020000E
@@ -64,6 +65,7 @@ class KeptValues:
 
     raw: Mapping[int, bytes]  # tag number -> value as encoded, with its padding
     remarks: tuple[str, ...] = ()  # what of the encoding is not as it should be, and was borne
+    has_issuer_qualifiers: bool = False  # (0010,0024) is there, which is not kept
 
     def text(self, tag: int) -> str:
         """The value decoded by Specific Character Set, without padding; "" when absent or empty."""
@@ -118,6 +120,7 @@ class StructureReader:
         self._inflated_bytes = 0
         self._between_elements = True
         self._past_pixels = False
+        self._has_issuer_qualifiers = False
         self._only_padding = False  # zeros came where an element should begin
         self._remarks: dict[str, None] = {}
         self._buffer = bytearray()
@@ -165,7 +168,11 @@ class StructureReader:
         if not self._between_elements or self._buffer:
             missing = abs(self._wanted) - len(self._buffer)
             raise IncompleteInstanceError(f"the data set ends early, {missing} bytes or more are missing")
-        return KeptValues(raw=MappingProxyType(dict(self._kept)), remarks=tuple(self._remarks))
+        return KeptValues(
+            raw=MappingProxyType(dict(self._kept)),
+            remarks=tuple(self._remarks),
+            has_issuer_qualifiers=self._has_issuer_qualifiers,
+        )
 
     def _take(self, view: memoryview) -> None:
         position, end = 0, len(view)
@@ -255,6 +262,8 @@ class StructureReader:
                 length = struct.unpack("<I", (yield 4))[0]
         if not levels and tag in PIXEL_TAGS:
             self._past_pixels = True
+        if not levels and tag == _ISSUER_QUALIFIERS:
+            self._has_issuer_qualifiers = True
         if length == _UNDEFINED:
             # UN of undefined length holds implicit VR, PS3.5 section 6.2.2 note 4.
             self._descend(levels, _Level(is_item=False, implicit=implicit or vr == b"UN"))

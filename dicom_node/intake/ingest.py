@@ -6,6 +6,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import structlog
@@ -24,9 +25,11 @@ from dicom_node.intake.reception import Reception
 from dicom_node.intake.rejection import follow_note
 from dicom_node.readers import REJECTION_NOTE, takes
 from dicom_node.sender import Sender, printable, sender_of
-from service.codecs.deflated import MOST_INFLATED_BYTES
+from reporting.source import issuer_of
+from service.codecs.deflated import MOST_INFLATED_BYTES, read_header
 from service.config import Settings
 from service.database.pool import Pool
+from service.dicom.part10 import READ_ERRORS
 from service.dicom.uids import has_leading_zero, is_uid
 from service.errors import (
     ConflictingInstanceError,
@@ -50,6 +53,7 @@ from service.storage.local import InstanceStore, StoreWriter
 _log = structlog.get_logger(__name__)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MOST_OF_AN_ISSUER = 1024  # characters
 
 # Which status tells the sender of which error; the first match counts.
 STATUSES: tuple[tuple[type[SemblanceError], StoreStatus], ...] = (
@@ -182,6 +186,8 @@ class InstanceReception:
         values = self._structure.finish()
         identity = self._identity(values)
         stored = self._writer.commit()
+        if values.has_issuer_qualifiers and not identity["issuer_of_patient_id"]:
+            identity["issuer_of_patient_id"] = _issuer_of(self._ingest.store, stored.sha256)
         new = NewInstance(
             **identity,
             transfer_syntax_uid=self._transfer_syntax_uid,
@@ -245,6 +251,26 @@ class InstanceReception:
         self._structure = None
         if writer is not None:
             writer.__exit__(None, None, None)
+
+
+def _issuer_of(store: InstanceStore, sha256: str) -> str:
+    """Who issued the patient ID of a stored object, where only a universal ID says so.
+
+    The same number from two authorities is two patients, also before anything is reported.
+
+    Raises:
+        InvalidIdentifierError: It is too long, or holds a control character.
+    """
+    try:
+        header, _ = read_header(BytesIO(store.read(sha256)))
+        issuer = issuer_of(header)
+    except READ_ERRORS:
+        return ""  # reading it further fails too, and says why
+    if _CONTROL.search(issuer) or len(issuer) > _MOST_OF_AN_ISSUER:
+        raise InvalidIdentifierError(
+            "the universal ID of the issuer is too long or holds a control character"
+        )
+    return issuer
 
 
 def _remarks(values: structure.KeptValues, identity: Mapping[str, str]) -> Iterator[str]:

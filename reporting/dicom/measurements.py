@@ -217,9 +217,7 @@ def _group(
     )
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
-            uid=tracking_uid(
-                identity.issuer_of_patient_id, identity.patient_id, identity.study_instance_uid, site
-            ),
+            uid=tracking_uid(identity.issuer, identity.patient_id, identity.study_instance_uid, site),
             identifier=site,
         ),
         finding_type=code(finding_type) if finding_type else None,

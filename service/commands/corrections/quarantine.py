@@ -113,5 +113,5 @@ def _version(store: InstanceStore, found: Quarantined, timezone: str) -> Version
         study_instance_uid=identity.study_instance_uid,
         series_instance_uid=identity.series_instance_uid,
         patient_id=identity.patient_id,
-        issuer_of_patient_id=identity.issuer_of_patient_id,
+        issuer_of_patient_id=identity.issuer,
     )

@@ -30,6 +30,7 @@ from tests.integration.dicom_node.rejecting import (
     events,
     heatmap,
     held,
+    item,
     note,
     observation,
     one_of,
@@ -169,6 +170,33 @@ def test_a_note_takes_nothing_from_another_patient(node: Node, context: Context)
     assert sent(node, issued) == _SUCCESS
     refused(node, context, note(issued, issuer="HOSPITAL-B"), "names an instance of another patient")
     assert sent(node, note(issued)) == _SUCCESS  # says nothing else than the photograph
+
+
+def _of_authority(ds: Dataset, universal_id: str, undefined: bool = False) -> Dataset:
+    """Issued by an authority that only its universal ID names, (0010,0024)."""
+    ds.IssuerOfPatientIDQualifiersSequence = [
+        item(UniversalEntityID=universal_id, UniversalEntityIDType="ISO")
+    ]
+    ds["IssuerOfPatientIDQualifiersSequence"].is_undefined_length = undefined
+    return ds
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+def test_a_number_of_another_authority_is_another_patient(
+    node: Node, context: Context, undefined: bool
+) -> None:
+    """Two numbers are alike, and their issuers are known by universal IDs alone."""
+    ds = _of_authority(photograph(patient_id="P1"), "1.2.3.4", undefined)
+    assert sent(node, ds) == _SUCCESS
+    strangers = _of_authority(note(ds), "1.2.3.5", undefined)
+    refused(node, context, strangers, "names an instance of another patient")
+    refused(node, context, note(ds, issuer="HOSPITAL-B"), "names an instance of another patient")
+    later = _of_authority(photograph(patient_id="P1"), "1.2.3.4", undefined)
+    assert sent(node, _of_authority(note(later), "1.2.3.5", undefined)) == _SUCCESS
+    assert sent(node, later) == _SUCCESS  # the note that came first is about somebody else
+    assert state(context, ds) is state(context, later) is InstanceState.RECEIVED
+    assert sent(node, _of_authority(note(ds), "1.2.3.4", undefined)) == _SUCCESS
+    assert state(context, ds) is InstanceState.WITHDRAWN
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,18 @@ def test_sites_are_tracked_by_patient() -> None:
     assert len({group.tracking_uid for group in GROUPS}) == len(GROUPS)
 
 
+def test_patients_of_two_authorities_are_tracked_apart() -> None:
+    """Their numbers are alike, and only universal IDs tell who issued them."""
+    built = []
+    for universal_id in ("1.2.3.4", "1.2.3.5"):
+        issuer = Dataset()
+        issuer.UniversalEntityID, issuer.UniversalEntityIDType = universal_id, "ISO"
+        data = photograph(IssuerOfPatientID="", IssuerOfPatientIDQualifiersSequence=[issuer])
+        report = structured_report.build(context(data))
+        built.append({each.tracking_uid for each in parse(report).get_image_measurement_groups()})
+    assert built[0].isdisjoint(built[1])
+
+
 def test_quality_is_measured() -> None:
     group = BY_SITE["photograph"]
     assert group.finding_type == code(IMAGE_QUALITY)
