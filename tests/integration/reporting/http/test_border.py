@@ -240,7 +240,7 @@ def served(border: Border, *messages: dict[str, object], pause_s: float = 0.0) -
         async def send(message: dict[str, object]) -> None:
             sent.append(message)
 
-        await border({"type": "http", "path": "/", "headers": []}, receive, send)
+        await border({"type": "http", "method": "POST", "path": "/", "headers": []}, receive, send)
 
     asyncio.run(run())
     return sent
