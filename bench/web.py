@@ -59,7 +59,7 @@ INSERT INTO appraisal (appraisal_id, instance_id, pixel_sha256, method_name, met
     comparator, weights_sha256, config_sha256, calibration, status, reasons, score, rating, percentile,
     regions, quality, warnings, heatmap_sha256, difference_map_sha256, created_at)
 SELECT md5('appraisal' || instance_id)::uuid, instance_id, 'p', 'default', '3', 'restoration', 'localised',
-    'w', 'c', 'default-2', CASE WHEN instance_id %% 20 = 0 THEN 'rejected' ELSE 'appraised' END,
+    'w', 'c', 'default-3', CASE WHEN instance_id %% 20 = 0 THEN 'rejected' ELSE 'appraised' END,
     CASE WHEN instance_id %% 20 = 0 THEN '{blurred}'::text[] ELSE '{}' END,
     CASE WHEN instance_id %% 20 = 0 THEN NULL ELSE 1.5 END, 5.5, 40,
     '[{"region": "face", "score": 1.5, "z": 0.5, "judged": 1, "occluded": 0, "reason": null}]',

@@ -279,7 +279,8 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "doctor": Command(
             panel=Panel.RUN,
             load=_doctor,
-            summary="Look whether this machine and its settings are fit to run Semblance.",
+            summary="Look whether this machine and its settings are fit to run Semblance; ends with 1 when "
+            "something is not.",
         ),
         "status": Command(
             panel=Panel.RESULTS,
